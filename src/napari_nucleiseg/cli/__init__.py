@@ -1,0 +1,88 @@
+"""The same functions from a shell: ``napari-nucleiseg segment slide.svs --out results``.
+
+This package parses and prints; every result comes from ``core``. Exit status: 0 all is well, 1 something the
+sentence on stderr explains, 2 the command line cannot be understood, 3 some slides failed and the others are done,
+130 interrupted (the same command goes on where it was).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import napari_nucleiseg
+from napari_nucleiseg.cli.console import INTERRUPTED, OK, Console, status_of_error
+from napari_nucleiseg.core.errors import NucleiSegError
+
+# One module a command, imported only when it is called, so that help is instant.
+COMMANDS = {
+    "open": "open a slide in napari",
+    "segment": "find the nuclei of slides and pictures",
+    "train": "train a network on images with labels",
+    "evaluate": "score predicted labels against true ones",
+    "models": "list models, show their cards, accept licences",
+    "doctor": "check this installation and say what to fix",
+    "demo": "open napari on a sample slide",
+}
+
+EPILOG = """exit status:
+  0  all is well
+  1  something went wrong; the sentence on stderr says what and what to do
+  2  the command line cannot be understood
+  3  some slides failed, the others are done
+  130  interrupted; the same command goes on where it was
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words after the program's name; default those of the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(words).parse_args(words)
+    console = Console(as_json=bool(getattr(options, "json", False)))
+    try:
+        return int(_module(options.command).run(options, console))
+    except KeyboardInterrupt:
+        console.say("Interrupted. What is done is kept; the same command goes on from there.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (``| head``); the interpreter must not flush into the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except (NucleiSegError, OSError) as error:
+        if options.debug:
+            raise
+        return status_of_error(error, console)
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{command}")
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="napari-nucleiseg",
+        description=napari_nucleiseg.__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=napari_nucleiseg.__version__)
+    parser.add_argument("--debug", action="store_true", help="show where in the program an error came from")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    called = next((word for word in words if word in COMMANDS), None)
+    for name, summary in COMMANDS.items():
+        command = subparsers.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+        )
+        if name == called:
+            _module(name).add_arguments(command)
+    return parser

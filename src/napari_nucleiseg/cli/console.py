@@ -1,0 +1,132 @@
+"""Where words go: results to stdout (text or JSON), progress and errors to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_nucleiseg.core.errors import NucleiSegError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+OK, FAILED, USAGE, PARTLY, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """The two streams of a command.
+
+    Parameters
+    ----------
+    as_json : bool
+        Whether stdout carries one JSON document instead of text.
+    """
+
+    as_json: bool = False
+
+    def say(self, sentence: str) -> None:
+        """Tell a person something, on stderr."""
+        print(sentence, file=sys.stderr, flush=True)
+
+    def result(self, document: Mapping[str, Any]) -> None:
+        """Write the command's result as JSON to stdout; nothing if text was asked for."""
+        if self.as_json:
+            print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write a table to stdout; nothing if JSON was asked for. Columns of numbers are set flush right."""
+        if self.as_json:
+            return
+        from rich.console import Console as Rich
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(title=escape(title) or None, title_justify="left", title_style="bold", show_header=any(columns))
+        for place, name in enumerate(columns):
+            numbers = bool(rows) and all(_is_number(row[place]) for row in rows)
+            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        # A pipe has no width: nothing may be cut off there.
+        Rich(width=None if sys.stdout.isatty() else 200).print(table)
+
+    def text(self, lines: str) -> None:
+        """Write lines to stdout; nothing if JSON was asked for."""
+        if not self.as_json:
+            print(lines, flush=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[ProgressBars]:
+        """Show progress bars on stderr; on a terminal they move, elsewhere only the ends are said."""
+        from rich.console import Console as Rich
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        screen = Rich(stderr=True)
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bars:
+            yield ProgressBars(bars, self)
+
+
+@dataclass(slots=True)
+class ProgressBars:
+    """Named bars; made at first mention."""
+
+    bars: Progress
+    console: Console
+    _tasks: dict[str, TaskID] | None = None
+
+    def update(self, name: str, done: int, total: int, note: str = "") -> None:
+        """Set a bar."""
+        tasks = self._tasks = {} if self._tasks is None else self._tasks
+        if name not in tasks:
+            tasks[name] = self.bars.add_task(name, total=total, note=note)
+        self.bars.update(tasks[name], completed=done, total=total, note=note)
+
+    def remove(self, name: str) -> None:
+        """Take a bar away."""
+        if self._tasks and name in self._tasks:
+            self.bars.remove_task(self._tasks.pop(name))
+
+    def say(self, sentence: str) -> None:
+        """Tell a person something above the bars."""
+        if self.bars.disable:
+            self.console.say(sentence)
+        else:
+            self.bars.console.print(sentence, markup=False, highlight=False)
+
+
+def status_of_error(error: NucleiSegError | OSError, console: Console) -> int:
+    """Tell what went wrong and return the exit status."""
+    sentence = str(error)
+    if isinstance(error, OSError):
+        sentence = f"{error.filename}: {error.strerror}" if error.filename else (error.strerror or sentence)
+    console.say(f"Error: {sentence}")
+    console.result({"error": sentence, "kind": type(error).__name__})
+    return FAILED
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "").rstrip("%") or "0")
+    except ValueError:
+        return False
+    return True

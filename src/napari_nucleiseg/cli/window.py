@@ -1,0 +1,94 @@
+"""A napari window with the Nuclei panel, for the commands that show one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_nucleiseg.cli.console import Console
+from napari_nucleiseg.core.errors import ExportError
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_nucleiseg.core.slides.pyramid import Slide
+
+_SIZE = (1500, 950)
+_SETTLED_S = 2.0
+_LONGEST_S = 300.0
+
+
+class Window:
+    """A viewer and the panel docked in it.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The window.
+    panel : NucleiWidget
+        Its panel.
+    """
+
+    def __init__(self, viewer: napari.Viewer, panel: Any) -> None:
+        self.viewer = viewer
+        self.panel = panel
+
+    def add_slide(self, slide: Slide) -> None:
+        """Show a slide, lazily, in micrometres."""
+        from napari.layers import Layer
+
+        from napari_nucleiseg.viewer.layers import slide_layer
+
+        self.viewer.add_layer(Layer.create(*slide_layer(slide)))
+
+    def follow(self) -> None:
+        """Find the nuclei wherever the view goes."""
+        self.panel.session.follow = True
+
+    def save_when_settled(self, path: Path) -> None:
+        """Let the window work until nothing is under way, then save a picture of all of it.
+
+        Raises
+        ------
+        ExportError
+            If the picture cannot be written.
+        """
+        from qtpy.QtWidgets import QApplication
+
+        started = quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < _SETTLED_S and time.monotonic() - started < _LONGEST_S:
+            QApplication.processEvents()
+            time.sleep(0.01)
+            if self.panel.controller.is_running:
+                quiet_since = time.monotonic()
+        picture = self.viewer.window.screenshot(flash=False, canvas_only=False)
+        try:
+            import imagecodecs
+
+            path.write_bytes(imagecodecs.png_encode(picture[..., :3].copy()))
+        except OSError as error:
+            raise ExportError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def open_window() -> Window:
+    """Open a napari window with the Nuclei panel."""
+    import napari
+
+    from napari_nucleiseg.widgets.commands import open_panel
+
+    viewer = napari.Viewer(title="napari-nucleiseg")
+    viewer.window.resize(*_SIZE)
+    return Window(viewer, open_panel(viewer))
+
+
+def show(window: Window, screenshot: str | None, console: Console) -> None:
+    """Stay until the window is closed; or save a picture of it and close it."""
+    if screenshot is None:
+        import napari
+
+        napari.run()
+        return
+    window.save_when_settled(Path(screenshot))
+    console.say(f"Picture saved to {screenshot}")
+    window.viewer.close()

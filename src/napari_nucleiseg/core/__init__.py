@@ -1,0 +1,1 @@
+"""Headless part: slides, models, inference, store and training; no napari, no Qt."""

@@ -1,0 +1,73 @@
+"""Which slides and pictures a list of paths means, and under which names their results are kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_nucleiseg.core.errors import SlideError
+from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.slides.registry import can_open
+
+_PROJECT_SUFFIX = ".nucleiseg"
+# A picture up to this many pixels is segmented in memory; above, it goes through a project like a slide.
+LARGEST_PICTURE_PX = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A slide to segment and the name of its results."""
+
+    path: str
+    stem: str
+
+
+def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> tuple[Input, ...]:
+    """Return the slides and pictures that `paths` name; of folders those in it, sorted by name.
+
+    Raises
+    ------
+    SlideError
+        If a folder holds no slide, or two slides would write to the same name.
+    """
+    found: list[str] = []
+    for path in map(Path, paths):
+        if not path.is_dir() or can_open(path):
+            found.append(str(path))
+            continue
+        inside = [str(entry) for entry in sorted(path.iterdir()) if _is_input(entry)]
+        if not inside:
+            raise SlideError(f"{path} holds no slide or picture; name a folder that does, or the files themselves.")
+        found.extend(inside)
+    return _named(list(dict.fromkeys(found)))
+
+
+def _is_input(entry: Path) -> bool:
+    return not entry.name.startswith(".") and entry.suffix != _PROJECT_SUFFIX and can_open(entry)
+
+
+def _named(paths: list[str]) -> tuple[Input, ...]:
+    by_stem: dict[str, str] = {}
+    for path in paths:
+        stem = stem_of(path)
+        if stem in by_stem:
+            raise SlideError(
+                f"{by_stem[stem]} and {path} would both be written to {stem}; "
+                "rename one, or segment them into different folders."
+            )
+        by_stem[stem] = path
+    return tuple(Input(path, stem) for stem, path in by_stem.items())
+
+
+def stem_of(path: str | os.PathLike[str]) -> str:
+    """Return the name of a slide without its ending (``a.ome.tif`` and ``a.ome.zarr`` are ``a``)."""
+    name = Path(path).resolve()
+    return (name.name if name.is_dir() and name.suffix != ".zarr" else name.stem).removesuffix(".ome")
+
+
+def is_picture(slide: Slide) -> bool:
+    """Whether it is a plain picture rather than a scan: it gets a label TIFF instead of a project."""
+    plain_tiff = slide.reader == "tifffile" and slide.objective_power is None
+    return slide.reader == "picture" or (plain_tiff and slide.region.area <= LARGEST_PICTURE_PX)

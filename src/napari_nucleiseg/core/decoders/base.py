@@ -1,0 +1,109 @@
+"""What every decoder offers: heads to nuclei (decode) and nuclei to heads (targets)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.errors import ModelError
+from napari_nucleiseg.core.models.spec import HeadSpec
+
+Maps = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """What a user may turn without running the network again.
+
+    Parameters
+    ----------
+    threshold : float
+        Foreground probability above which a pixel belongs to a nucleus, 0..1.
+    min_area_um2 : float
+        Nuclei smaller than this many square micrometres are dropped.
+    """
+
+    threshold: float = 0.5
+    min_area_um2: float = 8.0
+
+    def validation_error(self) -> str | None:
+        """Return what is wrong with the values as a sentence, or None."""
+        if not 0.0 < self.threshold < 1.0:
+            return f"the threshold must lie between 0 and 1, not {self.threshold}"
+        if self.min_area_um2 < 0:
+            return f"the smallest area cannot be negative ({self.min_area_um2} um2)"
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """Nuclei of one decoded field.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (y, x)
+        0 is background, nuclei are 1..n in raster order of nothing in particular.
+    centroids : ndarray of float32, shape (n, 2)
+        ``(y, x)`` in pixels of `labels`; row i belongs to id i + 1.
+    areas : ndarray of int64, shape (n,)
+        Pixels.
+    boxes : ndarray of int64, shape (n, 4)
+        ``(y0, x0, y1, x1)`` half-open.
+    scores : ndarray of float32, shape (n,)
+        Mean foreground probability inside the nucleus, 0..1.
+    """
+
+    labels: NDArray[np.int32]
+    centroids: NDArray[np.float32]
+    areas: NDArray[np.int64]
+    boxes: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+
+class Decoder(Protocol):
+    """Turns activated maps into nuclei; and labels into training targets. Stateless."""
+
+    name: str
+    heads: tuple[HeadSpec, ...]
+
+    def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
+        """Find the nuclei.
+
+        Parameters
+        ----------
+        maps : mapping of str to ndarray of float32, shape (channels, y, x)
+            Activated heads (sigmoid maps in 0..1, offsets in model pixels).
+        mpp_um : float
+            Micrometres per pixel of the maps.
+        options : DecodeOptions
+            Threshold and smallest area.
+        """
+
+    def targets(self, labels: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:
+        """Return what each head should have said of an instance map ``(y, x)``: ``(channels, y, x)`` each."""
+
+
+_MODULES = ("offsets", "distance", "border")
+
+
+def decoder(name: str) -> Decoder:
+    """Return the decoder called `name`.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    import importlib
+
+    if name not in _MODULES:
+        raise ModelError(f"there is no decoder called {name}; there are {', '.join(_MODULES)}")
+    found: Decoder = importlib.import_module(f"napari_nucleiseg.core.decoders.{name}").DECODER
+    return found

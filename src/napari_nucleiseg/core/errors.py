@@ -1,0 +1,45 @@
+"""The few exceptions of the package; every message is a sentence that says what to do."""
+
+
+class NucleiSegError(Exception):
+    """Base of all errors that a user may meet; ``str(error)`` is fit to be shown."""
+
+
+class SlideError(NucleiSegError):
+    """A slide cannot be opened or read."""
+
+
+class MissingPixelSizeError(SlideError):
+    """A slide does not state its micrometres per pixel and none was given."""
+
+
+class UnsupportedImageError(SlideError):
+    """An image is readable but is not something this package can work on."""
+
+
+class MissingDependencyError(NucleiSegError):
+    """An optional package is needed; the message names the extra to install."""
+
+
+class ModelError(NucleiSegError):
+    """A model is unknown or cannot be built or run."""
+
+
+class WeightsError(ModelError):
+    """A weight file is missing, damaged, foreign or unsafe to load."""
+
+
+class LicenceNotAcceptedError(ModelError):
+    """Weights under a restrictive licence were asked for but not accepted yet."""
+
+
+class StoreError(NucleiSegError):
+    """The slide's project cannot be created, opened or written."""
+
+
+class DataError(NucleiSegError):
+    """Training or evaluation data are missing or do not fit together."""
+
+
+class ExportError(NucleiSegError):
+    """Nuclei cannot be written to another program's format."""

@@ -1,0 +1,41 @@
+"""How good a segmentation is: AJI, AJI+, PQ, F1, Dice and Hausdorff distances against true labels.
+
+``scores(truth, pred)`` gives all of them, single ones start from ``overlaps(truth, pred)``, and
+``evaluate_folders`` does a data set.
+"""
+
+from napari_nucleiseg.core.evaluation.agreement import (
+    Detection,
+    PanopticQuality,
+    aji,
+    aji_plus,
+    detection,
+    dice,
+    f1,
+    panoptic_quality,
+)
+from napari_nucleiseg.core.evaluation.contours import ahd, ahd_as_coded
+from napari_nucleiseg.core.evaluation.folders import EvaluationReport, evaluate_folders
+from napari_nucleiseg.core.evaluation.overlaps import LabelImage, Overlaps, overlaps
+from napari_nucleiseg.core.evaluation.scores import ImageScores, mean_scores, scores
+
+__all__ = [
+    "Detection",
+    "EvaluationReport",
+    "ImageScores",
+    "LabelImage",
+    "Overlaps",
+    "PanopticQuality",
+    "ahd",
+    "ahd_as_coded",
+    "aji",
+    "aji_plus",
+    "detection",
+    "dice",
+    "evaluate_folders",
+    "f1",
+    "mean_scores",
+    "overlaps",
+    "panoptic_quality",
+    "scores",
+]

@@ -1,0 +1,75 @@
+"""The one table of export formats; each is imported when something is written in it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from napari_nucleiseg.core.errors import ExportError
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.exchange.source import LabelSource, Progress
+
+_PACKAGE = "napari_nucleiseg.core.exchange"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way to write nuclei.
+
+    Parameters
+    ----------
+    title : str
+        For people.
+    ending : str
+        What the name of a file or folder in this format ends with.
+    module, function : str
+        Where it is written.
+    settings : mapping
+        Keyword arguments of that function.
+    """
+
+    title: str
+    ending: str
+    module: str
+    function: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+FORMATS: Mapping[str, Format] = {
+    "zarr": Format("OME-Zarr label image", ".labels.zarr", "ome_zarr", "write_ome_zarr", {"overwrite": True}),
+    "tif": Format("Label TIFF with a pyramid", ".ome.tif", "label_tiff", "write_label_tiff"),
+    "geojson": Format("QuPath GeoJSON", ".geojson", "geojson", "write_geojson"),
+    "csv": Format("Table of nuclei (CSV)", ".csv", "table", "write_csv"),
+}
+
+
+def export(
+    source: LabelSource, path: str | os.PathLike[str], format_name: str, on_progress: Progress | None = None
+) -> None:
+    """Write nuclei in one of `FORMATS`, replacing an earlier export.
+
+    Parameters
+    ----------
+    source : LabelSource
+        Nuclei; see `source_of_project` and `source_of_labels`.
+    path : path
+        File or folder to write.
+    format_name : str
+        Key of `FORMATS`.
+    on_progress : callable, optional
+        Called with parts done and in all.
+
+    Raises
+    ------
+    ExportError
+        If there is no such format or the file cannot be written.
+    """
+    if format_name not in FORMATS:
+        raise ExportError(f"there is no format {format_name}; choose from {', '.join(FORMATS)}")
+    form = FORMATS[format_name]
+    write = getattr(importlib.import_module(f"{_PACKAGE}.{form.module}"), form.function)
+    write(source, path, **form.settings, **({} if on_progress is None else {"on_progress": on_progress}))

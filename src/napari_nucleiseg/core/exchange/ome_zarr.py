@@ -1,0 +1,112 @@
+"""OME-Zarr 0.5: the label image with its pyramid as a store of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from napari_nucleiseg.core.errors import ExportError
+from napari_nucleiseg.core.exchange.source import LabelArray, LabelSource, Progress, block_regions, no_progress
+from napari_nucleiseg.core.geometry import Region
+
+CHUNK_PX = 512
+_STRIDE_PX = 2048
+
+
+def write_ome_zarr(
+    source: LabelSource,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    on_progress: Progress = no_progress,
+) -> None:
+    """Copy all levels into a new OME-Zarr 0.5 store with the metadata of a label image.
+
+    Parameters
+    ----------
+    source : LabelSource
+        Nuclei; read block by block. Empty blocks take no space.
+    path : path
+        Folder to make.
+    overwrite : bool
+        Whether to replace an OME-Zarr that is there already; anything else is never replaced.
+    on_progress : callable
+        Called with blocks done and in all.
+
+    Raises
+    ------
+    ExportError
+        If the folder exists and may not be replaced, or cannot be written.
+    """
+    target = Path(path)
+    replaced = overwrite and (target / "zarr.json").is_file()
+    if target.exists() and not replaced:
+        raise ExportError(f"{target} exists already; choose another name or remove it first")
+    partial = target.with_name(f".{target.name}.part")
+    try:
+        if partial.exists():
+            shutil.rmtree(partial)
+        _write(source, partial, on_progress)
+        if replaced:
+            shutil.rmtree(target)
+        partial.replace(target)
+    except OSError as error:
+        raise ExportError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(source: LabelSource, folder: Path, on_progress: Progress) -> None:
+    root = zarr.create_group(str(folder), zarr_format=3, attributes={"ome": _ome(source)})
+    blocks = [
+        (number, region)
+        for number, level in enumerate(source.levels)
+        for region in block_regions(Region(0, 0, *level.shape[:2]), _STRIDE_PX)
+    ]
+    arrays = [_create(root, number, level) for number, level in enumerate(source.levels)]
+    for done, (number, region) in enumerate(blocks, start=1):
+        part = np.asarray(source.levels[number][region.slices], np.uint32)
+        if part.any():
+            arrays[number][region.slices] = part
+        on_progress(done, len(blocks))
+
+
+def _create(root: zarr.Group, number: int, level: LabelArray) -> zarr.Array[Any]:
+    height, width = level.shape[:2]
+    return root.create_array(
+        str(number),
+        shape=(height, width),
+        chunks=(min(CHUNK_PX, height), min(CHUNK_PX, width)),
+        dtype="uint32",
+        fill_value=0,
+        compressors=ZstdCodec(level=3),
+        dimension_names=("y", "x"),
+        config={"write_empty_chunks": False},
+    )
+
+
+def _ome(source: LabelSource) -> dict[str, object]:
+    """Return the metadata of an OME-Zarr 0.5 label image; levels share their top-left corner."""
+    height, width = source.levels[0].shape[:2]
+    datasets = []
+    for number, level in enumerate(source.levels):
+        fy, fx = 2**number, 2**number
+        if number and level.shape[:2] not in {(-(-height // fy), -(-width // fx)), (height // fy, width // fx)}:
+            raise ExportError("the levels of the label image are not halves of each other; export a TIFF instead")
+        scale = [source.mpp_um.y * fy, source.mpp_um.x * fx]
+        # The centre of a coarse pixel lies further in than that of a fine one.
+        shift = [source.mpp_um.y * (fy - 1) / 2, source.mpp_um.x * (fx - 1) / 2]
+        transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
+        datasets.append({"path": str(number), "coordinateTransformations": transforms})
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in ("y", "x")]
+    return {
+        "version": "0.5",
+        "multiscales": [{"name": source.name, "axes": axes, "datasets": datasets}],
+        "image-label": {"version": "0.5"},
+    }

@@ -1,0 +1,192 @@
+"""What an exporter reads: label levels and the nuclei table, block by block, however large the slide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.decoders.measure import instances_of
+from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.store.nuclei import NucleiTable
+from napari_nucleiseg.core.store.project import Project
+
+BLOCK_PX = 2048
+Progress = Callable[[int, int], None]
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """Ignore the progress of an export."""
+
+
+class LabelArray(Protocol):
+    """A lazy or plain ``(y, x)`` array of ids; zarr and numpy arrays are ones."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(height, width)``."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """Read the pixels that two slices select."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelSource:
+    """A slide's nuclei as exporters see them.
+
+    Parameters
+    ----------
+    levels : tuple of LabelArray
+        Ids, finest first, each half the size of the one before.
+    mpp_um : YX
+        Micrometres per pixel of the finest level, ``(y, x)``.
+    nuclei_in : callable
+        Returns the nuclei of a `Region`; may return more than those whose centroid lies inside.
+    name : str
+        Of the slide; ends up in metadata.
+    fingerprint : str
+        Identifies the slide, so that the same nucleus gets the same identity in every export.
+    """
+
+    levels: tuple[LabelArray, ...]
+    mpp_um: YX
+    nuclei_in: Callable[[Region], NucleiTable]
+    name: str = "nuclei"
+    fingerprint: str = ""
+
+    @property
+    def region(self) -> Region:
+        """All of the finest level."""
+        height, width = self.levels[0].shape[:2]
+        return Region(0, 0, int(height), int(width))
+
+    def only_in(self, region: Region) -> LabelSource:
+        """Return a source whose table holds only the nuclei with their centroid in `region`; pixels stay all."""
+        return replace(self, nuclei_in=lambda wanted: owned_by(self.nuclei_in(wanted.intersect(region)), region))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NucleiBlock:
+    """The nuclei whose centroid lies in one block, with the pixels of all of them.
+
+    Parameters
+    ----------
+    table : NucleiTable
+        Nuclei of the block; every nucleus of the slide is in exactly one block.
+    region : Region
+        What `labels` covers: the bounding box of these nuclei, level-0 pixels.
+    labels : ndarray of integers, shape (y, x)
+        Ids, those of neighbouring nuclei included.
+    """
+
+    table: NucleiTable
+    region: Region
+    labels: NDArray[np.integer[Any]]
+
+
+def source_of_labels(
+    labels: NDArray[np.integer[Any]],
+    mpp_um: YX,
+    *,
+    scores: NDArray[np.float32] | None = None,
+    name: str = "nuclei",
+    origin: str = "",
+) -> LabelSource:
+    """Make a source of a label image in memory.
+
+    Parameters
+    ----------
+    labels : ndarray of integers, shape (y, x)
+        Ids, 0 is background.
+    mpp_um : YX
+        Micrometres per pixel ``(y, x)``.
+    scores : ndarray of float32, shape (n,), optional
+        Score of each id in ascending order, 0..1; default NaN, not measured.
+    name, origin : str
+        Of the picture, and who made the nuclei.
+    """
+    ids = np.unique(labels)
+    ids = ids[ids > 0]
+    dense = np.searchsorted(ids, labels).astype(np.int32) + 1
+    dense[labels == 0] = 0
+    measured = instances_of(dense, np.ones(labels.shape, np.float32), 0)
+    count = len(ids)
+    table = NucleiTable(
+        ids=ids.astype(np.uint32),
+        # A pixel's centre lies half a pixel from its corner, which is where its coordinate is.
+        centroids=measured.centroids.astype(np.float64) + 0.5,
+        boxes=measured.boxes,
+        areas_um2=(measured.areas * (mpp_um.y * mpp_um.x)).astype(np.float32),
+        classes=np.zeros(count, np.int32),
+        scores=np.full(count, np.nan, np.float32) if scores is None else scores.astype(np.float32),
+        origins=np.full(count, origin, object),
+        approved=np.zeros(count, bool),
+    )
+    levels: list[NDArray[np.integer[Any]]] = [labels]
+    while max(levels[-1].shape) > 512:
+        levels.append(levels[-1][::2, ::2])
+    return LabelSource(tuple(levels), mpp_um, lambda region: owned_by(table, region), name)
+
+
+def source_of_project(project: Project) -> LabelSource:
+    """Make a source of a slide's project; its label image must be flushed."""
+    return LabelSource(
+        tuple(project.labels.levels),
+        project.mpp_um,
+        project.nuclei_in,
+        Path(project.slide_name).stem,
+        project.fingerprint,
+    )
+
+
+def owned_by(table: NucleiTable, region: Region) -> NucleiTable:
+    """Return the nuclei of `table` whose centroid lies in `region`."""
+    y, x = table.centroids[:, 0], table.centroids[:, 1]
+    inside = (y >= region.y) & (y < region.y1) & (x >= region.x) & (x < region.x1)
+    return rows_of(table, inside)
+
+
+def rows_of(table: NucleiTable, rows: NDArray[Any]) -> NucleiTable:
+    """Return some rows (by mask or index) of a table."""
+    return NucleiTable(
+        ids=table.ids[rows],
+        centroids=table.centroids[rows],
+        boxes=table.boxes[rows],
+        areas_um2=table.areas_um2[rows],
+        classes=table.classes[rows],
+        scores=table.scores[rows],
+        origins=table.origins[rows],
+        approved=table.approved[rows],
+    )
+
+
+def block_regions(extent: Region, side: int = BLOCK_PX) -> tuple[Region, ...]:
+    """Cut `extent` into blocks of at most `side` pixels, row by row."""
+    return tuple(
+        Region(y, x, side, side).intersect(extent)
+        for y in range(extent.y, extent.y1, side)
+        for x in range(extent.x, extent.x1, side)
+    )
+
+
+def iterate_tables(source: LabelSource, on_progress: Progress = no_progress) -> Iterator[NucleiTable]:
+    """Yield all nuclei of a slide block by block, each once; blocks without any are skipped."""
+    regions = block_regions(source.region)
+    for done, region in enumerate(regions, start=1):
+        table = owned_by(source.nuclei_in(region), region)
+        if len(table):
+            yield table
+        on_progress(done, len(regions))
+
+
+def iterate_blocks(source: LabelSource, on_progress: Progress = no_progress) -> Iterator[NucleiBlock]:
+    """Yield all nuclei of a slide block by block with their pixels; memory is that of one block."""
+    for table in iterate_tables(source, on_progress):
+        y0, x0 = table.boxes[:, :2].min(axis=0).tolist()
+        y1, x1 = table.boxes[:, 2:].max(axis=0).tolist()
+        region = Region.from_bounds(y0, x0, y1, x1).intersect(source.region)
+        yield NucleiBlock(table, region, np.asarray(source.levels[0][region.slices]))

@@ -1,0 +1,1 @@
+"""Planning and running a model over a region of a slide."""

@@ -1,0 +1,180 @@
+"""From the maps of one tile to the nuclei it owns, with smooth outlines in level-0 pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, decoder
+from napari_nucleiseg.core.decoders.measure import smooth_probability
+from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.inference.enlarge import enlarge, grow, measure
+from napari_nucleiseg.core.inference.plan import InferencePlan, Tile
+from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.store.nuclei import TileNuclei
+
+# A centroid this close outside the core is owned too: two tiles may place it a fraction of a pixel apart, and
+# a nucleus found twice is told apart later while one that nobody took is lost.
+OWNED_MARGIN_PX = 1.0
+# A nucleus this close to the core's border may have been found by the neighbour as well.
+NEAR_BORDER_PX = 2
+
+Maps = Mapping[str, NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32]]
+
+
+def as_float(maps: Maps) -> dict[str, NDArray[np.float32]]:
+    """Return maps as decoders want them: float32, probabilities in 0..1."""
+    # torch converts half precision several times faster than numpy does.
+    import torch
+
+    found = {}
+    for name, values in maps.items():
+        floats = torch.from_numpy(values).float()
+        found[name] = (floats.mul_(1 / 255) if values.dtype == np.uint8 else floats).numpy()
+    return found
+
+
+def find_nuclei(tile: Tile, maps: Maps, plan: InferencePlan, spec: ModelSpec, options: DecodeOptions) -> TileNuclei:
+    """Decode one tile and keep the nuclei whose centroid lies in its core.
+
+    Parameters
+    ----------
+    tile : Tile
+        Of the plan.
+    maps : mapping of str to ndarray, shape (channels, y, x)
+        Over ``tile.inside_px``: uint8 (probability times 255), float16 or float32.
+    plan : InferencePlan
+        Gives the grid and the size of a model pixel.
+    spec : ModelSpec
+        Names the decoder.
+    options : DecodeOptions
+        Threshold and smallest area.
+
+    Returns
+    -------
+    TileNuclei
+        Whole masks, also where they reach beyond the core.
+    """
+    needed = decoder(spec.decoder)
+    floats = as_float({head.name: maps[head.name] for head in needed.heads})
+    found = needed.decode(floats, plan.pixel_um, options)
+    owned = np.flatnonzero(_owned(found.centroids, tile))
+    gate = None
+    if "nuclei" in maps and plan.grid.downsample != YX(1.0, 1.0):
+        # Outlines are cut from what the decoder thresholds.
+        gate = smooth_probability(_as_bytes(maps["nuclei"][0]), plan.pixel_um)
+    return _on_level0(tile, found=found, owned=owned, gate=gate, plan=plan, threshold=options.threshold)
+
+
+def _owned(centroids: NDArray[np.float32], tile: Tile) -> NDArray[np.bool_]:
+    """Whether each centroid (pixels of ``tile.inside_px``) lies in the core or within the margin around it."""
+    core, origin = tile.core_px, tile.inside_px
+    # Pixel centres are whole numbers, so a core [a, b) of pixels spans a - 0.5 to b - 0.5.
+    y = centroids[:, 0] + (origin.y - core.y + 0.5)
+    x = centroids[:, 1] + (origin.x - core.x + 0.5)
+    margin = OWNED_MARGIN_PX
+    inside: NDArray[np.bool_] = (y >= -margin) & (y < core.height + margin) & (x >= -margin) & (x < core.width + margin)
+    return inside
+
+
+def _on_level0(
+    tile: Tile,
+    *,
+    found: Instances,
+    owned: NDArray[np.intp],
+    gate: NDArray[np.uint8] | None,
+    plan: InferencePlan,
+    threshold: float,
+) -> TileNuclei:
+    """Cut out the owned nuclei, number them 1..n, bring them to level 0 and measure them there."""
+    grid, count = plan.grid, len(owned)
+    if count == 0:
+        return _no_nuclei(tile)
+    renumber = np.zeros(len(found) + 1, np.int32)
+    renumber[owned + 1] = np.arange(1, count + 1, dtype=np.int32)
+    boxes = found.boxes[owned]
+    # One pixel of room, for the outline to round itself into.
+    window = Region.from_bounds(*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()).expand(1)
+    window = window.intersect(Region(0, 0, *found.labels.shape))
+    labels = found.labels[window.slices]
+    scores, near = found.scores[owned], _near_border(boxes, tile)
+    window_px = window.translate(tile.inside_px.y, tile.inside_px.x)
+    box = grid.level0_of(window_px)
+    um2 = plan.mpp_um.y * plan.mpp_um.x / (grid.downsample.y * grid.downsample.x)
+    if grid.downsample == YX(1.0, 1.0):
+        shift = np.array([tile.inside_px.y, tile.inside_px.x])
+        return TileNuclei(
+            tile_index=tile.index,
+            core=tile.core,
+            box=box,
+            labels=np.take(renumber, labels),
+            centroids=found.centroids[owned].astype(np.float64) + shift,
+            areas_um2=(found.areas[owned] * um2).astype(np.float32),
+            boxes=boxes + np.tile(shift, 2),
+            scores=scores,
+            near_border=near,
+        )
+    if gate is not None:
+        labels, gate = grow(labels), gate[window.slices]
+    fine = enlarge(np.take(renumber, labels), gate, window_px=window_px, box=box, grid=grid, threshold=threshold)
+    return _measured(tile, box, fine, scores=scores, near=near, um2=um2)
+
+
+def _measured(
+    tile: Tile,
+    box: Region,
+    labels: NDArray[np.int32],
+    *,
+    scores: NDArray[np.float32],
+    near: NDArray[np.bool_],
+    um2: float,
+) -> TileNuclei:
+    """Measure labels at level 0; ids that lost all their pixels are closed up."""
+    found = measure(labels, len(scores))
+    alive = np.flatnonzero(found.areas)
+    if len(alive) < len(scores):
+        renumber = np.zeros(len(scores) + 1, np.int32)
+        renumber[alive + 1] = np.arange(1, len(alive) + 1, dtype=np.int32)
+        labels = renumber[labels]
+    return TileNuclei(
+        tile_index=tile.index,
+        core=tile.core,
+        box=box,
+        labels=labels,
+        centroids=found.centroids[alive] + (box.y, box.x),
+        areas_um2=(found.areas[alive] * um2).astype(np.float32),
+        boxes=found.boxes[alive] + np.array([box.y, box.x, box.y, box.x]),
+        scores=scores[alive],
+        near_border=near[alive],
+    )
+
+
+def _near_border(boxes: NDArray[np.int64], tile: Tile) -> NDArray[np.bool_]:
+    """Whether a box (pixels of ``tile.inside_px``) reaches the border of the core or comes close to it."""
+    core = tile.core_px.translate(-tile.inside_px.y, -tile.inside_px.x).expand(-NEAR_BORDER_PX)
+    near: NDArray[np.bool_] = (
+        (boxes[:, 0] < core.y) | (boxes[:, 1] < core.x) | (boxes[:, 2] > core.y1) | (boxes[:, 3] > core.x1)
+    )
+    return near
+
+
+def _as_bytes(probability: NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.uint8]:
+    if probability.dtype == np.uint8:
+        return np.asarray(probability, dtype=np.uint8)
+    return np.asarray(np.rint(np.clip(probability, 0, 1) * 255), dtype=np.uint8)
+
+
+def _no_nuclei(tile: Tile) -> TileNuclei:
+    return TileNuclei(
+        tile_index=tile.index,
+        core=tile.core,
+        box=Region(tile.core.y, tile.core.x, 1, 1),
+        labels=np.zeros((1, 1), np.int32),
+        centroids=np.zeros((0, 2)),
+        areas_um2=np.zeros(0, np.float32),
+        boxes=np.zeros((0, 4), np.int64),
+        scores=np.zeros(0, np.float32),
+        near_border=np.zeros(0, np.bool_),
+    )

@@ -1,0 +1,1 @@
+"""Networks and weights: spec, registry, one network a file."""

@@ -1,0 +1,94 @@
+"""The one registry of networks: a model is its spec, a build function and a decorator."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from napari_nucleiseg.core.errors import ModelError
+from napari_nucleiseg.core.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Build = Callable[..., "nn.Module"]
+ENTRY_POINT_GROUP = "napari_nucleiseg.models"
+
+# Modules of this package that register networks; imported only when a network is asked for.
+_BUILT_IN = (
+    "napari_nucleiseg.core.models.nuclei_unet",
+    "napari_nucleiseg.core.models.unet_2015",
+)
+_registry: dict[str, tuple[ModelSpec, Build]] = {}
+
+
+def register_model(spec: ModelSpec) -> Callable[[Build], Build]:
+    """Register the decorated build function under ``spec.name``.
+
+    The function takes keyword parameters and returns a ``torch.nn.Module`` whose forward maps
+    float32 ``(batch, 3, y, x)``, normalised RGB, to ``dict[str, Tensor]``: for each head of the spec
+    a raw map ``(batch, channels, y, x)``, before its activation.
+
+    Raises
+    ------
+    ModelError
+        If the name is taken.
+    """
+
+    def add(build: Build) -> Build:
+        if spec.name in _registry and _registry[spec.name][1].__module__ != build.__module__:
+            raise ModelError(f"two packages register a model called {spec.name}; rename or uninstall one")
+        _registry[spec.name] = (spec, build)
+        return build
+
+    return add
+
+
+@cache
+def _fill() -> None:
+    for module in _BUILT_IN:
+        importlib.import_module(module)
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        entry.load()
+
+
+def network_names() -> tuple[str, ...]:
+    """Names of all networks, sorted."""
+    _fill()
+    return tuple(sorted(_registry))
+
+
+def network_spec(name: str, params: Mapping[str, int | float | str | bool] | None = None) -> ModelSpec:
+    """Return the spec of network `name`, carrying `params`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such network.
+    """
+    _fill()
+    if name not in _registry:
+        raise ModelError(f"there is no network called {name}; there are {', '.join(network_names())}")
+    spec = _registry[name][0]
+    return replace(spec, params={**spec.params, **(params or {})})
+
+
+def build_network(spec: ModelSpec) -> nn.Module:
+    """Build the network that `spec` describes, with fresh random weights.
+
+    Raises
+    ------
+    ModelError
+        If there is no such network or it does not take the parameters.
+    """
+    _fill()
+    if spec.name not in _registry:
+        raise ModelError(f"there is no network called {spec.name}; there are {', '.join(network_names())}")
+    try:
+        return _registry[spec.name][1](**spec.params)
+    except TypeError as error:
+        raise ModelError(f"network {spec.name} cannot be built with {dict(spec.params)}: {error}") from error

@@ -1,0 +1,117 @@
+"""What a model states about itself: pixel size, normalisation, heads, tiles, licence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from napari_nucleiseg.core.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """One named output map of a model.
+
+    Parameters
+    ----------
+    name : str
+        Key in the dict that ``forward`` returns.
+    channels : int
+        Number of channels of that map.
+    activation : {"sigmoid", "none"}
+        What turns the raw output into the stored map. Sigmoid maps lie in 0..1; others are in model pixels.
+    title : str
+        For people; shown as the heatmap's name.
+    shown : bool
+        Whether it is offered as a heatmap.
+    """
+
+    name: str
+    channels: int = 1
+    activation: str = "sigmoid"
+    title: str = ""
+    shown: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Everything the engine must know to run a network; frozen and comparable.
+
+    Parameters
+    ----------
+    name : str
+        Registry name, e.g. ``nuclei``.
+    title : str
+        One line for people.
+    mpp_um : float
+        Micrometres per pixel of the network's input; the planner resamples every slide to it.
+    heads : tuple of HeadSpec
+        Outputs, all of the input's height and width (a network with a stride upsamples its own output).
+    decoder : str
+        Name of the decoder (``core.decoders``) that turns heads into nuclei.
+    mean, std : tuple of float
+        Normalisation of RGB in 0..1.
+    tile_px : int
+        Side of a tile's core in model pixels.
+    halo_px : int
+        Margin read around the core on each side, in model pixels.
+    size_multiple : int
+        Input sides must be divisible by this.
+    output_margin_px : int
+        Pixels lost on each side of the input (valid convolutions); 0 for padded networks.
+    paper : str
+        Source of the method.
+    params : mapping
+        Keyword arguments of the build function that this spec was made with.
+    """
+
+    name: str
+    title: str
+    mpp_um: float
+    heads: tuple[HeadSpec, ...]
+    decoder: str
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    tile_px: int = 1024
+    halo_px: int = 56
+    size_multiple: int = 16
+    output_margin_px: int = 0
+    paper: str = ""
+    params: Mapping[str, int | float | str | bool] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        side = self.tile_px + 2 * self.halo_px
+        if side % self.size_multiple and not self.output_margin_px:
+            raise ModelError(
+                f"model {self.name}: a tile with its halo is {side} px, which is not a multiple of "
+                f"{self.size_multiple}; choose tile_px and halo_px so that it is"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Channels of all heads together, in the order of `heads`."""
+        return sum(head.channels for head in self.heads)
+
+    def fitting_side(self, wanted_px: int) -> int:
+        """Return the smallest side of an output, at least `wanted_px`, that the network can give.
+
+        Sides that fit differ from a full tile's by whole multiples of `size_multiple`, for padded networks and for
+        valid convolutions alike; the input is larger by ``2 * output_margin_px``.
+        """
+        full = self.tile_px + 2 * self.halo_px
+        return wanted_px + (full - wanted_px) % self.size_multiple
+
+    def head(self, name: str) -> HeadSpec:
+        """Return the head called `name`.
+
+        Raises
+        ------
+        ModelError
+            If the model has no such head.
+        """
+        for head in self.heads:
+            if head.name == name:
+                return head
+        raise ModelError(
+            f"model {self.name} has no output called {name}; it has {', '.join(h.name for h in self.heads)}"
+        )

@@ -1,0 +1,300 @@
+"""Weight files with their cards: shipped, the user's own, or by path; never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_nucleiseg.core.errors import LicenceNotAcceptedError, ModelError, WeightsError
+from napari_nucleiseg.core.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SHIPPED = "napari_nucleiseg.weights"
+CARD_KEY = "card"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is known about a weight file.
+
+    Parameters
+    ----------
+    name : str
+        How users call it.
+    network : str
+        Registry name of the network it fits.
+    params : mapping
+        Build parameters of the network.
+    title : str
+        One line for people.
+    decoder : str
+        Decoder to use; empty means the network's own.
+    threshold, min_area_um2 : float
+        Defaults of the decode options for these weights.
+    licence : str
+        SPDX expression of the weights (that of their training data).
+    commercial_use : bool
+        False asks the user to accept the licence before the weights are used.
+    training_data : tuple of str
+        Data sets with their licences.
+    metrics : mapping
+        Scores with what they were measured on.
+    parent : str
+        Version this one was fine-tuned from.
+    created : str
+        UTC date and time.
+    sha256 : str
+        Of the tensors' bytes; filled on saving.
+    notes : str
+        Anything else.
+    """
+
+    name: str
+    network: str
+    params: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    title: str = ""
+    decoder: str = ""
+    threshold: float = 0.5
+    min_area_um2: float = 8.0
+    licence: str = "unknown"
+    commercial_use: bool = False
+    training_data: tuple[str, ...] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    parent: str = ""
+    created: str = ""
+    sha256: str = ""
+    notes: str = ""
+
+    @property
+    def version(self) -> str:
+        """``name@`` and the first twelve digits of the content hash: changes with every weight."""
+        return f"{self.name}@{self.sha256[:12]}"
+
+
+@dataclass(eq=False, slots=True)
+class LoadedModel:
+    """A network with weights, on the CPU, in eval mode, float32."""
+
+    spec: ModelSpec
+    card: ModelCard
+    network: nn.Module
+
+    @property
+    def version(self) -> str:
+        """See `ModelCard.version`."""
+        return self.card.version
+
+
+def user_folder() -> Path:
+    """Folder of the user's own weight files and accepted licences."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("napari-nucleiseg"))
+
+
+def weight_files() -> dict[str, Path]:
+    """Return the weight files that can be used by name: shipped ones and the user's."""
+    found: dict[str, Path] = {}
+    shipped = Path(str(resources.files(SHIPPED)))
+    for folder in (user_folder() / "models", shipped):
+        if folder.is_dir():
+            found |= {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    return found
+
+
+def available_models() -> tuple[ModelCard, ...]:
+    """Return the cards of all weights that can be used by name; unreadable files are left out."""
+    cards = []
+    for path in weight_files().values():
+        try:
+            cards.append(read_card(path))
+        except WeightsError:
+            continue
+    return tuple(sorted(cards, key=lambda card: (card.name != "nuclei", card.name)))
+
+
+def read_card(path: str | os.PathLike[str]) -> ModelCard:
+    """Read the card inside a weight file without loading the tensors.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, is no safetensors file or has no card.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    _refuse_pickle(Path(path))
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError, ValueError) as error:
+        raise WeightsError(f"{path} is not a readable weight file (safetensors is needed): {error}") from error
+    if CARD_KEY not in metadata:
+        raise WeightsError(
+            f"{path} has no card, so it is not known which network it fits. "
+            "Use a file that `napari-nucleiseg train` or a model export has written."
+        )
+    return card_from_json(metadata[CARD_KEY])
+
+
+def card_from_json(text: str) -> ModelCard:
+    """Read a card; unknown fields of newer versions are ignored.
+
+    Raises
+    ------
+    WeightsError
+        If it is not a card.
+    """
+    known = {item.name for item in fields(ModelCard)}
+    try:
+        raw = {key: value for key, value in json.loads(text).items() if key in known}
+        raw["training_data"] = tuple(raw.get("training_data", ()))
+        return ModelCard(**raw)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"the card of the weight file is damaged: {error}") from error
+
+
+def _refuse_pickle(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"there is no weight file {path}")
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        raise WeightsError(
+            f"{path} is a pickled checkpoint. Loading it could run foreign code, so it is refused; "
+            "ask its maker for a safetensors file."
+        )
+
+
+def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read the tensors of a weight file as float32 (integers stay).
+
+    Raises
+    ------
+    WeightsError
+        If it is missing, damaged or a pickle.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    _refuse_pickle(Path(path))
+    try:
+        tensors = load_file(str(path))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged or not a weight file: {error}") from error
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+
+
+def load_model(name_or_path: str, *, accept_licence: bool = False) -> LoadedModel:
+    """Load a model by name (shipped or the user's) or from a file.
+
+    Parameters
+    ----------
+    name_or_path : str
+        For example ``nuclei`` or ``/data/mine.safetensors``.
+    accept_licence : bool
+        Accept a restrictive licence for this call (the GUI asks and remembers, see `remember_acceptance`).
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged, a pickle, or its tensors do not fit its network.
+    LicenceNotAcceptedError
+        If the weights are restricted and the licence was not accepted.
+    ModelError
+        If the network is unknown.
+    """
+    from napari_nucleiseg.core.models.registry import build_network, network_spec
+
+    files = weight_files()
+    path = files.get(name_or_path, Path(name_or_path))
+    if name_or_path not in files and path.suffix != ".safetensors" and not path.exists():
+        raise ModelError(f"there is no model called {name_or_path}; there are {', '.join(files) or 'none yet'}")
+    card = read_card(path)
+    if not (card.commercial_use or accept_licence or licence_accepted(card)):
+        raise LicenceNotAcceptedError(
+            f"the weights {card.name} are under {card.licence} and not for commercial use. "
+            "Accept that licence first (in the Nuclei panel, or with --accept-licence)."
+        )
+    spec = network_spec(card.network, card.params)
+    if card.decoder:
+        spec = replace(spec, decoder=card.decoder)
+    network = build_network(spec)
+    tensors = load_tensors(path)
+    expected = network.state_dict()
+    wrong = [key for key in expected if key not in tensors or tensors[key].shape != expected[key].shape]
+    surplus = [key for key in tensors if key not in expected]
+    if wrong or surplus:
+        raise WeightsError(
+            f"{path} does not fit the network {card.network}: {len(wrong)} tensors are missing or of another size, "
+            f"{len(surplus)} are foreign (first: {(wrong + surplus)[0]}). Use a file made for this network."
+        )
+    network.load_state_dict(tensors)
+    return LoadedModel(spec, card, network.eval())
+
+
+def save_model(
+    path: str | os.PathLike[str], network: nn.Module, spec: ModelSpec, card: ModelCard, *, half: bool = True
+) -> ModelCard:
+    """Write weights and card into one safetensors file, whole or not at all; return the finished card.
+
+    Parameters
+    ----------
+    half : bool
+        Store floating-point tensors as float16 (half the size).
+    """
+    import torch
+    from safetensors.torch import save
+
+    tensors: dict[str, Any] = {}
+    for key, value in network.state_dict().items():
+        shrink = half and value.is_floating_point()
+        tensors[key] = value.detach().to("cpu", torch.float16 if shrink else value.dtype).contiguous()
+    digest = hashlib.sha256(save(tensors)).hexdigest()
+    card = replace(
+        card,
+        network=spec.name,
+        params=dict(spec.params),
+        sha256=digest,
+        created=card.created or datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+    )
+    target = Path(path)
+    partial = target.with_name(target.name + ".part")
+    try:
+        partial.write_bytes(save(tensors, {CARD_KEY: json.dumps(asdict(card))}))
+        partial.replace(target)
+    except OSError as error:
+        raise WeightsError(f"the weights cannot be written to {target}: {error}") from error
+    return card
+
+
+def licence_accepted(card: ModelCard) -> bool:
+    """Whether the user has accepted the licence of these weights on this machine."""
+    try:
+        return f"{card.name} {card.licence}" in json.loads(_acceptances().read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def remember_acceptance(card: ModelCard) -> None:
+    """Remember that the user accepted the licence of these weights."""
+    path = _acceptances()
+    try:
+        accepted = set(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        accepted = set()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(sorted(accepted | {f"{card.name} {card.licence}"})))
+
+
+def _acceptances() -> Path:
+    return user_folder() / "accepted_licences.json"

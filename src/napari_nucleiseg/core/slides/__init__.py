@@ -1,0 +1,1 @@
+"""Slides: lazy pyramids, one reader a file, tissue mask."""

@@ -1,0 +1,235 @@
+"""Slides that only OpenSlide understands: MRXS, NDPI, SCN, BIF, VMS, Philips TIFF and others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_nucleiseg.core.errors import MissingDependencyError, SlideError
+from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.slides.bytesource import Opener
+from napari_nucleiseg.core.slides.pixelsize import StatedPixelSize, stated_mpp, to_number
+from napari_nucleiseg.core.slides.pyramid import DamagedTile, Slide, UInt8Image
+from napari_nucleiseg.core.slides.samples import over_white
+from napari_nucleiseg.core.slides.tiff import needs_openslide
+from napari_nucleiseg.core.slides.tiled import TiledLevel, UnreadableTileError
+from napari_nucleiseg.core.slides.virtual import exact_downsample
+
+if TYPE_CHECKING:
+    from openslide import OpenSlide
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".mrxs", ".ndpi", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi")
+TILE_SIDE = 512
+
+
+def matches(path: str) -> bool:
+    """Whether OpenSlide knows the file, or would if it were installed and the file complete."""
+    if path.lower().endswith(SUFFIXES):
+        return True
+    try:
+        library = _library()
+    except MissingDependencyError:
+        return needs_openslide(path)
+    try:
+        return library.OpenSlide.detect_format(path) is not None
+    except (library.OpenSlideError, OSError):
+        return False
+
+
+def read(path: str, mpp_um: YX | None = None, opener: Opener | None = None) -> Slide:
+    """Open a slide with OpenSlide.
+
+    Level 0 is OpenSlide's own; where the maker scanned only a part of it, `Slide.bounds` says which.
+
+    Parameters
+    ----------
+    path : str
+        A local file.
+    mpp_um : YX, optional
+        Micrometres per pixel; overrides what the file says.
+    opener : callable, optional
+        Cannot be used: OpenSlide reads local files only.
+
+    Raises
+    ------
+    SlideError
+        If it is damaged, gone, or not local.
+    MissingDependencyError
+        If openslide-python is not installed.
+    """
+    if opener is not None:
+        raise SlideError(f"{path} is in a format that can only be read from a local disk; download it first.")
+    handle = _Handle(path, _library())
+    slide = handle.current
+    damage: list[DamagedTile] = []
+    levels = tuple(_level(handle, index, damage) for index in range(slide.level_count))
+    properties = dict(slide.properties)
+    size = _pixel_size(properties)
+    if size.reason:
+        properties["nucleiseg.pixel-size"] = size.reason
+
+    def close() -> None:
+        handle.close()
+        for level in levels:
+            level.forget()
+
+    return Slide(
+        path=path,
+        levels=levels,
+        downsamples=tuple(_downsample(slide, index) for index in range(slide.level_count)),
+        mpp_um=mpp_um or size.mpp_um,
+        objective_power=to_number(properties.get("openslide.objective-power")),
+        vendor=properties.get("openslide.vendor", "unknown"),
+        reader="openslide",
+        bounds=_bounds(properties, slide.dimensions),
+        associated={name: partial(_read_associated, handle, name) for name in slide.associated_images},
+        icc_profile=_profile(slide),
+        properties=properties,
+        damage=damage,
+        on_close=close,
+    )
+
+
+def _library() -> ModuleType:
+    try:
+        import openslide
+    except (ImportError, OSError) as error:  # OSError: the package without its library
+        raise MissingDependencyError(
+            'this slide needs OpenSlide: pip install "napari-nucleiseg[slides]", then open it again.'
+        ) from error
+    return openslide
+
+
+@dataclass(eq=False)
+class _Handle:
+    """An open slide that is replaced after an error.
+
+    OpenSlide refuses all further work with a slide once one tile of it failed. Handles are dropped,
+    not closed: threads may be reading through the old one, and the last of them closes it.
+    """
+
+    path: str
+    library: ModuleType
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._slide: OpenSlide | None = self._open()
+
+    @property
+    def current(self) -> OpenSlide:
+        """The slide to read from now."""
+        slide = self._slide
+        if slide is None:
+            raise SlideError(f"{self.path} was closed; open it again.")
+        return slide
+
+    def call(self, work: Callable[[OpenSlide], Any]) -> Any:
+        """Do `work`; after a failure (maybe another thread's) once more, with a slide that nobody else uses.
+
+        Raises
+        ------
+        UnreadableTileError
+            If it fails twice.
+        SlideError
+            If the file is gone.
+        """
+        shared = self.current
+        try:
+            return work(shared)
+        except (self.library.OpenSlideError, OSError) as error:
+            logger.debug("opening %s anew after: %s", self.path, error)
+        own = self._open()
+        try:
+            result = work(own)
+        except (self.library.OpenSlideError, OSError) as error:
+            self._replace(shared, self._open())
+            raise UnreadableTileError(f"cannot be decoded ({error})") from error
+        self._replace(shared, own)
+        return result
+
+    def close(self) -> None:
+        """Release the file once nobody reads from it."""
+        with self._lock:
+            self._slide = None
+
+    def _replace(self, failed: OpenSlide, fresh: OpenSlide) -> None:
+        with self._lock:
+            if self._slide is failed:
+                self._slide = fresh
+
+    def _open(self) -> OpenSlide:
+        try:
+            slide: OpenSlide = self.library.OpenSlide(self.path)
+        except (self.library.OpenSlideError, OSError) as error:
+            raise SlideError(
+                f"{self.path} cannot be read by OpenSlide ({error}); "
+                "check that the file and what belongs to it are complete, and that the drive is connected."
+            ) from error
+        return slide
+
+
+def _level(handle: _Handle, index: int, damage: list[DamagedTile]) -> TiledLevel:
+    slide = handle.current
+    width, height = slide.level_dimensions[index]
+    downsample = _downsample(slide, index)
+
+    def read_tile(row: int, col: int) -> UInt8Image:
+        y, x = row * TILE_SIDE, col * TILE_SIDE
+        size = (min(TILE_SIDE, width - x), min(TILE_SIDE, height - y))
+        place = (round(x * downsample.x), round(y * downsample.y))
+        rgba = handle.call(lambda opened: np.asarray(opened.read_region(place, index, size)))
+        return over_white(rgba, premultiplied=False)
+
+    return TiledLevel((height, width), (TILE_SIDE, TILE_SIDE), read_tile, downsample=downsample, damage=damage)
+
+
+def _downsample(slide: OpenSlide, index: int) -> YX:
+    stated = float(slide.level_downsamples[index])
+    if abs(stated - round(stated)) < 1e-9:
+        return YX(stated, stated)
+    # OpenSlide gives the mean of both axes' ratios where the file states sizes only.
+    (full_w, full_h), (width, height) = slide.dimensions, slide.level_dimensions[index]
+    return exact_downsample((full_h, full_w), (height, width))
+
+
+def _bounds(properties: Mapping[str, str], dimensions: tuple[int, int]) -> Region | None:
+    values = [to_number(properties.get(f"openslide.bounds-{name}")) for name in ("y", "x", "height", "width")]
+    y, x, height, width = (None if value is None else int(value) for value in values)
+    if y is None or x is None or not height or not width:
+        return None
+    full = Region(0, 0, dimensions[1], dimensions[0])
+    bounds = Region(y, x, height, width).intersect(full)
+    return None if bounds.is_empty or bounds == full else bounds
+
+
+def _pixel_size(properties: Mapping[str, str]) -> StatedPixelSize:
+    y, x = (to_number(properties.get(f"openslide.mpp-{axis}")) for axis in ("y", "x"))
+    if not y or not x:
+        return StatedPixelSize()
+    return stated_mpp(y, x, "OpenSlide's mpp")
+
+
+def _profile(slide: OpenSlide) -> bytes | None:
+    try:
+        profile = slide.color_profile
+    except (OSError, ValueError) as error:
+        logger.warning("the colour profile cannot be read: %s", error)
+        return None
+    return None if profile is None else bytes(profile.tobytes())
+
+
+def _read_associated(handle: _Handle, name: str) -> UInt8Image:
+    try:
+        rgba = handle.call(lambda slide: np.asarray(slide.associated_images[name].convert("RGBA")))
+    except UnreadableTileError as error:
+        raise SlideError(f"the {name} image of this slide is damaged: {error}.") from error
+    return over_white(rgba, premultiplied=False)

@@ -1,0 +1,1 @@
+"""The slide's project on disk: labels, maps, ledger."""

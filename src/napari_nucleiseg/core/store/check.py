@@ -1,0 +1,169 @@
+"""Verifies that a project's image, pyramid and table say the same, and repairs what can be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.chunks import ChunkPyramid, Key
+from napari_nucleiseg.core.store.files import remove_file
+from napari_nucleiseg.core.store.labels import halve
+from napari_nucleiseg.core.store.ledger import drop_nuclei, reopen_tiles
+from napari_nucleiseg.core.store.merge import State
+from napari_nucleiseg.core.store.nuclei import tile_of
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.store.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check found (and repaired, if it was asked to).
+
+    Parameters
+    ----------
+    nuclei : int
+        Nuclei in the table that should be seen.
+    unknown_ids : tuple of int
+        Ids in the image that the table does not have; repaired by clearing them.
+    unseen_ids : tuple of int
+        Nuclei of the table without a pixel; repaired by taking them out and doing their tiles again.
+    wrong_chunks : tuple of tuple of int
+        ``(level, row, column)`` of pyramid chunks that differ from the level below; repaired by computing them anew.
+    damaged_files : tuple of str
+        Chunk files that cannot be decoded; repaired by doing their tiles again.
+    repaired : bool
+        Whether repairs were made.
+    """
+
+    nuclei: int
+    unknown_ids: tuple[int, ...]
+    unseen_ids: tuple[int, ...]
+    wrong_chunks: tuple[tuple[int, int, int], ...]
+    damaged_files: tuple[str, ...]
+    repaired: bool
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was wrong."""
+        return not (self.unknown_ids or self.unseen_ids or self.wrong_chunks or self.damaged_files)
+
+
+def check(project: Project, *, repair: bool = False) -> CheckReport:
+    """Compare the image with the table and every level with the one below; reads the whole label image.
+
+    Parameters
+    ----------
+    project : Project
+        Open; for writing if `repair`.
+    repair : bool
+        Mend what is wrong: a nucleus that cannot be mended goes, and its tile counts as not done.
+
+    Raises
+    ------
+    StoreError
+        If a repair cannot be written.
+    """
+    if project.writable:
+        # Notes of earlier changes, replayed after a crash, would undo the repairs.
+        project.flush(settle=True)
+    chunks = project.labels.chunks
+    rows = project.ledger.reader.execute("SELECT id FROM nuclei WHERE state = ? ORDER BY id", (int(State.SHOWN),))
+    known = np.fromiter((row[0] for row in rows), np.uint32)
+    seen = np.zeros(len(known), bool)
+    unknown: set[int] = set()
+    for key in chunks.present(0):
+        ids = _ids_in(_read(chunks, key))
+        places = np.searchsorted(known, ids)
+        found = places < len(known)
+        found[found] = known[places[found]] == ids[found]
+        seen[places[found]] = True
+        unknown.update(ids[~found].tolist())
+    wrong = tuple(key for level in range(1, len(chunks.shapes)) for key in _wrong_chunks(chunks, level, repair=False))
+    damaged = tuple(sorted(chunks.damaged))
+    report = CheckReport(
+        nuclei=len(known),
+        unknown_ids=tuple(sorted(unknown)),
+        unseen_ids=tuple(known[~seen].tolist()),
+        wrong_chunks=wrong,
+        damaged_files=tuple(os.path.relpath(path, project.folder) for path in damaged),
+        repaired=repair,
+    )
+    if repair and not report.is_sound:
+        with project.changing():
+            _repair(project, report)
+    return report
+
+
+def _repair(project: Project, report: CheckReport) -> None:
+    chunks = project.labels.chunks
+    lost = set(report.unseen_ids)
+    hurt = set(tile_of(list(lost)).tolist())
+    for path in list(chunks.damaged):
+        level, _, row, column = Path(path).relative_to(chunks.root).parts
+        remove_file(path)
+        chunks.damaged.discard(path)
+        if int(level) == 0:
+            hurt |= _tiles_of_nuclei_in(project, chunks.region((0, int(row), int(column))))
+    unknown = np.array(report.unknown_ids, np.uint32)
+    for key in chunks.present(0) if len(unknown) else []:
+        image = _read(chunks, key)
+        strange = np.isin(image, unknown)
+        if strange.any():
+            image[strange] = 0
+            region = chunks.region(key)
+            chunks.write(0, region.y, region.x, image, 0)
+    with project.ledger.transaction() as database:
+        drop_nuclei(database, lost)
+        reopen_tiles(database, hurt)
+    for coarser in range(1, len(chunks.shapes)):
+        list(_wrong_chunks(chunks, coarser, repair=True))
+    chunks.flush()
+    chunks.sync()
+    project.census.recount_all()
+
+
+def _read(chunks: ChunkPyramid, key: Key) -> NDArray[np.uint32]:
+    region = chunks.region(key)
+    return chunks.read(key[0], region.y, region.x, region.y1, region.x1)
+
+
+def _ids_in(image: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return the ids of an image; only where they change along a row, which is all that sorting needs to see."""
+    flat = image.ravel()
+    ids = np.unique(flat[np.flatnonzero(np.diff(flat, prepend=flat[:1] + np.uint32(1)))])
+    return ids[ids > 0]
+
+
+def _wrong_chunks(chunks: ChunkPyramid, level: int, *, repair: bool) -> Iterator[Key]:
+    """Find the chunks of a level that are not what the level below says."""
+    places = {(row // 2, column // 2) for _, row, column in chunks.present(level - 1)}
+    places.update((row, column) for _, row, column in chunks.present(level))
+    below_h, below_w = chunks.shapes[level - 1]
+    for row, column in sorted(places):
+        key = level, row, column
+        region = chunks.region(key)
+        below = chunks.read(
+            level - 1, 2 * region.y, 2 * region.x, min(2 * region.y1, below_h), min(2 * region.x1, below_w)
+        )
+        expected = halve(below)
+        if not np.array_equal(_read(chunks, key), expected):
+            if repair:
+                chunks.write(level, region.y, region.x, expected, 0)
+            yield key
+
+
+def _tiles_of_nuclei_in(project: Project, region: Region) -> set[int]:
+    """Return the tiles of the nuclei that reach into a region."""
+    rows = project.ledger.reader.execute(
+        "SELECT id FROM nuclei WHERE y0 < ? AND y1 > ? AND x0 < ? AND x1 > ?",
+        (region.y1, region.y, region.x1, region.x),
+    )
+    return set(tile_of([row[0] for row in rows]).tolist())

@@ -1,0 +1,295 @@
+"""The chunk files of a zarr pyramid behind a bounded cache: a chunk is seldom encoded twice, readers see all.
+
+The files are plain zarr v3 chunks (little-endian bytes, zstd), so any zarr library reads them. They are
+written here and not through zarr-python because one chunk then costs its compression and little else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.files import (
+    decode_chunk,
+    encode_chunk,
+    read_file,
+    remove_file,
+    sync_files,
+    write_file,
+)
+
+Key = tuple[int, int, int]
+Slices = tuple[slice, slice]
+UInt32Image = NDArray[np.uint32]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A changed chunk that is not in its file yet; `since` is the first journal entry it belongs to."""
+
+    chunk: UInt32Image
+    since: int
+
+
+@dataclass(slots=True)
+class _Strips:
+    """The first few pixels of a chunk that is otherwise empty: what a tile's nuclei reach into its neighbour."""
+
+    parts: list[tuple[Slices, UInt32Image]]
+    since: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return sum(values.nbytes for _, values in self.parts)
+
+
+class ChunkPyramid:
+    """Chunks of all levels of one uint32 pyramid; one thread writes, any thread reads.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the zarr group; level k lies in ``root/k``.
+    shapes : tuple of tuple of int
+        ``(height, width)`` of each level.
+    side : int
+        Chunk height and width in pixels.
+    scratch : Path
+        Folder on the same disk for files in the making.
+    waiting_bytes, kept_bytes : int
+        Bounds of the cache: changed chunks that wait to be written, and clean ones kept for readers.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        shapes: tuple[tuple[int, int], ...],
+        side: int,
+        scratch: Path,
+        *,
+        waiting_bytes: int = 80 << 20,
+        kept_bytes: int = 32 << 20,
+    ) -> None:
+        self.root = root
+        self.shapes = shapes
+        self.side = side
+        self.damaged: set[str] = set()
+        self._prefix = str(root)
+        self._scratch = str(scratch)
+        self._most_waiting = max(4, waiting_bytes // (side * side * 4))
+        self._most_kept = max(4, kept_bytes // (side * side * 4))
+        self._most_strips = waiting_bytes // 4
+        self._waiting: OrderedDict[Key, _Waiting] = OrderedDict()
+        self._strips: OrderedDict[Key, _Strips] = OrderedDict()
+        self._strips_bytes = 0
+        self._kept: OrderedDict[Key, UInt32Image] = OrderedDict()
+        self._unsynced: set[str] = set()
+        self._lock = threading.Lock()
+        self._writes = 0
+
+    def path(self, key: Key) -> str:
+        """Return the file of chunk ``(level, row, column)``."""
+        level, row, column = key
+        return f"{self._prefix}/{level}/c/{row}/{column}"
+
+    def read(self, level: int, y0: int, x0: int, y1: int, x1: int) -> NDArray[np.uint32]:
+        """Read a half-open rectangle of one level (must lie inside it), unwritten changes included.
+
+        Returns
+        -------
+        ndarray of uint32, shape (y1 - y0, x1 - x0)
+            A copy.
+        """
+        out = np.zeros((y1 - y0, x1 - x0), np.uint32)
+        for key, inside, outside in self._pieces(level, y0, x0, y1, x1):
+            with self._lock:
+                if self._copy_from_memory(key, inside, out[outside]):
+                    continue
+                writes = self._writes
+            chunk = self._load(key)
+            if chunk is None:
+                continue
+            out[outside] = chunk[inside]
+            with self._lock:
+                # If a chunk was written meanwhile, what was loaded may be old: use it once, do not keep it.
+                if writes == self._writes and key not in self._waiting:
+                    self._keep(key, chunk)
+        return out
+
+    def write(self, level: int, y0: int, x0: int, values: NDArray[np.uint32], since: int) -> None:
+        """Change pixels in memory; they reach the disk with `trim` or `flush`. Only for the writing thread.
+
+        Parameters
+        ----------
+        level : int
+            Which level.
+        y0, x0 : int
+            Top-left corner, pixels of that level.
+        values : ndarray of uint32, shape (y, x)
+            New pixels; the rectangle must lie inside the level.
+        since : int
+            Number of the journal entry that this belongs to.
+        """
+        y1, x1 = y0 + values.shape[0], x0 + values.shape[1]
+        for key, inside, outside in self._pieces(level, y0, x0, y1, x1):
+            new = values[outside]
+            waiting = self._waiting.get(key)
+            chunk = waiting.chunk if waiting else self._kept.get(key)
+            if chunk is None and key not in self._strips:
+                chunk = self._load(key)
+            if chunk is None:
+                self._write_into_empty(key, inside, new, since)
+            elif not np.array_equal(chunk[inside], new):
+                with self._lock:
+                    chunk[inside] = new
+                    self._kept.pop(key, None)
+                    self._waiting.setdefault(key, _Waiting(chunk, since))
+                    self._waiting.move_to_end(key)
+
+    def trim(self) -> None:
+        """Write the chunks that were not touched for longest until the cache is within its bounds."""
+        while len(self._waiting) > self._most_waiting:
+            self._write_out(next(iter(self._waiting)))
+        while self._strips_bytes > self._most_strips:
+            self._write_out(next(iter(self._strips)))
+
+    def flush(self, before: int | None = None) -> None:
+        """Write changed chunks: all, or those that have waited since a journal entry before `before`."""
+        for waiting in (self._waiting, self._strips):
+            for key in [key for key, entry in waiting.items() if before is None or entry.since < before]:
+                self._write_out(key)
+
+    def sync(self) -> None:
+        """Make what was written outlive a power cut."""
+        sync_files(self._unsynced)
+        self._unsynced = set()
+
+    def forget(self) -> None:
+        """Drop everything from memory, changes that were not written too."""
+        with self._lock:
+            self._waiting.clear()
+            self._strips.clear()
+            self._kept.clear()
+            self._strips_bytes = 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory held by changes that wait to be written."""
+        return len(self._waiting) * self.side * self.side * 4 + self._strips_bytes
+
+    def present(self, level: int) -> list[Key]:
+        """Return the chunks of a level that are not empty, in files or in memory."""
+        top = self.root / str(level) / "c"
+        found = {key for key in (*self._waiting, *self._strips) if key[0] == level}
+        if top.is_dir():
+            for row in os.scandir(top):
+                found.update((level, int(row.name), int(column.name)) for column in os.scandir(row.path))
+        return sorted(found)
+
+    def region(self, key: Key) -> Region:
+        """Return the pixels of its level that a chunk covers, clipped to the level."""
+        level, row, column = key
+        square = Region(row * self.side, column * self.side, self.side, self.side)
+        return square.intersect(Region(0, 0, *self.shapes[level]))
+
+    def _pieces(self, level: int, y0: int, x0: int, y1: int, x1: int) -> Iterator[tuple[Key, Slices, Slices]]:
+        """Yield each chunk that a rectangle touches, the part inside the chunk and the part of the rectangle."""
+        side = self.side
+        for row in range(y0 // side, -(-y1 // side)):
+            top, bottom = max(y0, row * side), min(y1, (row + 1) * side)
+            for column in range(x0 // side, -(-x1 // side)):
+                left, right = max(x0, column * side), min(x1, (column + 1) * side)
+                inside = (
+                    slice(top - row * side, bottom - row * side),
+                    slice(left - column * side, right - column * side),
+                )
+                outside = (slice(top - y0, bottom - y0), slice(left - x0, right - x0))
+                yield (level, row, column), inside, outside
+
+    def _copy_from_memory(self, key: Key, inside: Slices, out: UInt32Image) -> bool:
+        """Copy a part of a chunk if it is in memory; the lock is held."""
+        waiting = self._waiting.get(key)
+        chunk = waiting.chunk if waiting else self._kept.get(key)
+        if chunk is not None:
+            out[...] = chunk[inside]
+            if not waiting:
+                self._kept.move_to_end(key)
+            return True
+        strips = self._strips.get(key)
+        if strips is not None:
+            out[...] = self._filled(strips)[inside]
+            return True
+        return False
+
+    def _filled(self, strips: _Strips) -> UInt32Image:
+        chunk = np.zeros((self.side, self.side), np.uint32)
+        for place, values in strips.parts:
+            chunk[place] = values
+        return chunk
+
+    def _write_into_empty(self, key: Key, inside: Slices, new: UInt32Image, since: int) -> None:
+        """Change a chunk that has no file: a few pixels are kept as they are, more become a chunk in memory."""
+        strips = self._strips.get(key)
+        if strips is None and not new.max():
+            return
+        with self._lock:
+            if new.size * 4 <= self.side * self.side and (strips is None or len(strips.parts) < 4):
+                entry = self._strips.setdefault(key, _Strips([], since))
+                entry.parts.append((inside, new.copy()))
+                self._strips_bytes += new.nbytes
+                return
+            if new.size == self.side * self.side:
+                chunk = new.copy()
+            else:
+                chunk = np.zeros((self.side, self.side), np.uint32) if strips is None else self._filled(strips)
+                chunk[inside] = new
+            self._waiting[key] = _Waiting(chunk, since if strips is None else strips.since)
+            self._drop_strips(key)
+
+    def _drop_strips(self, key: Key) -> None:
+        strips = self._strips.pop(key, None)
+        if strips is not None:
+            self._strips_bytes -= strips.nbytes
+
+    def _keep(self, key: Key, chunk: UInt32Image) -> None:
+        self._kept[key] = chunk
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._most_kept:
+            self._kept.popitem(last=False)
+
+    def _load(self, key: Key) -> UInt32Image | None:
+        """Read a chunk from its file; None if it has none. A damaged file counts as empty and is remembered."""
+        path = self.path(key)
+        data = read_file(path)
+        if data is None:
+            return None
+        try:
+            return decode_chunk(data, (self.side, self.side), np.dtype(np.uint32))
+        except ValueError:
+            self.damaged.add(path)
+            return None
+
+    def _write_out(self, key: Key) -> None:
+        waiting = self._waiting.get(key)
+        chunk = waiting.chunk if waiting else self._filled(self._strips[key])
+        path = self.path(key)
+        if chunk.max():
+            write_file(path, encode_chunk(chunk), self._scratch)
+        else:
+            remove_file(path)
+        self._unsynced.add(path)
+        self.damaged.discard(path)
+        with self._lock:
+            self._writes += 1
+            self._waiting.pop(key, None)
+            self._drop_strips(key)
+            self._keep(key, chunk)

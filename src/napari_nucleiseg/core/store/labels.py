@@ -1,0 +1,180 @@
+"""labels.zarr: the slide-wide label image as an OME-Zarr 0.5 pyramid of nucleus ids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.store.chunks import ChunkPyramid
+from napari_nucleiseg.core.store.files import ZSTD_LEVEL
+from napari_nucleiseg.core.store.plane import LazyPlane
+
+CHUNK_PX = 512
+COARSEST_PX = 512
+ALIGN_PX = 16
+
+UInt32Image = NDArray[np.uint32]
+
+
+def pyramid_shapes(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Return ``(height, width)`` of each level, halved (rounding up) until no side exceeds `COARSEST_PX`."""
+    shapes = [(height, width)]
+    while max(shapes[-1]) > COARSEST_PX:
+        shapes.append((-(-shapes[-1][0] // 2), -(-shapes[-1][1] // 2)))
+    return tuple(shapes)
+
+
+def halve(image: UInt32Image) -> UInt32Image:
+    """Reduce 2 x 2 pixels to their highest id, so that no nucleus vanishes before it must.
+
+    Parameters
+    ----------
+    image : ndarray of uint32, shape (y, x)
+        Ids; odd sides are completed with background.
+
+    Returns
+    -------
+    ndarray of uint32, shape (ceil(y / 2), ceil(x / 2))
+        Ids.
+    """
+    height, width = image.shape
+    if height % 2 or width % 2:
+        image = np.pad(image, ((0, height % 2), (0, width % 2)))
+    rows = np.maximum(image[::2], image[1::2])
+    return np.maximum(rows[:, ::2], rows[:, 1::2])
+
+
+def ome_attributes(name: str, levels: int, mpp_um: YX) -> dict[str, Any]:
+    """Return the OME-Zarr 0.5 attributes of an image-label pyramid with axes y, x in micrometres."""
+    datasets = []
+    for level in range(levels):
+        factor = 2.0**level
+        # Pixel centres: a pixel of level k covers 2**k pixels, whose middle lies (2**k - 1) / 2 further on.
+        shift = [mpp * (factor - 1) / 2 for mpp in mpp_um]
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": [mpp * factor for mpp in mpp_um]}]
+        if level:
+            transforms.append({"type": "translation", "translation": shift})
+        datasets.append({"path": str(level), "coordinateTransformations": transforms})
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+    return {
+        "version": "0.5",
+        "multiscales": [{"name": name, "axes": axes, "datasets": datasets, "type": "max"}],
+        "image-label": {"version": "0.5"},
+    }
+
+
+class LabelStore:
+    """Nucleus ids of the whole slide, read by any thread and written by one.
+
+    Parameters
+    ----------
+    root : Path
+        The ``labels.zarr`` folder; make it with `create`.
+    shape : tuple of int
+        Level-0 ``(height, width)``.
+    scratch : Path
+        Folder on the same disk for files in the making.
+
+    Raises
+    ------
+    StoreError
+        If the folder is not the label image of a slide of that size.
+    """
+
+    def __init__(self, root: Path, shape: tuple[int, int], scratch: Path) -> None:
+        self.root = root
+        self.shape = shape
+        self.shapes = pyramid_shapes(*shape)
+        self._check_metadata()
+        self.chunks = ChunkPyramid(root, self.shapes, CHUNK_PX, scratch)
+        self.levels: tuple[LazyPlane, ...] = tuple(self._plane(level) for level in range(len(self.shapes)))
+
+    @classmethod
+    def create(cls, root: Path, shape: tuple[int, int], mpp_um: YX, scratch: Path) -> LabelStore:
+        """Make an empty label image; takes no time whatever the size, because empty chunks have no file."""
+        import zarr
+        from zarr.codecs import BytesCodec, ZstdCodec
+
+        shapes = pyramid_shapes(*shape)
+        group = zarr.create_group(
+            store=root, zarr_format=3, attributes={"ome": ome_attributes("nuclei", len(shapes), mpp_um)}
+        )
+        for level, level_shape in enumerate(shapes):
+            group.create_array(
+                str(level),
+                shape=level_shape,
+                chunks=(CHUNK_PX, CHUNK_PX),
+                dtype="uint32",
+                fill_value=0,
+                serializer=BytesCodec(endian="little"),
+                compressors=ZstdCodec(level=ZSTD_LEVEL),
+                dimension_names=("y", "x"),
+                config={"write_empty_chunks": False},
+            )
+        return cls(root, shape, scratch)
+
+    def read(self, region: Region) -> UInt32Image:
+        """Read ids at level 0; `region` must lie inside the slide. Unwritten changes are included."""
+        return self.chunks.read(0, region.y, region.x, region.y1, region.x1)
+
+    def apply(self, region: Region, ids: UInt32Image, entry: int) -> None:
+        """Set level-0 pixels in memory and bring the pyramid above them up to date.
+
+        Parameters
+        ----------
+        region : Region
+            Level-0 pixels inside the slide.
+        ids : ndarray of uint32, shape (y, x)
+            New ids over `region`.
+        entry : int
+            Number of the journal entry that holds this change.
+        """
+        self.chunks.write(0, region.y, region.x, ids, entry)
+        for level in range(1, len(self.shapes)):
+            below = Region(0, 0, *self.shapes[level - 1])
+            above = Region.from_bounds(region.y // 2, region.x // 2, -(-region.y1 // 2), -(-region.x1 // 2))
+            wanted = Region(2 * above.y, 2 * above.x, 2 * above.height, 2 * above.width).intersect(below)
+            if wanted != region:
+                ids = self.chunks.read(level - 1, wanted.y, wanted.x, wanted.y1, wanted.x1)
+            region, ids = above, halve(ids)
+            self.chunks.write(level, region.y, region.x, ids, entry)
+
+    def aligned(self, region: Region) -> Region:
+        """Grow a region to whole pixels of the first coarse levels, so that `apply` need not read around it."""
+        return (
+            region.scaled_outward(1 / ALIGN_PX, 1 / ALIGN_PX).scaled_outward(ALIGN_PX, ALIGN_PX).intersect(self.whole)
+        )
+
+    @property
+    def whole(self) -> Region:
+        """All of level 0."""
+        return Region(0, 0, *self.shape)
+
+    def _plane(self, level: int) -> LazyPlane:
+        def read(y0: int, x0: int, y1: int, x1: int) -> UInt32Image:
+            return self.chunks.read(level, y0, x0, y1, x1)
+
+        return LazyPlane(self.shapes[level], np.uint32, (CHUNK_PX, CHUNK_PX), read)
+
+    def _check_metadata(self) -> None:
+        for level, shape in enumerate(self.shapes):
+            try:
+                stated = json.loads((self.root / str(level) / "zarr.json").read_text(encoding="utf-8"))
+                found = tuple(stated["shape"]), stated["data_type"]
+                chunks = tuple(stated["chunk_grid"]["configuration"]["chunk_shape"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise StoreError(
+                    f"{self.root} is not a whole label image (level {level}: {error}). "
+                    "Restore the folder from a copy, or move it away and segment the slide again."
+                ) from error
+            if found != (shape, "uint32") or chunks != (CHUNK_PX, CHUNK_PX):
+                raise StoreError(
+                    f"{self.root} has {found[0]} pixels at level {level} where this slide has {shape}. "
+                    "It belongs to another slide; choose another folder."
+                )

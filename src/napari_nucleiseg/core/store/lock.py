@@ -1,0 +1,186 @@
+"""One writer per project: a lock file that names its holder and can be taken over when the holder is gone."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import sys
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from napari_nucleiseg.core.errors import StoreError
+
+BEAT_S = 30.0
+SILENT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lock; `since` is seconds since 1970, `token` tells two holders in one process apart."""
+
+    user: str
+    host: str
+    pid: int
+    since: float
+    token: str
+
+    def __str__(self) -> str:
+        when = datetime.fromtimestamp(self.since).astimezone().strftime("%Y-%m-%d %H:%M")
+        return f"{self.user} on {self.host} (process {self.pid}, since {when})"
+
+
+class WriterLock:
+    """The right to change a project, held from construction to `release`.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file.
+    take_over : bool
+        Take the lock even from a holder that seems alive; that one can write no more.
+
+    Raises
+    ------
+    StoreError
+        If somebody else holds it; the sentence names them.
+    """
+
+    def __init__(self, path: Path, *, take_over: bool = False) -> None:
+        self.path = path
+        self.holder = Holder(_user(), platform.node(), os.getpid(), time.time(), uuid.uuid4().hex)
+        self._acquire(take_over=take_over)
+        self._released = threading.Event()
+        # The file's age tells other machines that this one is alive; a thread, because an idle window writes nothing.
+        threading.Thread(target=self._beat, name="project-lock", daemon=True).start()
+
+    def check(self) -> None:
+        """Make sure that the lock is still ours.
+
+        Raises
+        ------
+        StoreError
+            If it was taken over.
+        """
+        now = read_holder(self.path)
+        if now is None or now.token != self.holder.token:
+            who = f"was taken over by {now}" if now else "was removed"
+            raise StoreError(
+                f"The lock of {self.path.parent} {who}, so nothing more is written from here. "
+                "What was finished is kept; open the slide again to go on."
+            )
+
+    def release(self) -> None:
+        """Let others write."""
+        self._released.set()
+        now = read_holder(self.path)
+        if now is not None and now.token == self.holder.token:
+            self.path.unlink(missing_ok=True)
+
+    def _acquire(self, *, take_over: bool) -> None:
+        for _ in range(3):
+            if self._create():
+                return
+            other = read_holder(self.path)
+            if other is None:
+                # Being written this very moment, or damaged: an old one counts as abandoned.
+                if age_s(self.path) < 5:
+                    time.sleep(0.1)
+                    continue
+            elif not take_over and not is_stale(self.path, other):
+                raise StoreError(
+                    f"{self.path.parent} is in use by {other}. Close it there, "
+                    "open it here for reading only, or take it over if that program is no longer running."
+                )
+            self._set_aside(other)
+        raise StoreError(f"The lock {self.path} cannot be taken. Try again in a moment.")
+
+    def _create(self) -> bool:
+        try:
+            handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(self.holder), file)
+        return True
+
+    def _set_aside(self, expected: Holder | None) -> None:
+        """Remove a stale lock; if somebody renewed it meanwhile, theirs is put back."""
+        aside = self.path.with_name(f"{self.path.name}.{self.holder.token}")
+        try:
+            self.path.replace(aside)
+        except FileNotFoundError:
+            return
+        if read_holder(aside) != expected and not self.path.exists():
+            aside.replace(self.path)
+        else:
+            aside.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._released.wait(BEAT_S):
+            try:
+                now = read_holder(self.path)
+                if now is None or now.token != self.holder.token:
+                    return
+                os.utime(self.path)
+            except OSError:
+                # The drive may come back; whoever writes meanwhile gets the sentence from `check`.
+                continue
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Return who holds a lock file; None if there is none or it cannot be understood."""
+    try:
+        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def is_stale(path: Path, holder: Holder) -> bool:
+    """Whether the holder is gone: its process ended (this machine) or it was silent for long (another machine)."""
+    if holder.host == platform.node():
+        return not process_runs(holder.pid)
+    return age_s(path) > SILENT_S
+
+
+def age_s(path: Path) -> float:
+    """Return the seconds since a file was touched; 0 if it is gone."""
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except FileNotFoundError:
+        return 0.0
+
+
+def process_runs(pid: int) -> bool:
+    """Whether a process of this machine exists."""
+    if sys.platform == "win32":
+        import ctypes
+
+        query_limited_information, still_active = 0x1000, 259
+        kernel = ctypes.windll.kernel32
+        handle = kernel.OpenProcess(query_limited_information, False, pid)
+        if not handle:
+            return False
+        code = ctypes.c_ulong()
+        kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+        kernel.CloseHandle(handle)
+        return code.value == still_active
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "an unknown user"

@@ -1,0 +1,115 @@
+"""Batches of augmented crops with their targets, prepared ahead in threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_nucleiseg.core.decoders.base import decoder
+from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.training.augment import augment, lab_statistics
+from napari_nucleiseg.core.training.config import TrainConfig
+from napari_nucleiseg.core.training.samples import IMAGE_SUFFIXES, CropSampler, load_data_set, read_picture
+
+# Which decoder knows the target of which head.
+TARGET_SOURCES = {"nuclei": "offsets", "offsets": "offsets", "distance": "distance", "separated": "border"}
+COLOUR_WINDOW_PX = 512
+
+
+class BatchMaker:
+    """Makes batch number n as a function of the configuration and n alone, whatever the threads do.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The run.
+    spec : ModelSpec
+        Pixel size, normalisation and heads of the network.
+    """
+
+    def __init__(self, config: TrainConfig, spec: ModelSpec) -> None:
+        if spec.fitting_side(config.crop_px) != config.crop_px:
+            raise DataError(
+                f"network {spec.name} cannot give crops of {config.crop_px} px; the next side that fits is "
+                f"{spec.fitting_side(config.crop_px)}"
+            )
+        self.config, self.spec = config, spec
+        sigma = config.border_sigma_um
+        sets = [(load_data_set(item, config.border_weight, sigma), item.share) for item in config.train]
+        self.margin = spec.output_margin_px
+        self.sampler = CropSampler(
+            sets,
+            spec.mpp_um,
+            config.crop_px + 2 * self.margin,
+            scale=config.augment.scale,
+            elastic_um=config.augment.elastic_um,
+            seed=config.seed,
+        )
+        self.colours = _colours(config.unlabelled, config.unlabelled_exclude)
+        self.decoders = [decoder(name) for name in sorted({TARGET_SOURCES[head] for head in config.losses})]
+        self.mean = np.asarray(spec.mean, np.float32) * 255
+        self.std = np.asarray(spec.std, np.float32) * 255
+
+    def crop(self, number: int) -> dict[str, NDArray[np.float32]]:
+        """Return crop `number` with its targets, each ``(channels, y, x)``.
+
+        Of networks that lose a margin the image is larger than the targets by it.
+        """
+        rng = self.sampler.rng(number)
+        crop = self.sampler.draw(rng)
+        image = augment(crop.image, self.config.augment, self.colours, rng)
+        inner = slice(self.margin, self.margin + self.config.crop_px)
+        labels, weights = crop.labels[inner, inner], crop.weights[inner, inner]
+        known = labels >= 0
+        labels = np.maximum(labels, 0)
+        sample = {"image": np.ascontiguousarray(((image - self.mean) / self.std).transpose(2, 0, 1))}
+        for item in self.decoders:
+            sample |= item.targets(labels)
+        return sample | {"known": known[None].astype(np.float32), "weights": np.ascontiguousarray(weights[None])}
+
+    def batch(self, number: int) -> dict[str, Tensor]:
+        """Return batch `number`: tensors ``(batch, channels, y, x)`` float32 by name."""
+        size = self.config.batch_size
+        crops = [self.crop(number * size + index) for index in range(size)]
+        return {key: torch.from_numpy(np.stack([crop[key] for crop in crops])) for key in crops[0]}
+
+    def batches(
+        self, start: int, stop: int, ahead: int = 4, workers: int = 2
+    ) -> Generator[Mapping[str, Tensor], None, None]:
+        """Yield batches `start` to `stop`, some prepared ahead."""
+        with ThreadPoolExecutor(workers, thread_name_prefix="crops") as pool:
+            waiting: deque[Future[dict[str, Tensor]]] = deque()
+            try:
+                for number in range(start, stop):
+                    while len(waiting) < ahead and number + len(waiting) < stop:
+                        waiting.append(pool.submit(self.batch, number + len(waiting)))
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+
+def _colours(folder: str, exclude: tuple[str, ...]) -> list[NDArray[np.float32]]:
+    """LAB statistics of windows of the pictures in `folder`, none if there is no folder named."""
+    if not folder:
+        return []
+    found = []
+    for path in sorted(Path(folder).iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or any(fnmatch(path.stem, item) for item in exclude):
+            continue
+        image = read_picture(path)
+        for y in range(0, image.shape[0], COLOUR_WINDOW_PX):
+            for x in range(0, image.shape[1], COLOUR_WINDOW_PX):
+                window = image[y : y + COLOUR_WINDOW_PX, x : x + COLOUR_WINDOW_PX]
+                if window.shape[0] > 128 and window.shape[1] > 128 and np.mean(window.min(axis=2) < 215) > 0.3:
+                    found.append(lab_statistics(window))
+    return found

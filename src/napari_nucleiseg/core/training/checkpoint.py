@@ -1,0 +1,124 @@
+"""State of a run on disk: written whole or not at all, read back without unpickling."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_nucleiseg.core.errors import WeightsError
+from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.models.weights import ModelCard, load_tensors, save_model
+from napari_nucleiseg.core.training.config import TrainConfig, config_as_json
+
+EVERY_SECONDS = 60.0
+
+
+class Checkpoint:
+    """Writes ``last.pt`` every minute and ``best.safetensors`` (with its card) whenever validation improves.
+
+    Parameters
+    ----------
+    config, spec, network, average, optimiser
+        The run.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        spec: ModelSpec,
+        network: nn.Module,
+        average: nn.Module,
+        optimiser: torch.optim.Optimizer,
+    ) -> None:
+        self.config, self.spec = config, spec
+        self.network, self.average, self.optimiser = network, average, optimiser
+        self.folder = Path(config.out)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WeightsError(f"the output folder {self.folder} cannot be made: {error}") from error
+        self.best = -1.0
+        self.written = time.monotonic()
+
+    def restore(self) -> int:
+        """Load the initial weights or the last checkpoint; return the number of steps already done.
+
+        Raises
+        ------
+        WeightsError
+            If the checkpoint does not belong to this configuration.
+        """
+        path = self.folder / "last.pt"
+        if self.config.resume and path.exists():
+            try:
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                self.network.load_state_dict(state["network"])
+                self.average.load_state_dict(state["average"])
+                self.optimiser.load_state_dict(state["optimiser"])
+            except (RuntimeError, KeyError, ValueError, EOFError) as error:
+                raise WeightsError(
+                    f"{path} is not a checkpoint of this configuration; choose another output folder or switch "
+                    f"resuming off ({error})"
+                ) from error
+            self.best = float(state["best"])
+            return int(state["step"])
+        if self.config.initial:
+            tensors = load_tensors(self.config.initial)
+            self.network.load_state_dict(tensors)
+            self.average.module.load_state_dict(tensors)  # type: ignore[union-attr]
+        (self.folder / "config.json").write_text(config_as_json(self.config))
+        return 0
+
+    def save(self, step: int, scores: dict[str, float] | None) -> bool:
+        """Write what is due after `step`; return whether these weights are the best so far."""
+        is_last = step >= self.config.steps
+        without_validation = is_last and not self.config.validate
+        is_best = without_validation or (scores is not None and scores["choice"] > self.best)
+        if scores is not None:
+            self.best = max(self.best, scores["choice"])
+            with (self.folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps({"step": step, **scores}) + "\n")
+        if is_best:
+            save_model(self.folder / "best.safetensors", self.average.module, self.spec, self._card(step, scores))  # type: ignore[arg-type]
+        if is_last or is_best or time.monotonic() - self.written > EVERY_SECONDS:
+            self._write_state(step)
+        return is_best
+
+    def _write_state(self, step: int) -> None:
+        state = {
+            "step": step,
+            "best": self.best,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        partial = self.folder / "last.pt.part"
+        try:
+            torch.save(state, partial)
+            partial.replace(self.folder / "last.pt")
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            raise WeightsError(
+                f"the checkpoint cannot be written to {self.folder} ({error}). Free some space and start again: "
+                "training goes on from the last checkpoint."
+            ) from error
+        self.written = time.monotonic()
+
+    def _card(self, step: int, scores: dict[str, float] | None) -> ModelCard:
+        stated = [item.licence.split(" AND ") for item in self.config.train if item.licence]
+        licences = sorted({licence for licences in stated for licence in licences})
+        return ModelCard(
+            name=self.folder.name,
+            title=self.spec.title,
+            network=self.spec.name,
+            params=dict(self.spec.params),
+            licence=" AND ".join(licences) or "unknown",
+            commercial_use=not any("-NC" in item for item in licences) and bool(licences),
+            training_data=tuple(f"{item.title} ({item.licence or 'licence not stated'})" for item in self.config.train),
+            metrics={"validation": {key: round(value, 4) for key, value in (scores or {}).items()}},
+            notes=f"step {step} of {self.config.steps}, seed {self.config.seed}",
+        )

@@ -1,0 +1,221 @@
+"""Every parameter of a training run, declared once; the CLI and the GUI make their forms from these fields."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from napari_nucleiseg.core.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A folder with ``images/`` and ``labels/`` whose files pair up by stem.
+
+    Parameters
+    ----------
+    path : str
+        The folder.
+    mpp_um : float or None
+        Micrometres per pixel. None where it is not known: each image is then scaled so that its median nucleus has
+        `nucleus_um` as equivalent diameter.
+    nucleus_um : float
+        See `mpp_um`.
+    include : tuple of str
+        Glob patterns of stems; default all.
+    share : float
+        Relative probability that a crop comes from this set.
+    licence : str
+        SPDX identifier; ends up in the card of what is trained on it.
+    name : str
+        For people; default the folder's name.
+    """
+
+    path: str
+    mpp_um: float | None
+    nucleus_um: float = 7.5
+    include: tuple[str, ...] = ("*",)
+    share: float = 1.0
+    licence: str = ""
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        return self.name or Path(self.path).name
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """How far a crop may be changed; 0 switches a change off.
+
+    Parameters
+    ----------
+    scale : float
+        Largest factor of magnification up or down.
+    elastic_um : float
+        Standard deviation of the elastic displacement, micrometres (Ronneberger et al. 2015 used 10 px).
+    stain : float
+        Standard deviation of the log gain of each stain's optical density.
+    stain_transfer : float
+        Probability of moving the colours of the crop to those of a random other picture.
+    colour : float
+        Strength of brightness, contrast, saturation and gamma changes.
+    blur_px : float
+        Largest Gaussian sigma, model pixels.
+    noise : float
+        Largest standard deviation of noise, fraction of 255.
+    jpeg : float
+        Probability of a JPEG round trip at quality 30 to 90.
+    """
+
+    scale: float = 1.4
+    elastic_um: float = 1.5
+    stain: float = 0.25
+    stain_transfer: float = 0.3
+    colour: float = 0.15
+    blur_px: float = 1.2
+    noise: float = 0.03
+    jpeg: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """One training run.
+
+    Parameters
+    ----------
+    out : str
+        Folder for checkpoints, the log and the resulting weights.
+    network : str
+        Registry name.
+    params : mapping
+        Parameters of the network's build function.
+    train, validate : tuple of DataSet
+        What to learn from, and what to choose the best weights by.
+    unlabelled : str
+        Folder of pictures whose colours serve as targets of stain transfer; may be empty.
+    unlabelled_exclude : tuple of str
+        Glob patterns of stems in `unlabelled` to leave out (for their licence, say).
+    losses : mapping of str to float
+        Weight of each head's loss; heads that are not named are not trained, names of heads that the
+        network does not have are passed over.
+    border_weight : float
+        w0 of the border weight map (Ronneberger et al. 2015); 0 switches it off.
+    border_sigma_um : float
+        Sigma of that map in micrometres.
+    focal_gamma : float
+        Gamma of the focal term of foreground heads; 0 is plain cross-entropy (Lin et al. 2017).
+    dice : float
+        Weight of the soft Dice loss beside cross-entropy on foreground heads.
+    crop_px, batch_size, steps : int
+        Side of a crop's output in model pixels, crops a step, optimisation steps.
+    learning_rate, weight_decay, warmup, ema
+        AdamW with linear warm-up, cosine decay and an exponential moving average of the weights.
+    validate_every : int
+        Steps between validations.
+    seed : int
+        Seeds weights, crops and augmentation.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    mixed_precision : bool
+        bfloat16 autocast where the hardware has it.
+    threads : int
+        Threads of torch on the CPU; 0 leaves torch's choice.
+    initial : str
+        Weight file to start from; may be empty.
+    resume : bool
+        Go on from the last checkpoint in `out` if there is one.
+    augment : AugmentConfig
+        Augmentation.
+    """
+
+    out: str
+    network: str = "nuclei"
+    params: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    train: tuple[DataSet, ...] = ()
+    validate: tuple[DataSet, ...] = ()
+    unlabelled: str = ""
+    unlabelled_exclude: tuple[str, ...] = ()
+    losses: Mapping[str, float] = field(
+        default_factory=lambda: {"nuclei": 1.0, "offsets": 1.0, "distance": 1.0, "separated": 0.5}
+    )
+    border_weight: float = 10.0
+    border_sigma_um: float = 1.25
+    focal_gamma: float = 0.0
+    dice: float = 1.0
+    crop_px: int = 256
+    batch_size: int = 8
+    steps: int = 2000
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup: int = 100
+    ema: float = 0.998
+    validate_every: int = 200
+    seed: int = 0
+    device: str = "auto"
+    mixed_precision: bool = True
+    threads: int = 0
+    initial: str = ""
+    resume: bool = True
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def validation_error(self) -> str | None:
+        """Return what is wrong as a sentence, or None."""
+        if not self.train:
+            return "name at least one data set to train on (a folder with images/ and labels/)"
+        if self.crop_px < 32:
+            return f"crops must be at least 32 pixels wide, not {self.crop_px}"
+        if self.steps < 1 or self.batch_size < 1:
+            return "steps and batch size must be at least 1"
+        return None
+
+
+def load_config(path: str) -> TrainConfig:
+    """Read a configuration from a JSON file.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or names an unknown field.
+    """
+    try:
+        raw: dict[str, Any] = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"the training configuration {path} cannot be read: {error}") from error
+    unknown = set(raw) - {item.name for item in fields(TrainConfig)}
+    if unknown:
+        raise DataError(f"{path} has unknown fields: {', '.join(sorted(unknown))}")
+    try:
+        for key in ("train", "validate"):
+            raw[key] = tuple(_data_set(item, Path(path).parent) for item in raw.get(key, ()))
+        raw["augment"] = AugmentConfig(**raw.get("augment", {}))
+        if raw.get("unlabelled"):
+            raw["unlabelled"] = _resolved(raw["unlabelled"], Path(path).parent)
+        raw["unlabelled_exclude"] = tuple(raw.get("unlabelled_exclude", ()))
+        return TrainConfig(**raw)
+    except TypeError as error:
+        raise DataError(f"{path} does not describe a training run: {error}") from error
+
+
+def _data_set(item: dict[str, Any], base: Path) -> DataSet:
+    item = {**item, "path": _resolved(item["path"], base)}
+    item["include"] = tuple(item.get("include", ("*",)))
+    return DataSet(**item)
+
+
+def _resolved(path: str, base: Path) -> str:
+    """Expand environment variables and take a relative path from the configuration's folder."""
+    expanded = os.path.expandvars(path)
+    if "$" in expanded:
+        raise DataError(f"set the environment variable in {path} to the folder that holds the data")
+    return str(base / expanded)
+
+
+def config_as_json(config: TrainConfig) -> str:
+    """Write a configuration down so that `load_config` reads the same."""
+    return json.dumps(asdict(config), indent=2)

@@ -1,0 +1,74 @@
+"""Loss of each head, by name; all take maps ``(batch, channels, y, x)`` and ignore unannotated pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+OFFSET_UNIT_PX = 8.0
+HeadLoss = Callable[[Tensor, Mapping[str, Tensor], "LossOptions"], Tensor]
+
+
+class LossOptions:
+    """Weights of the terms: focal gamma, Dice weight, class balance."""
+
+    def __init__(self, focal_gamma: float = 0.0, dice: float = 1.0) -> None:
+        self.focal_gamma = focal_gamma
+        self.dice = dice
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean of `values` under `weights`; zero where all weights are zero."""
+    return (values * weights).sum() / weights.sum().clamp(min=1.0)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor, gamma: float = 0.0) -> Tensor:
+    """Weighted binary cross-entropy, with the focal factor ``(1 - p_t) ** gamma`` (Lin et al. 2017).
+
+    ``gamma = 0`` is cross-entropy itself.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    if gamma:
+        loss = loss * (1 - torch.exp(-loss)) ** gamma
+    return weighted_mean(loss, weights)
+
+
+def soft_dice(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """``1 - 2 sum(p g) / (sum p^2 + sum g^2)`` over the batch (Milletari et al. 2016)."""
+    probability = torch.sigmoid(logits)
+    overlap = (probability * target * weights).sum()
+    total = ((probability**2 + target**2) * weights).sum()
+    return 1 - (2 * overlap + 1) / (total + 1)
+
+
+def _foreground(raw: Tensor, batch: Mapping[str, Tensor], options: LossOptions) -> Tensor:
+    loss = cross_entropy(raw, batch["nuclei"], batch["known"], options.focal_gamma)
+    return loss + options.dice * soft_dice(raw, batch["nuclei"], batch["known"])
+
+
+def _separated(raw: Tensor, batch: Mapping[str, Tensor], options: LossOptions) -> Tensor:
+    weights = (1 + batch["weights"]) * batch["known"]
+    loss = cross_entropy(raw, batch["separated"], weights, options.focal_gamma)
+    return loss + options.dice * soft_dice(raw, batch["separated"], batch["known"])
+
+
+def _offsets(raw: Tensor, batch: Mapping[str, Tensor], _options: LossOptions) -> Tensor:
+    inside = batch["nuclei"] * batch["known"]
+    loss = F.smooth_l1_loss(raw / OFFSET_UNIT_PX, batch["offsets"] / OFFSET_UNIT_PX, reduction="none", beta=0.1)
+    return weighted_mean(loss, inside.expand_as(loss)) * 2
+
+
+def _distance(raw: Tensor, batch: Mapping[str, Tensor], _options: LossOptions) -> Tensor:
+    loss = F.smooth_l1_loss(torch.sigmoid(raw), batch["distance"], reduction="none", beta=0.1)
+    return weighted_mean(loss, batch["known"])
+
+
+LOSSES: dict[str, HeadLoss] = {
+    "nuclei": _foreground,
+    "separated": _separated,
+    "offsets": _offsets,
+    "distance": _distance,
+}

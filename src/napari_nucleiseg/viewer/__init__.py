@@ -1,0 +1,1 @@
+"""napari without Qt: layers, visible region, jobs, controller."""

@@ -1,0 +1,336 @@
+"""Turns wishes and camera moves into segmentations, and what becomes of them into sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_nucleiseg.core.errors import NucleiSegError
+from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.state import Session
+from napari_nucleiseg.viewer.display import Display
+from napari_nucleiseg.viewer.engine import Engine
+from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
+from napari_nucleiseg.viewer.layers import slide_layer
+from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion
+from napari_nucleiseg.viewer.opened import OpenedSlide
+from napari_nucleiseg.viewer.segmentation import Wish, open_project
+from napari_nucleiseg.viewer.segmenter import LANE, Segmenter
+from napari_nucleiseg.viewer.sentences import question_after
+from napari_nucleiseg.viewer.shapes import bounds_of, selected_polygon
+from napari_nucleiseg.viewer.shelf import Shelf
+from napari_nucleiseg.viewer.visible import visible_region
+
+SETTLED_S = 0.08
+TURNED_S = 0.2
+
+
+class Controller:
+    """What happens in one viewer.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Whose layers and camera are followed.
+    session : Session
+        What the user wants.
+    engine : Engine, optional
+        The headless part.
+    jobs : Jobs, optional
+        Where work runs.
+
+    Notes
+    -----
+    All methods are for the main thread; all signals are emitted there.
+    """
+
+    slide_changed = Signal(object)
+    """The `Slide` that is worked on, or None."""
+    models_listed = Signal(tuple)
+    """Cards of the models that can be used."""
+    hint_changed = Signal(Hint)
+    question_asked = Signal(object)
+
+    def __init__(self, viewer: Any, session: Session, engine: Engine | None = None, jobs: Jobs | None = None) -> None:
+        self._viewer = viewer
+        self.session = session
+        self._engine = engine or Engine()
+        self._jobs = jobs or Jobs()
+        self._shelf = Shelf(viewer)
+        self.display = Display(viewer, session, self._shelf, self._jobs, self._on_error)
+        self.segmenter = Segmenter(self._engine, self._jobs, self.display)
+        self._unanswered: Wish | None = None
+        self._has_scale_bar = False
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Begin to watch the viewer and the session."""
+        for emitter in self._camera_emitters():
+            emitter.connect(self._on_view_moved)
+        wishes = self.session.events
+        wishes.follow.connect(self._on_follow_changed)
+        wishes.tissue_only.connect(self._on_follow_changed)
+        wishes.model.connect(self._on_model_changed)
+        wishes.threshold.connect(self._on_options_changed)
+        wishes.min_area_um2.connect(self._on_options_changed)
+        self.segmenter.hinted.connect(self._on_hinted)
+        self.segmenter.failed.connect(self._on_failed)
+        self._shelf.switched.connect(self._on_slide_switched)
+        self._shelf.removed.connect(self._on_slide_removed)
+        self._jobs.start("models", self._list_models, on_value=self.models_listed.emit, on_error=self._on_error)
+        self._shelf.start()
+
+    def close(self) -> None:
+        """Stop watching and working; what is done is kept. Does not wait."""
+        for emitter in self._camera_emitters():
+            emitter.disconnect(self._on_view_moved)
+        self.cancel()
+        for opened in self._shelf.close():
+            self._jobs.after(LANE, opened.close)
+        self._jobs.close()
+
+    def join(self) -> None:
+        """Wait for all threads; only after `close`."""
+        self._jobs.join()
+
+    def _camera_emitters(self) -> tuple[Any, ...]:
+        camera = self._viewer.scene.camera
+        return camera.events.zoom, camera.events.center, self._viewer.canvas.events.size
+
+    def _list_models(self, _cancelled: Cancelled) -> Iterator[Any]:
+        yield self._engine.models()
+
+    @property
+    def slide(self) -> Slide | None:
+        """The slide that the user works on."""
+        return self._shelf.now.slide if self._shelf.now else None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a segmentation is under way."""
+        return self.segmenter.is_running
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being worked on, counting included."""
+        return self._jobs.busy
+
+    # ------------------------------------------------------------------ which slide
+
+    def _on_slide_switched(self, opened: OpenedSlide | None) -> None:
+        self.cancel()
+        self.slide_changed.emit(self.slide)
+        self.display.counted.emit(None)
+        self.hint_changed.emit(Hint())
+        if opened is not None:
+            self._show_scale_bar()
+            self._jobs.start(LANE, self._reopen(opened), on_end=self._on_reopened, on_error=self._on_error)
+
+    def _show_scale_bar(self) -> None:
+        """Show napari's scale bar with the first slide; afterwards it is the user's."""
+        if not self._has_scale_bar:
+            self._has_scale_bar = True
+            self._viewer.canvas.overlays.scale_bar.visible = True
+
+    def _reopen(self, opened: OpenedSlide) -> Any:
+        """Look for results of earlier sessions."""
+
+        def work(_cancelled: Cancelled) -> Iterator[None]:
+            open_project(opened, self._engine, self.session.results_folder, create=False)
+            yield None
+
+        return work
+
+    def _on_reopened(self) -> None:
+        self.display.redraw()
+        self._on_view_settled()
+
+    def _on_slide_removed(self, opened: OpenedSlide) -> None:
+        if self.segmenter.wish is not None and self.segmenter.wish.opened is opened:
+            self.cancel()
+        self._jobs.after(LANE, opened.close)
+
+    def open_slides(self, paths: Sequence[str]) -> None:
+        """Open slides and show each as soon as it is there."""
+
+        def work(_cancelled: Cancelled) -> Iterator[Slide]:
+            for path in paths:
+                yield self._engine.open_slide(path)
+
+        self.hint_changed.emit(Hint("Opening…"))
+        self._jobs.start("open", work, on_value=self._on_slide_opened, on_error=self._on_error)
+
+    def _on_slide_opened(self, slide: Slide) -> None:
+        from napari.layers import Layer
+
+        self._viewer.add_layer(Layer.create(*slide_layer(slide)))
+
+    # ------------------------------------------------------------------ answers to questions
+
+    def set_pixel_size(self, mpp_um: YX) -> None:
+        """Tell how large the pixels of the slide in hand are, and go on with what waited for it."""
+        if self._shelf.now is None:
+            return
+        self.cancel()
+        self._shelf.now.set_pixel_size(mpp_um)
+        self._viewer.reset_view()
+        self.slide_changed.emit(self.slide)
+        self._resume()
+
+    def use_folder(self, folder: Path) -> None:
+        """Keep the results of the slide in hand in `folder`, and go on with what waited for it."""
+        if self._shelf.now is not None:
+            self._shelf.now.folder = folder
+            self._resume()
+
+    def accept_licence(self, question: LicenceQuestion) -> None:
+        """Remember that the licence is accepted, and go on with what waited for it."""
+        self._engine.accept_licence(question.card)
+        self._resume()
+
+    def _resume(self) -> None:
+        wish, self._unanswered = self._unanswered, None
+        if wish is not None:
+            self.segmenter.begin(wish)
+
+    # ------------------------------------------------------------------ what the user asks for
+
+    def segment_view(self) -> None:
+        """Segment what the canvas shows."""
+        region = self._view()
+        if region is not None and self._shelf.now is not None:
+            self.segmenter.begin(self._wish(self._shelf.now, region))
+
+    def segment_slide(self) -> None:
+        """Segment all of the slide."""
+        if self._shelf.now is not None:
+            self.segmenter.begin(self._wish(self._shelf.now, None))
+
+    def segment_shape(self) -> None:
+        """Segment the rectangle or polygon that is selected in a Shapes layer; offer one if there is none."""
+        opened = self._shelf.now
+        if opened is None:
+            return
+        polygon, sentence = selected_polygon(self._viewer, opened)
+        if polygon is None:
+            self.hint_changed.emit(Hint(sentence))
+        elif bounds_of(polygon).intersect(opened.slide.content).is_empty:
+            self.hint_changed.emit(Hint("The shape lies beside the slide. Draw it on the tissue."))
+        else:
+            self.segmenter.begin(self._wish(opened, bounds_of(polygon), polygon=polygon))
+
+    def cancel(self) -> None:
+        """Stop the running segmentation; finished tiles are kept."""
+        self.segmenter.cancel()
+
+    def _view(self) -> Region | None:
+        """Return what the canvas shows of the slide, or say why there is nothing."""
+        if self._shelf.now is None:
+            return None
+        region = visible_region(self._viewer, self._shelf.now.layer)
+        if region is None:
+            self.hint_changed.emit(Hint("Switch to the two-dimensional view (Ctrl+Y) to segment."))
+        elif region.is_empty:
+            self.hint_changed.emit(Hint("The slide is out of sight. Press the home button to see it."))
+            return None
+        return region
+
+    def _wish(
+        self,
+        opened: OpenedSlide,
+        region: Region | None,
+        *,
+        polygon: NDArray[np.float64] | None = None,
+        limit: int | None = None,
+        again: bool = False,
+    ) -> Wish:
+        session = self.session
+        return Wish(
+            opened,
+            model=session.model,
+            options=session.options,
+            device=session.device,
+            tissue_only=session.tissue_only,
+            region=region,
+            polygon=polygon,
+            limit=limit,
+            again=again,
+            results_folder=session.results_folder,
+        )
+
+    # ------------------------------------------------------------------ what went wrong
+
+    def _on_hinted(self, hint: Hint) -> None:
+        self.hint_changed.emit(hint)
+
+    def _on_failed(self, wish: Wish, error: BaseException) -> None:
+        question = question_after(wish, error, self._engine.models)
+        if question is None:
+            self._on_error(error)
+            return
+        self.session.follow = False
+        self._unanswered = wish
+        self.question_asked.emit(question)
+
+    def _on_error(self, error: BaseException) -> None:
+        """Show an error once: ours as a sentence, others with napari's traceback button."""
+        from napari.utils.notifications import notification_manager, show_error
+
+        self.session.follow = False
+        if isinstance(error, NucleiSegError):
+            self.hint_changed.emit(Hint(str(error), is_warning=True))
+            show_error(str(error))
+        else:
+            notification_manager.receive_error(type(error), error, error.__traceback__)
+
+    # ------------------------------------------------------------------ following
+
+    def _on_view_moved(self, _event: Any = None) -> None:
+        if self._shelf.now is not None:
+            self.display.polygon = None
+            self._jobs.later("view", SETTLED_S, self._on_view_settled)
+
+    def _on_view_settled(self) -> None:
+        self.display.fit_outlines()
+        if self.session.follow:
+            self._follow()
+        else:
+            self.display.count()
+
+    def _follow(self) -> None:
+        region, opened = self._view(), self._shelf.now
+        if region is None or opened is None:
+            return
+        wish = self._wish(opened, region, limit=self.session.follow_limit)
+        if not self.segmenter.does_already(wish):
+            self.segmenter.begin(wish)
+
+    def _on_follow_changed(self) -> None:
+        if self.session.follow:
+            self._follow()
+        elif self.segmenter.wish is not None and self.segmenter.wish.limit is not None:
+            self.cancel()
+
+    def _on_model_changed(self) -> None:
+        self.cancel()
+        self._jobs.later("options", TURNED_S, self._on_view_settled)
+
+    def _on_options_changed(self) -> None:
+        self._jobs.later("options", TURNED_S, self._decode_again)
+
+    def _decode_again(self) -> None:
+        """Apply new options to what is in view: from kept maps, or by following."""
+        opened = self._shelf.now
+        if self.session.follow:
+            self._follow()
+        elif opened is not None and opened.project is not None:
+            region = self._view()
+            if region is not None:
+                self.segmenter.begin(self._wish(opened, region, again=True))

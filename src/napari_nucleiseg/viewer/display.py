@@ -1,0 +1,134 @@
+"""What is shown of a slide's results: outlines, heatmap, and how many nuclei there are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.state import Session
+from napari_nucleiseg.viewer.counting import count_polygon, count_view
+from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
+from napari_nucleiseg.viewer.messages import Counts
+from napari_nucleiseg.viewer.shelf import Shelf
+from napari_nucleiseg.viewer.visible import visible_region
+
+REDRAW_S = 0.1
+RECOUNT_S = 0.3
+# Of the time that a redraw took, so many times it nothing is redrawn: the window must stay free.
+REST = 4.0
+
+
+class Display:
+    """Keeps layers and counts of the slide in hand up to date.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        To draw in.
+    session : Session
+        Says what to show.
+    shelf : Shelf
+        Says of which slide.
+    jobs : Jobs
+        Counting runs there.
+    on_error : callable
+        Told when counting fails.
+    """
+
+    counted = Signal(object)
+    """New `Counts`, or None where nothing is known."""
+
+    def __init__(
+        self, viewer: Any, session: Session, shelf: Shelf, jobs: Jobs, on_error: Callable[[BaseException], None]
+    ) -> None:
+        self._viewer, self._session, self._shelf, self._jobs = viewer, session, shelf, jobs
+        self._on_error = on_error
+        self._redraw_took_s = 0.0
+        self.polygon: NDArray[np.float64] | None = None
+        """Counts are of this ``(y, x)`` in level-0 pixels; None is the view."""
+        session.events.heatmap.connect(self.show_heatmap)
+        session.events.outlines.connect(self._on_outlines_changed)
+
+    def tile_finished(self, region: Region) -> None:
+        """Draw and count anew, soon and not too often, if anybody sees where the tile lies.
+
+        Parameters
+        ----------
+        region : Region
+            Level-0 pixels that the tile changed.
+        """
+        opened = self._shelf.now
+        seen = None if opened is None else visible_region(self._viewer, opened.layer)
+        if seen is None or seen.overlaps(region):
+            self._jobs.soon("redraw", max(REDRAW_S, REST * self._redraw_took_s), self.redraw)
+            self._jobs.soon("count", RECOUNT_S, self.count)
+
+    def fit_outlines(self) -> None:
+        """Have the outlines seen at the present zoom."""
+        if self._shelf.now is not None:
+            self._shelf.now.fit_outlines(self._viewer.scene.camera.zoom)
+
+    def show(self) -> bool:
+        """Show the nuclei layer if there are results and it is not there; return whether it was added."""
+        opened = self._shelf.now
+        if opened is None or not opened.show_nuclei(self._viewer, visible=self._session.outlines):
+            return False
+        opened.nuclei.events.visible.connect(self._on_eye_clicked)
+        self.fit_outlines()
+        return True
+
+    def _on_eye_clicked(self, event: Any) -> None:
+        """The layer list's eye and the panel's box say the same."""
+        self._session.outlines = event.source.visible
+
+    def redraw(self) -> None:
+        """Draw the nuclei anew."""
+        start = time.perf_counter()
+        opened = self._shelf.now
+        if opened is not None and not self.show():
+            opened.redraw_nuclei()
+        self._redraw_took_s = time.perf_counter() - start
+
+    def _on_outlines_changed(self, visible: bool) -> None:
+        opened = self._shelf.now
+        if opened is not None and opened.nuclei is not None:
+            opened.nuclei.visible = visible
+
+    def show_heatmap(self) -> None:
+        """Show the output that the session names, as far as it was kept."""
+        opened = self._shelf.now
+        if opened is None:
+            return
+        found = opened.heatmap_levels(self._session.heatmap) if self._session.heatmap else None
+        if found is None:
+            opened.hide_heatmap(self._viewer)
+        else:
+            opened.show_heatmap(self._viewer, *found)
+
+    def count(self) -> None:
+        """Count the nuclei in view, or in `polygon`."""
+        opened = self._shelf.now
+        if opened is None or opened.project is None or opened.plan is None:
+            return
+        region = visible_region(self._viewer, opened.layer)
+        if region is None or region.is_empty:
+            self.counted.emit(None)
+            return
+        project, slide, grid = opened.project, opened.slide, opened.plan.grid
+        tissue = opened.tissue if self._session.tissue_only else None
+        (version, key), polygon = opened.done_key, self.polygon
+
+        def work(_cancelled: Cancelled) -> Iterator[Counts]:
+            done = project.tiles_done(version, key)
+            if polygon is None:
+                yield count_view(project, slide, grid, done, region, tissue=tissue)
+            else:
+                yield count_polygon(project, slide, grid, done, polygon, tissue=tissue)
+
+        self._jobs.start("count", work, on_value=self.counted.emit, on_error=self._on_error)

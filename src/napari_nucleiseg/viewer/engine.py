@@ -1,0 +1,170 @@
+"""The doors to the headless part; heavy imports happen behind them, in the thread that calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.slides.pyramid import Slide
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.decoders.base import DecodeOptions
+    from napari_nucleiseg.core.inference.plan import InferencePlan, TissueCover
+    from napari_nucleiseg.core.inference.segment import TileDone
+    from napari_nucleiseg.core.models.spec import ModelSpec
+    from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
+    from napari_nucleiseg.core.slides.tissue import TissueMask
+    from napari_nucleiseg.core.store.project import Project
+
+
+class Engine:
+    """Models, plans, segmentation and projects, as the controller needs them; replaceable in tests."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, LoadedModel] = {}
+
+    def open_slide(self, path: str) -> Slide:
+        """Open a slide.
+
+        Raises
+        ------
+        SlideError
+            If it cannot be opened; says why.
+        """
+        from napari_nucleiseg.core.slides.registry import open_slide
+
+        return open_slide(path)
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """Return the cards of all weights that can be used."""
+        from napari_nucleiseg.core.models.weights import available_models
+
+        return available_models()
+
+    def load(self, name: str) -> LoadedModel:
+        """Return a model, from memory if it was loaded before.
+
+        Raises
+        ------
+        LicenceNotAcceptedError
+            If its licence must be accepted first.
+        ModelError
+            If it cannot be loaded.
+        """
+        if name not in self._models:
+            from napari_nucleiseg.core.inference.device import set_torch_threads
+            from napari_nucleiseg.core.models.weights import load_model
+
+            set_torch_threads(beside_gui=True)
+            self._models[name] = load_model(name)
+        return self._models[name]
+
+    def accept_licence(self, card: ModelCard) -> None:
+        """Remember that the user accepted the licence of these weights."""
+        from napari_nucleiseg.core.models.weights import remember_acceptance
+
+        remember_acceptance(card)
+
+    def tissue(self, slide: Slide) -> TissueMask:
+        """Find the tissue of a slide.
+
+        Raises
+        ------
+        SlideError
+            If it cannot be read.
+        """
+        from napari_nucleiseg.core.errors import SlideError
+        from napari_nucleiseg.core.slides.tissue import tissue_mask
+
+        try:
+            return tissue_mask(slide)
+        except OSError as error:
+            raise SlideError(
+                f"{slide.path} cannot be read ({error}). Check that its drive is connected and open it again."
+            ) from error
+
+    def plan(self, slide: Slide, spec: ModelSpec, region: Region | None, cover: TissueCover | None) -> InferencePlan:
+        """Plan the tiles of a region."""
+        from napari_nucleiseg.core.inference.plan import plan_inference
+
+        return plan_inference(slide, spec, region, tissue=cover)
+
+    def options_key(self, plan: InferencePlan, model: LoadedModel, options: DecodeOptions) -> str:
+        """Return the name under which tiles done with these options are found again."""
+        from napari_nucleiseg.core.inference.segment import options_key
+
+        return options_key(plan, model, options)
+
+    def segment(
+        self,
+        slide: Slide,
+        model: LoadedModel,
+        project: Project,
+        plan: InferencePlan,
+        options: DecodeOptions,
+        *,
+        device: str,
+        keep_maps: bool,
+        cancelled: Callable[[], bool],
+        on_message: Callable[[str], None],
+    ) -> Iterator[TileDone]:
+        """Find and store the nuclei of a plan, tile by tile."""
+        from napari_nucleiseg.core.inference.segment import segment
+
+        return segment(
+            slide,
+            model,
+            project,
+            plan,
+            options,
+            device=device,
+            keep_maps=keep_maps,
+            cancelled=cancelled,
+            on_message=on_message,
+        )
+
+    def project_folder(self, slide: Slide, results_folder: str = "") -> Path:
+        """Return where the results of a slide are kept: beside it, or in the folder for all results if there is one."""
+        from napari_nucleiseg.core.store.project import default_folder
+
+        if results_folder:
+            # Slides of one name from several folders must not meet here.
+            return Path(results_folder) / f"{Path(slide.path).stem}-{slide.fingerprint[:8]}.nucleiseg"
+        if Path(slide.path).exists():
+            return default_folder(slide.path)
+        # Slides made on the fly lie nowhere: their results are kept with other caches.
+        import platformdirs
+
+        cache = Path(platformdirs.user_cache_dir("napari-nucleiseg"))
+        return cache / "projects" / f"{slide.fingerprint}.nucleiseg"
+
+    def writer(self, project: Project) -> str:
+        """Return who writes to a project that is open for reading only here; empty if nobody does any more."""
+        from napari_nucleiseg.core.store.project import holder
+
+        return str(holder(project.folder) or "")
+
+    def open_project(self, slide: Slide, folder: Path, *, create: bool) -> Project | None:
+        """Open the project of a slide; without `create`, None where there is none.
+
+        It is open for reading only while another program writes to it.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be opened or made there.
+        """
+        from napari_nucleiseg.core.errors import StoreError
+        from napari_nucleiseg.core.store.project import DATABASE, Project, holder
+
+        exists = (folder / DATABASE).is_file()
+        if not create and not exists:
+            return None
+        try:
+            return Project.open_or_create(folder, slide)
+        except StoreError:
+            if not exists or holder(folder) is None:
+                raise
+        return Project.open(folder, slide, writable=False)

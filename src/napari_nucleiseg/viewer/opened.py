@@ -1,0 +1,139 @@
+"""What belongs to one open slide: its layers, its project, its tissue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.viewer.layers import heatmap_layer, nuclei_layer, outline_width, placement, slide_metadata
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.inference.plan import InferencePlan
+    from napari_nucleiseg.core.slides.tissue import TissueMask
+    from napari_nucleiseg.core.store.project import Project
+
+
+@dataclass(eq=False)
+class OpenedSlide:
+    """A slide in a viewer.
+
+    Parameters
+    ----------
+    slide : Slide
+        Replaced by one with a pixel size when the user gives it.
+    layer : napari.layers.Image
+        That shows it.
+    folder : Path, optional
+        Where the user wants the results; None is the usual place.
+    project : Project, optional
+        Once there are results.
+    nuclei, heatmap : napari layers, optional
+        Once they are shown.
+    tissue : TissueMask, optional
+        Once it was computed.
+    plan : InferencePlan, optional
+        The last one, whose grid the results lie on.
+    done_key : tuple of str
+        Model version and options key of the last plan.
+    head_titles : dict of str to str
+        Outputs of the last model that can be shown, with their titles.
+    """
+
+    slide: Slide
+    layer: Any
+    folder: Path | None = None
+    project: Project | None = None
+    nuclei: Any = None
+    heatmap: Any = None
+    tissue: TissueMask | None = None
+    plan: InferencePlan | None = None
+    done_key: tuple[str, str] = ("", "")
+    head_titles: dict[str, str] = field(default_factory=dict)
+    _contour: int = 1
+    _shown: Project | None = field(default=None, repr=False)
+
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """All layers of ours that exist, the slide's first."""
+        return tuple(layer for layer in (self.layer, self.heatmap, self.nuclei) if layer is not None)
+
+    def close(self) -> None:
+        """Close the project; only once nothing works on it any more."""
+        if self.project is not None:
+            self.project.close()
+            self.project = None
+
+    def heatmap_levels(self, head: str) -> tuple[Any, str, YX] | None:
+        """Return levels, title and level-0 pixels per pixel of the kept maps of one output; None if there are none."""
+        if self.project is None or self.plan is None:
+            return None
+        levels = self.project.maps.levels(self.done_key[0], head)
+        return None if levels is None else (levels, self.head_titles.get(head, head), self.plan.grid.downsample)
+
+    def set_pixel_size(self, mpp_um: YX) -> None:
+        """Give the slide a pixel size and bring its layers to micrometres."""
+        self.slide = replace(self.slide, mpp_um=mpp_um)
+        self.plan, self.done_key = None, ("", "")
+        self.layer.metadata.update(slide_metadata(self.slide))
+        for layer in (self.layer, self.nuclei):
+            if layer is not None:
+                for name, value in placement(mpp_um).items():
+                    setattr(layer, name, value)
+
+    def show_nuclei(self, viewer: Any, *, visible: bool) -> bool:
+        """Add the nuclei layer above the slide if there are results and it is not there; return whether it was."""
+        if self.project is None:
+            return False
+        if self.nuclei is not None and self._shown is not self.project:
+            viewer.layers.remove(self.nuclei)
+        if self.nuclei is None or self.nuclei not in viewer.layers:
+            self.nuclei = nuclei_layer(self.project.labels.levels, self.slide)
+            self.nuclei.visible = visible
+            self._shown, self._contour = self.project, int(self.nuclei.contour)
+            self._insert(viewer, self.nuclei)
+            return True
+        return False
+
+    def fit_outlines(self, zoom: float) -> None:
+        """Make the outlines as thick as the eye needs them, unless the user has set them otherwise.
+
+        Parameters
+        ----------
+        zoom : float
+            Screen pixels per world unit.
+        """
+        layer = self.nuclei
+        if layer is None or layer.contour != self._contour:
+            return
+        level_px = layer.scale[-1] * layer.downsample_factors[layer.data_level][-1]
+        self._contour = outline_width(zoom * level_px, 1 / zoom)
+        layer.contour = self._contour
+
+    def redraw_nuclei(self) -> None:
+        """Draw anew what has changed."""
+        if self.nuclei is not None and self.nuclei.visible:
+            # Neither the outline of the slide nor its thumbnail changes with a tile.
+            self.nuclei.refresh(thumbnail=False, extent=False, highlight=False)
+
+    def show_heatmap(self, viewer: Any, levels: Any, title: str, step: YX) -> None:
+        """Show one output of the model below the nuclei, in place of the one before."""
+        self.hide_heatmap(viewer)
+        self.heatmap = heatmap_layer(levels, self.slide, title, step)
+        self._insert(viewer, self.heatmap)
+
+    def hide_heatmap(self, viewer: Any) -> None:
+        """Take the heatmap away."""
+        if self.heatmap is not None and self.heatmap in viewer.layers:
+            viewer.layers.remove(self.heatmap)
+        self.heatmap = None
+
+    def _insert(self, viewer: Any, layer: Any) -> None:
+        """Add a layer right above the slide's (the heatmap below the nuclei) and keep the selection."""
+        selected = set(viewer.layers.selection)
+        active = viewer.layers.selection.active
+        viewer.layers.insert(viewer.layers.index(self.layer) + 1, layer)
+        viewer.layers.selection = selected
+        viewer.layers.selection.active = active

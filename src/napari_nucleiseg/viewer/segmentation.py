@@ -1,0 +1,249 @@
+"""One segmentation from wish to nuclei, as a generator that a job runs; knows neither napari nor threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.viewer.engine import Engine
+from napari_nucleiseg.viewer.opened import OpenedSlide
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.decoders.base import DecodeOptions
+    from napari_nucleiseg.core.inference.plan import InferencePlan
+    from napari_nucleiseg.core.models.weights import LoadedModel
+    from napari_nucleiseg.core.slides.tissue import TissueMask
+    from napari_nucleiseg.core.store.project import Project
+
+# Maps of more tiles than this are not kept: about 5 bytes a model pixel before compression.
+KEEP_MAPS_TILES = 1000
+SHAPE_MASK_PX = 4096
+
+
+class FolderNeededError(StoreError):
+    """The project cannot be made in its usual place; the user must say where."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wish:
+    """What is to be segmented, and how.
+
+    Parameters
+    ----------
+    opened : OpenedSlide
+        The slide.
+    model : str
+        Name of the weights.
+    options : DecodeOptions
+        Threshold and smallest area.
+    device : str
+        Where to run.
+    tissue_only : bool
+        Whether to leave glass out.
+    region : Region or None
+        Level-0 pixels; None is the whole slide.
+    polygon : ndarray of float, shape (n, 2), optional
+        ``(y, x)`` level-0 pixels: only tiles that touch it.
+    limit : int or None
+        More tiles to compute than this are too many.
+    again : bool
+        Only decode anew what was predicted before.
+    results_folder : str
+        Where projects are kept; empty is beside the slide.
+    """
+
+    opened: OpenedSlide
+    model: str
+    options: DecodeOptions
+    device: str
+    tissue_only: bool
+    region: Region | None
+    polygon: NDArray[np.float64] | None = None
+    limit: int | None = None
+    again: bool = False
+    results_folder: str = ""
+
+    def is_like(self, other: Wish) -> bool:
+        """Whether both say the same but for the region."""
+        ours = (self.opened, self.model, self.options, self.device, self.tissue_only)
+        return ours == (other.opened, other.model, other.options, other.device, other.tissue_only)
+
+    @property
+    def title(self) -> str:
+        """What is being done, for people."""
+        return "Decoding" if self.again else "Segmenting"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """The work is known; `todo` tiles of the plan are not done yet; `too_many` says that none will be."""
+
+    plan: InferencePlan
+    model: LoadedModel
+    key: str
+    todo: int
+    too_many: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The engine has something to say."""
+
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cover:
+    """A coarse mask of what to segment, on the slide.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (y, x)
+        From level-0 ``(0, 0)``.
+    downsample : YX
+        Level-0 pixels per pixel of the mask.
+    """
+
+    mask: NDArray[np.bool_]
+    downsample: YX
+
+
+def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[Any]:
+    """Do what `wish` says.
+
+    Yields
+    ------
+    Planned, Told, TileDone
+        Each as soon as it is so; tissue and project are left with ``wish.opened``.
+
+    Raises
+    ------
+    MissingPixelSizeError
+        If the slide does not say how large its pixels are.
+    LicenceNotAcceptedError
+        If the weights' licence must be accepted first.
+    FolderNeededError
+        If the results cannot be kept in their usual place.
+    NucleiSegError
+        If slide, model or project fail.
+    """
+    opened = wish.opened
+    opened.slide.require_mpp()
+    model = engine.load(wish.model)
+    tissue = opened.tissue
+    if wish.tissue_only and tissue is None:
+        opened.tissue = tissue = engine.tissue(opened.slide)
+    plan = engine.plan(opened.slide, model.spec, wish.region, _cover(wish, tissue))
+    key = engine.options_key(plan, model, wish.options)
+    project = _results_so_far(wish, engine)
+    if wish.again:
+        kept = project.maps.tiles(model.version) if project is not None else ()
+        plan = replace(plan, tiles=plan.tiles.only(kept))
+    done = project.tiles_done(model.version, key) if project is not None else ()
+    todo = len(plan.tiles.without(done))
+    too_many = wish.limit is not None and todo > wish.limit
+    yield Planned(plan, model, key, todo, too_many)
+    if too_many or todo == 0 or cancelled():
+        return
+    if project is None:
+        project = open_project(opened, engine, wish.results_folder, create=True)
+    told: list[str] = []
+    for tile in engine.segment(
+        opened.slide,
+        model,
+        project,
+        plan,
+        wish.options,
+        device=wish.device,
+        keep_maps=todo <= KEEP_MAPS_TILES,
+        cancelled=cancelled,
+        on_message=told.append,
+    ):
+        while told:
+            yield Told(told.pop(0))
+        yield tile
+
+
+def _results_so_far(wish: Wish, engine: Engine) -> Project | None:
+    """Open the results there are, to be added to; None if there are none.
+
+    Raises
+    ------
+    StoreError
+        If another program is adding to them.
+    """
+    opened = wish.opened
+    project = open_project(opened, engine, wish.results_folder, create=False)
+    if project is None or project.writable:
+        return project
+    if writer := engine.writer(project):
+        raise StoreError(
+            f"The results of this slide are in use by {writer}: you see them as they were, but cannot add to them. "
+            "Close the slide there and try again."
+        )
+    opened.close()
+    return open_project(opened, engine, wish.results_folder, create=False)
+
+
+@overload
+def open_project(opened: OpenedSlide, engine: Engine, results_folder: str, *, create: Literal[True]) -> Project: ...
+@overload
+def open_project(
+    opened: OpenedSlide, engine: Engine, results_folder: str, *, create: Literal[False]
+) -> Project | None: ...
+def open_project(opened: OpenedSlide, engine: Engine, results_folder: str, *, create: bool) -> Project | None:
+    """Open the slide's project once, or return None if there is none and it is not to be made.
+
+    Raises
+    ------
+    FolderNeededError
+        If it cannot be made where it belongs.
+    """
+    if opened.project is None:
+        folder = opened.folder or engine.project_folder(opened.slide, results_folder)
+        try:
+            opened.project = engine.open_project(opened.slide, folder, create=create)
+        except StoreError as error:
+            if create:
+                raise FolderNeededError(str(error)) from error
+    return opened.project
+
+
+def _cover(wish: Wish, tissue: TissueMask | None) -> Any:
+    """Return the mask of what to compute: tissue, the polygon, both, or None for everything."""
+    used = tissue if wish.tissue_only else None
+    if wish.polygon is None:
+        return used
+    inside = polygon_cover(wish.polygon, wish.opened.slide.shape)
+    if used is None:
+        return inside
+    factor = np.broadcast_to(np.asarray(used.downsample, float), (2,))
+    height, width = inside.mask.shape
+    rows = np.clip(((np.arange(height) + 0.5) * inside.downsample.y / factor[0]).astype(int), 0, used.mask.shape[0] - 1)
+    cols = np.clip(((np.arange(width) + 0.5) * inside.downsample.x / factor[1]).astype(int), 0, used.mask.shape[1] - 1)
+    return Cover(inside.mask & used.mask[rows[:, None], cols[None, :]], inside.downsample)
+
+
+def polygon_cover(polygon: NDArray[np.float64], shape: tuple[int, int]) -> Cover:
+    """Return the mask of all coarse pixels that a polygon touches.
+
+    Parameters
+    ----------
+    polygon : ndarray of float, shape (n, 2)
+        ``(y, x)`` level-0 pixels.
+    shape : tuple of int
+        Level-0 ``(height, width)`` of the slide.
+    """
+    step = max(1.0, max(shape) / SHAPE_MASK_PX)
+    mask = np.zeros((int(np.ceil(shape[0] / step)), int(np.ceil(shape[1] / step))), np.uint8)
+    points = np.rint(polygon[:, ::-1] / step - 0.5).astype(np.int32)[:, None, :]
+    cv2.fillPoly(mask, [points], (1,))
+    cv2.polylines(mask, [points], isClosed=True, color=(1,))
+    return Cover(mask.astype(bool), YX(step, step))

@@ -1,0 +1,53 @@
+"""What to say before and after a segmentation, and what to ask when it cannot go on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from napari_nucleiseg.core.errors import LicenceNotAcceptedError, MissingPixelSizeError
+from napari_nucleiseg.viewer.messages import FolderQuestion, Hint, LicenceQuestion, PixelSizeQuestion, Question
+from napari_nucleiseg.viewer.segmentation import FolderNeededError, Planned, Wish
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.models.weights import ModelCard
+
+
+def hint_before(wish: Wish, planned: Planned) -> Hint:
+    """Return what there is to say before the first tile."""
+    if planned.too_many:
+        return Hint(
+            f"Zoom in to follow: this view needs {planned.todo:,} tiles. What is done already is shown; "
+            "“View” or “Whole slide” computes it all."
+        )
+    if len(planned.plan) == 0 and not wish.again:
+        return Hint("No tissue here. Turn off “Skip empty glass” to segment it nevertheless.")
+    return Hint(" ".join(planned.plan.notes), is_warning=bool(planned.plan.notes))
+
+
+def hint_after(damage: Sequence[str]) -> Hint:
+    """Return what there is to say of tiles that could not be read."""
+    rest = f" ({len(damage)} tiles)" if len(damage) > 1 else ""
+    return Hint(f"Part of the slide could not be read{rest}: {damage[0]}", is_warning=True)
+
+
+def question_after(wish: Wish, error: BaseException, models: Callable[[], Sequence[ModelCard]]) -> Question | None:
+    """Return what to ask the user so that the work can go on, or None if nothing helps.
+
+    Parameters
+    ----------
+    wish : Wish
+        What was wanted.
+    error : BaseException
+        What came of it.
+    models : callable
+        Returns the cards of all models.
+    """
+    if isinstance(error, MissingPixelSizeError):
+        return PixelSizeQuestion(wish.opened.slide)
+    if isinstance(error, FolderNeededError):
+        return FolderQuestion(wish.opened.slide, str(error))
+    if isinstance(error, LicenceNotAcceptedError):
+        card = next((card for card in models() if card.name == wish.model), None)
+        return None if card is None else LicenceQuestion(card)
+    return None

@@ -1,0 +1,1 @@
+"""Dock widgets; no torch in here."""

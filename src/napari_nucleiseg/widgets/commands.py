@@ -1,0 +1,42 @@
+"""Commands of the menus and the command palette: each opens the panel if need be and presses one of its buttons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_nucleiseg.widgets.nuclei import NucleiWidget
+
+
+def open_panel(viewer: napari.viewer.Viewer) -> NucleiWidget:
+    """Return the panel of a viewer, docked anew if it was closed."""
+    _dock, panel = viewer.window.add_plugin_dock_widget("napari-nucleiseg", "Nuclei")
+    return cast("NucleiWidget", panel)
+
+
+def show_panel(viewer: napari.viewer.Viewer) -> None:
+    """Show the panel."""
+    open_panel(viewer)
+
+
+def segment_view(viewer: napari.viewer.Viewer) -> None:
+    """Segment what the canvas shows."""
+    open_panel(viewer).controller.segment_view()
+
+
+def segment_shape(viewer: napari.viewer.Viewer) -> None:
+    """Segment the selected shape."""
+    open_panel(viewer).controller.segment_shape()
+
+
+def segment_slide(viewer: napari.viewer.Viewer) -> None:
+    """Segment the whole slide."""
+    open_panel(viewer).controller.segment_slide()
+
+
+def follow_view(viewer: napari.viewer.Viewer) -> None:
+    """Begin or cease to follow the view."""
+    session = open_panel(viewer).session
+    session.follow = not session.follow

@@ -1,0 +1,131 @@
+"""From a field of the session to a control on the screen, tied to each other both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QSlider, QWidget
+from superqt.utils import signals_blocked
+
+from napari_nucleiseg.state import Session
+
+CHOICE_TITLES = {
+    "auto": "Automatic",
+    "cuda": "Graphics card (CUDA)",
+    "mps": "Graphics card (Apple)",
+    "cpu": "Processor",
+}
+
+
+def about(name: str) -> Mapping[str, Any]:
+    """Return what the session's field `name` says of itself: title, tip, limits."""
+    return next(item.metadata for item in fields(Session) if item.name == name)
+
+
+def _tie(session: Session, name: str, show: Callable[[Any], None]) -> None:
+    getattr(session.events, name).connect(show)
+    show(getattr(session, name))
+
+
+class NumberSlider(QWidget):
+    """A slider with a box to type into.
+
+    Parameters
+    ----------
+    session : Session
+        Holds the value.
+    name : str
+        Of its field, which carries minimum, maximum, step, decimals and suffix.
+    """
+
+    def __init__(self, session: Session, name: str) -> None:
+        super().__init__()
+        self._session, self._name = session, name
+        told = about(name)
+        self._minimum, self._step = told["minimum"], told["step"]
+        # The slider counts steps: whole numbers, so that its keys work as everywhere.
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, round((told["maximum"] - self._minimum) / self._step))
+        self.slider.setPageStep(5)
+        self.box = QDoubleSpinBox()
+        self.box.setRange(self._minimum, told["maximum"])
+        self.box.setSingleStep(self._step)
+        for control in (self.slider, self.box):
+            control.setToolTip(told["tip"])
+            control.setAccessibleName(told["title"])
+        self.box.setDecimals(told["decimals"])
+        self.box.setSuffix(told.get("suffix", ""))
+        self.box.setKeyboardTracking(False)
+        self.box.setFixedWidth(84)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.slider, 1)
+        row.addWidget(self.box)
+        self.slider.valueChanged.connect(self._on_slid)
+        self.box.valueChanged.connect(self._on_typed)
+        _tie(session, name, self._show)
+
+    def _on_slid(self, steps: int) -> None:
+        setattr(self._session, self._name, round(self._minimum + steps * self._step, self.box.decimals()))
+
+    def _on_typed(self, value: float) -> None:
+        setattr(self._session, self._name, round(value, self.box.decimals()))
+
+    def _show(self, value: float) -> None:
+        with signals_blocked(self.slider), signals_blocked(self.box):
+            self.slider.setValue(round((value - self._minimum) / self._step))
+            self.box.setValue(value)
+
+
+class Switch(QCheckBox):
+    """A check box for a field that is true or false."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        super().__init__(about(name)["title"])
+        self._session, self._name = session, name
+        self.setToolTip(about(name)["tip"])
+        self.toggled.connect(self._on_toggled)
+        _tie(session, name, self._show)
+
+    def _on_toggled(self, on: bool) -> None:
+        setattr(self._session, self._name, on)
+
+    def _show(self, on: bool) -> None:
+        with signals_blocked(self):
+            self.setChecked(on)
+
+
+class Choice(QComboBox):
+    """A list to choose a field's value from; the values offered may change."""
+
+    def __init__(self, session: Session, name: str, titles: Mapping[str, str]) -> None:
+        super().__init__()
+        self._session, self._name = session, name
+        self.setToolTip(about(name)["tip"])
+        self.setAccessibleName(about(name)["title"])
+        # Long titles are cut off rather than widening the panel.
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.offer(titles)
+        self.activated.connect(self._on_chosen)
+        getattr(session.events, name).connect(self._show)
+
+    def offer(self, titles: Mapping[str, str]) -> None:
+        """Offer these values, each with its title."""
+        if dict(titles) == {self.itemData(place): self.itemText(place) for place in range(self.count())}:
+            return
+        with signals_blocked(self):
+            self.clear()
+            for value, title in titles.items():
+                self.addItem(title, value)
+        self._show(getattr(self._session, self._name))
+
+    def _on_chosen(self, place: int) -> None:
+        setattr(self._session, self._name, self.itemData(place))
+
+    def _show(self, value: str) -> None:
+        with signals_blocked(self):
+            self.setCurrentIndex(self.findData(value))

@@ -1,0 +1,198 @@
+"""The dock widget "Nuclei": what a pathologist sees and turns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
+
+from napari_nucleiseg.state import NO_HEATMAP, Session
+from napari_nucleiseg.viewer.controller import Controller
+from napari_nucleiseg.viewer.messages import FolderQuestion, Hint, LicenceQuestion, PixelSizeQuestion, Question
+from napari_nucleiseg.viewer.preferences import Preferences
+from napari_nucleiseg.widgets import dialogs, shortcuts
+from napari_nucleiseg.widgets.panel import Panel
+from napari_nucleiseg.widgets.welcome import Welcome
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_nucleiseg.core.slides.pyramid import Slide
+
+
+class NucleiWidget(QWidget):
+    """Panel, controller and session of one viewer, tied together.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The window it is docked in.
+    controller : Controller, optional
+        Default a new one with a new session.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, controller: Controller | None = None) -> None:
+        super().__init__()
+        self.setObjectName("nucleiseg")
+        self._viewer = viewer
+        self._window: QWidget | None = None
+        self._closed = False
+        self.controller = controller or Controller(viewer, Session())
+        self.session = self.controller.session
+        self._preferences = Preferences(self.session) if controller is None else None
+        self._last_heatmap = NO_HEATMAP
+        self.panel = Panel(self.session)
+        self.welcome = Welcome()
+        self._pages = QStackedWidget()
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(self.panel)
+        self._pages.addWidget(self.welcome)
+        self._pages.addWidget(scroll)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._pages)
+        # All the height there is; otherwise napari adds a stretch below.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self.setMinimumWidth(300)
+        self._connect()
+        self._keys = shortcuts.Keys(viewer, self._key_actions())
+        self.controller.start()
+
+    def _connect(self) -> None:
+        controller, panel = self.controller, self.panel
+        controller.slide_changed.connect(self._on_slide_changed)
+        controller.models_listed.connect(panel.show_models)
+        controller.segmenter.heads_changed.connect(panel.show_heads)
+        controller.segmenter.outcome_changed.connect(panel.show_outcome)
+        controller.segmenter.progress_changed.connect(panel.show_progress)
+        controller.display.counted.connect(panel.show_counts)
+        controller.hint_changed.connect(self._on_hint_changed)
+        controller.question_asked.connect(self._on_question_asked)
+        panel.view_button.clicked.connect(self._on_view_clicked)
+        panel.shape_button.clicked.connect(self._on_shape_clicked)
+        panel.slide_button.clicked.connect(self._on_slide_clicked)
+        panel.stop_button.clicked.connect(self._on_stop_clicked)
+        panel.facts.pixel_size_wanted.connect(self._on_pixel_size_wanted)
+        self.welcome.open_button.clicked.connect(self._on_open_clicked)
+        self.welcome.folder_button.clicked.connect(self._on_folder_clicked)
+        self.welcome.sample_button.clicked.connect(self._on_sample_clicked)
+
+    def _key_actions(self) -> dict[shortcuts.Shortcut, Any]:
+        return {
+            shortcuts.FOLLOW: self._toggle_follow,
+            shortcuts.VIEW: self._on_view_clicked,
+            shortcuts.SHAPE: self._on_shape_clicked,
+            shortcuts.SLIDE: self._on_slide_clicked,
+            shortcuts.STOP: self._on_stop_clicked,
+            shortcuts.OUTLINES: self._toggle_outlines,
+            shortcuts.HEATMAP: self._toggle_heatmap,
+        }
+
+    # ------------------------------------------------------------------ what the user does
+
+    def _toggle_follow(self) -> None:
+        self.session.follow = not self.session.follow
+
+    def _toggle_outlines(self) -> None:
+        self.session.outlines = not self.session.outlines
+
+    def _toggle_heatmap(self) -> None:
+        if self.session.heatmap:
+            self._last_heatmap, self.session.heatmap = self.session.heatmap, NO_HEATMAP
+        else:
+            self.session.heatmap = self._last_heatmap or self.panel.first_heatmap
+
+    def _on_view_clicked(self) -> None:
+        self.controller.segment_view()
+
+    def _on_shape_clicked(self) -> None:
+        self.controller.segment_shape()
+
+    def _on_slide_clicked(self) -> None:
+        self.controller.segment_slide()
+
+    def _on_stop_clicked(self) -> None:
+        self.session.follow = False
+        self.controller.cancel()
+
+    def _on_open_clicked(self) -> None:
+        paths = dialogs.ask_slides(self)
+        if paths:
+            self.controller.open_slides(paths)
+
+    def _on_folder_clicked(self) -> None:
+        path = dialogs.ask_slide_folder(self)
+        if path:
+            self.controller.open_slides([path])
+
+    def _on_sample_clicked(self) -> None:
+        self._viewer.open_sample("napari-nucleiseg", "tissue")
+
+    def _on_pixel_size_wanted(self) -> None:
+        slide = self.controller.slide
+        if slide is not None:
+            mpp_um = dialogs.ask_pixel_size(slide, self)
+            if mpp_um is not None:
+                self.controller.set_pixel_size(mpp_um)
+
+    # ------------------------------------------------------------------ what the controller says
+
+    def _on_slide_changed(self, slide: Slide | None) -> None:
+        self._pages.setCurrentIndex(0 if slide is None else 1)
+        if slide is not None:
+            self.panel.facts.show_slide(slide)
+
+    def _on_hint_changed(self, hint: Hint) -> None:
+        self.panel.show_hint(hint)
+        self.welcome.hint.setText(hint.text)
+
+    def _on_question_asked(self, question: Question) -> None:
+        if isinstance(question, PixelSizeQuestion):
+            self._on_pixel_size_wanted()
+        elif isinstance(question, FolderQuestion):
+            folder = dialogs.ask_folder(question.slide, question.reason, self)
+            if folder is not None:
+                self.controller.use_folder(folder)
+        elif isinstance(question, LicenceQuestion) and dialogs.ask_licence(question.card, self):
+            self.controller.accept_licence(question)
+
+    # ------------------------------------------------------------------ the end
+
+    def shutdown(self) -> None:
+        """Stop all work and let go of the viewer; also called when dock or window are closed."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._window is not None:
+            self._window.removeEventFilter(self)
+            self._window = None
+        self._keys.release()
+        if self._preferences is not None:
+            self._preferences.close()
+        self.controller.close()
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Watch the window that the panel is docked in: it closes without telling its docks."""
+        super().showEvent(event)
+        window = self.window()
+        if window is not self._window and not self._closed:
+            if self._window is not None:
+                self._window.removeEventFilter(self)
+            self._window = window
+            window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Shut down when the window does."""
+        if event.type() == QEvent.Type.Close and watched is self._window:
+            self.shutdown()
+        return False
+
+    def event(self, event: QEvent) -> bool:
+        """Shut down when the dock is closed: napari then takes the panel out of it."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None and self._window is not None:
+            self.shutdown()
+        return bool(super().event(event))

@@ -1,0 +1,251 @@
+"""The panel while a slide is open: facts, model, actions, result, settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_nucleiseg.state import NO_HEATMAP, Session
+from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
+from napari_nucleiseg.widgets import shortcuts
+from napari_nucleiseg.widgets.facts import SlideFacts
+from napari_nucleiseg.widgets.form import CHOICE_TITLES, Choice, NumberSlider, Switch, about
+
+AMBER = "#d9822b"
+
+
+class Panel(QWidget):
+    """Controls and read-outs; does nothing by itself.
+
+    Parameters
+    ----------
+    session : Session
+        What the controls show and set.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.first_heatmap = NO_HEATMAP
+        self.facts = SlideFacts()
+        self._make_model()
+        self._make_actions()
+        self._make_result()
+        self._make_settings()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(10, 8, 10, 8)
+        column.setSpacing(8)
+        for part in (
+            self.facts, _line(), self._model_part, self._actions_part, self._progress_part, self.hint,
+            self._result_part, _line(), self._settings_part,
+        ):  # fmt: skip
+            column.addWidget(part)
+        column.addStretch(1)
+        session.events.follow.connect(self._on_follow_changed)
+
+    # ------------------------------------------------------------------ parts
+
+    def _make_model(self) -> None:
+        self.model = Choice(self._session, "model", {self._session.model: self._session.model})
+        self.licence = QLabel()
+        self.licence.setWordWrap(True)
+        self._cards: dict[str, Any] = {}
+        self._model_part = QWidget()
+        form = _form(self._model_part)
+        form.addRow("Model", self.model)
+        form.addRow("", self.licence)
+        self._session.events.model.connect(self._show_licence)
+
+    def _make_actions(self) -> None:
+        self.follow = QPushButton("Follow the view")
+        self.follow.setCheckable(True)
+        self.follow.setMinimumHeight(34)
+        self.follow.setToolTip(f"{about('follow')['tip']}  ({shortcuts.FOLLOW.text})")
+        self.follow.toggled.connect(self._on_follow_toggled)
+        self.view_button = _button("View", "Segment what you see now", shortcuts.VIEW)
+        self.shape_button = _button("Shape", "Segment the selected rectangle or polygon", shortcuts.SHAPE)
+        self.slide_button = _button("Whole slide", "Segment all tissue; goes on where it stopped", shortcuts.SLIDE)
+        self._actions_part = QWidget()
+        column = QVBoxLayout(self._actions_part)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.follow)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Segment"))
+        for button in (self.view_button, self.shape_button, self.slide_button):
+            row.addWidget(button, 1)
+        column.addLayout(row)
+
+    def _make_result(self) -> None:
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(True)
+        self.stop_button = _button("Stop", "Stop; finished tiles are kept", shortcuts.STOP)
+        running = QWidget()
+        row = QHBoxLayout(running)
+        row.setContentsMargins(0, 0, 0, 0)
+        # A bar of unknown length shows no text of its own.
+        self.doing = QLabel()
+        row.addWidget(self.doing)
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.stop_button)
+        self.status = QLabel()
+        # One place for both, so that nothing jumps when work begins.
+        self._progress_part = QStackedWidget()
+        self._progress_part.addWidget(self.status)
+        self._progress_part.addWidget(running)
+        self._progress_part.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        self.hint.hide()
+        self.count = QLabel("–")
+        self.density = QLabel("–")
+        for label in (self.count, self.density):
+            label.setStyleSheet("font-size: 20px; font-weight: bold;")  # the theme overrides fonts
+        self.count_caption = QLabel("nuclei in view")
+        self.density_caption = QLabel("per mm² of tissue")
+        self.share = QLabel()
+        self.share.setWordWrap(True)
+        self._result_part = QWidget()
+        column = QVBoxLayout(self._result_part)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        columns = QHBoxLayout()
+        for number, caption in ((self.count, self.count_caption), (self.density, self.density_caption)):
+            pair = QVBoxLayout()
+            pair.setSpacing(0)
+            pair.addWidget(number)
+            pair.addWidget(caption)
+            columns.addLayout(pair, 1)
+        column.addLayout(columns)
+        column.addWidget(self.share)
+
+    def _make_settings(self) -> None:
+        self.threshold = NumberSlider(self._session, "threshold")
+        self.min_area = NumberSlider(self._session, "min_area_um2")
+        self.heatmap = Choice(self._session, "heatmap", {NO_HEATMAP: "None"})
+        self.heatmap.setToolTip(f"{about('heatmap')['tip']}  ({shortcuts.HEATMAP.text} shows or hides it)")
+        self.device = Choice(
+            self._session, "device", {name: CHOICE_TITLES[name] for name in about("device")["choices"]}
+        )
+        self.outlines = Switch(self._session, "outlines")
+        self.outlines.setToolTip(f"{about('outlines')['tip']}  ({shortcuts.OUTLINES.text})")
+        self.tissue_only = Switch(self._session, "tissue_only")
+        self._settings_part = QWidget()
+        form = _form(self._settings_part)
+        form.addRow("Threshold", self.threshold)
+        form.addRow("Smallest", self.min_area)
+        form.addRow("Heatmap", self.heatmap)
+        form.addRow("Device", self.device)
+        row = QHBoxLayout()
+        row.addWidget(self.outlines)
+        row.addWidget(self.tissue_only)
+        row.addStretch(1)
+        form.addRow(row)
+
+    # ------------------------------------------------------------------ what the controller says
+
+    def show_models(self, cards: tuple[Any, ...]) -> None:
+        """Offer these models."""
+        self._cards = {card.name: card for card in cards}
+        if self._cards:
+            self.model.offer({card.name: (card.title or card.name).replace(" um/px", " µm/px") for card in cards})
+        self._show_licence(self._session.model)
+
+    def _show_licence(self, name: str) -> None:
+        card = self._cards.get(name)
+        if card is None:
+            self.licence.setText("")
+            return
+        free = card.commercial_use
+        # A model taught with many collections has as many licences; the tooltip tells them all.
+        short = "Any use (open licences)" if card.licence.count(" AND ") > 1 else card.licence
+        self.licence.setText(short if free else f"{card.licence} · research only")
+        self.licence.setStyleSheet("" if free else f"color: {AMBER};")
+        lines = [card.title, f"Licence: {card.licence}", *(f"Trained on {entry}" for entry in card.training_data)]
+        self.model.setToolTip("\n".join(line for line in lines if line))
+
+    def show_heads(self, titles: dict[str, str]) -> None:
+        """Offer these outputs of the model as heatmaps."""
+        self.first_heatmap = next(iter(titles), NO_HEATMAP)
+        self.heatmap.offer({NO_HEATMAP: "None", **titles})
+
+    def show_progress(self, progress: Progress | None) -> None:
+        """Show how far it is; None means that nothing runs."""
+        self._progress_part.setCurrentIndex(0 if progress is None else 1)
+        if progress is None:
+            return
+        self.doing.setText(f"{progress.title}…")
+        self.doing.setVisible(not progress.total)
+        self.bar.setRange(0, progress.total)
+        self.bar.setValue(progress.done)
+        self.bar.setFormat(f"{progress.title}  %v / %m")
+
+    def show_outcome(self, sentence: str) -> None:
+        """Show what came of the last segmentation, until the next."""
+        self.status.setText(sentence)
+
+    def show_counts(self, counts: Counts | None) -> None:
+        """Show how many nuclei there are; None where nothing is known."""
+        if counts is None or counts.segmented == 0:
+            self.count.setText("–")
+            self.density.setText("–")
+            self.share.setText("")
+            return
+        density = counts.per_mm2
+        self.count.setText(f"{counts.nuclei:,}")
+        self.count_caption.setText(f"nuclei in {counts.where}")
+        self.density.setText("–" if density is None else f"{density:,.0f}")
+        done = counts.segmented > 0.995
+        self.share.setText("" if done else f"{counts.segmented:.0%} of the tissue in {counts.where} is segmented")
+
+    def show_hint(self, hint: Hint) -> None:
+        """Show a sentence; an empty one goes away."""
+        self.hint.setText(hint.text)
+        style = f"color: {AMBER};" if hint.is_warning else ""
+        if style != self.hint.styleSheet():
+            self.hint.setStyleSheet(style)
+        self.hint.setVisible(bool(hint.text))
+
+    # ------------------------------------------------------------------ follow
+
+    def _on_follow_toggled(self, on: bool) -> None:
+        self._session.follow = on
+
+    def _on_follow_changed(self, on: bool) -> None:
+        self.follow.setChecked(on)
+        self.follow.setText("Following the view" if on else "Follow the view")
+
+
+def _button(title: str, tip: str, shortcut: shortcuts.Shortcut) -> QPushButton:
+    button = QPushButton(title)
+    button.setToolTip(f"{tip}  ({shortcut.text})")
+    button.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+    return button
+
+
+def _form(part: QWidget) -> QFormLayout:
+    form = QFormLayout(part)
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+    form.setVerticalSpacing(6)
+    return form
+
+
+def _line() -> QFrame:
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    line.setFixedHeight(1)
+    return line

@@ -1,0 +1,109 @@
+"""The program as a whole: help at once, exit statuses, sentences instead of tracebacks."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import napari_nucleiseg
+from napari_nucleiseg.cli import COMMANDS, main
+from napari_nucleiseg.core.errors import ModelError
+
+HEAVY = ("numpy", "torch", "zarr", "rich", "napari", "qtpy", "cv2", "scipy", "skimage", "tifffile", "dask")
+
+
+def test_help_names_all_commands_and_exit_statuses(shell):
+    answer = shell("--help")
+    assert answer.status == 0
+    assert all(name in answer.out and summary in answer.out for name, summary in COMMANDS.items())
+    assert "130  interrupted" in answer.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(shell, command):
+    answer = shell(command, "--help")
+    assert answer.status == 0
+    assert COMMANDS[command][1:] in " ".join(answer.out.split())
+
+
+def test_version(shell):
+    assert shell("--version").out.strip() == napari_nucleiseg.__version__
+
+
+@pytest.mark.parametrize("words", [(), ("paint",), ("segment",), ("evaluate", "--pred", "x"), ("models", "burn")])
+def test_what_cannot_be_understood_is_status_two(shell, words):
+    answer = shell(*words)
+    assert answer.status == 2
+    assert "usage:" in answer.err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["train", "--help"]])
+def test_help_imports_nothing_heavy_and_is_quick(words):
+    code = (
+        "import sys\nfrom napari_nucleiseg.cli import main\n"
+        f"try: main({words})\nexcept SystemExit: pass\n"
+        f"print('HEAVY', *sorted(set({HEAVY}) & set(sys.modules)))\n"
+        "import resource\nused = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print('SECONDS', used.ru_utime + used.ru_stime)"
+    )
+    pytest.importorskip("resource", reason="CPU time is measured through the resource module, which Windows lacks")
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy, seconds = answer.stdout.splitlines()[-2:]
+    assert heavy == "HEAVY"
+    assert float(seconds.split()[1]) < 0.3
+
+
+def break_with(monkeypatch, error):
+    def run(_options, _console):
+        raise error
+
+    monkeypatch.setattr("napari_nucleiseg.cli.doctor.run", run)
+
+
+def test_an_error_is_one_sentence_and_status_one(shell, monkeypatch):
+    break_with(monkeypatch, ModelError("the model is tired; let it sleep"))
+    answer = shell("doctor")
+    assert (answer.status, answer.out, answer.err) == (1, "", "Error: the model is tired; let it sleep\n")
+
+
+def test_an_error_is_json_too_where_json_was_asked_for(shell, monkeypatch):
+    break_with(monkeypatch, ModelError("the model is tired"))
+    answer = shell("doctor", "--json")
+    assert answer.status == 1
+    assert answer.document == {"error": "the model is tired", "kind": "ModelError"}
+
+
+def test_a_system_error_names_its_file(shell, monkeypatch):
+    break_with(monkeypatch, PermissionError(13, "Permission denied", "/somewhere/out"))
+    answer = shell("doctor")
+    assert (answer.status, answer.err) == (1, "Error: /somewhere/out: Permission denied\n")
+
+
+def test_debug_shows_where_it_came_from(monkeypatch):
+    break_with(monkeypatch, ModelError("the model is tired"))
+    with pytest.raises(ModelError):
+        main(["--debug", "doctor"])
+
+
+def test_an_interruption_is_status_130(shell, monkeypatch):
+    break_with(monkeypatch, KeyboardInterrupt())
+    answer = shell("doctor")
+    assert answer.status == 130
+    assert "the same command goes on from there" in answer.err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    program = [
+        sys.executable,
+        "-c",
+        "from napari_nucleiseg.cli import main; raise SystemExit(main())",
+        "models",
+        "--json",
+    ]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy()) as process:
+        process.stdout.close()
+        error = process.stderr.read().decode()
+        assert process.wait(60) == 0
+    assert "Traceback" not in error
+    assert "BrokenPipe" not in error

@@ -1,0 +1,50 @@
+"""The run's memory: what counts as done, also after a crash and after other settings."""
+
+import pytest
+
+from napari_nucleiseg.core.batch.record import NAME, Entry, Record
+from napari_nucleiseg.core.errors import StoreError
+
+
+def entry(settings="s", outputs=("a.tif",)):
+    return Entry("a", "a.png", "f", settings, list(outputs), 3)
+
+
+def add(folder, *entries):
+    record = Record(folder)
+    for item in entries:
+        for name in item.outputs:
+            (folder / name).touch()
+        record.add(item)
+
+
+def test_a_finished_slide_is_found_by_the_next_run(tmp_path):
+    add(tmp_path / "out", entry())
+    assert Record(tmp_path / "out").find("a", "f", "s") == entry()
+    assert Record(tmp_path / "out").find("a", "f", "other") is None
+    assert Record(tmp_path / "out").find("a", "g", "s") is None
+    assert Record(tmp_path / "out").find("b", "f", "s") is None
+
+
+def test_a_result_that_is_gone_or_overwritten_does_not_count(tmp_path):
+    add(tmp_path, entry("first"), entry("second"), entry("third", ["b.csv"]))
+    assert Record(tmp_path).find("a", "f", "first") is None
+    assert Record(tmp_path).find("a", "f", "second") == entry("second")
+    (tmp_path / "b.csv").unlink()
+    assert Record(tmp_path).find("a", "f", "third") is None
+
+
+def test_a_line_that_a_crash_cut_off_is_passed_over_and_swallows_nothing(tmp_path):
+    add(tmp_path, entry("first"))
+    with (tmp_path / NAME).open("a") as file:
+        file.write('{"path": "b.png", "finger')
+    add(tmp_path, entry("second", ["c.tif"]))
+    record = Record(tmp_path)
+    assert record.find("a", "f", "first")
+    assert record.find("a", "f", "second")
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"nothing can be written to .*; choose another folder"):
+        Record(tmp_path / "file" / "out")

@@ -1,0 +1,167 @@
+"""Many slides in one run: exact results, failures told, nothing done twice."""
+
+import csv
+import json
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+
+from dark_model import disc_centres, disc_picture
+from napari_nucleiseg.core.batch.job import SegmentJob, SlideFailed, SlideFinished, SlideStarted
+from napari_nucleiseg.core.batch.segmentation import segment_slides
+from napari_nucleiseg.core.errors import ModelError, StoreError
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.project import Project
+
+pytestmark = pytest.mark.usefixtures("_dark_model")
+
+
+@pytest.fixture
+def pictures(tmp_path, picture):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(imagecodecs.png_encode(picture))
+    return folder
+
+
+def run(*paths, out, cancelled=lambda: False, **changes):
+    job = SegmentJob(tuple(map(str, paths)), str(out), **{"mpp_um": 0.5, "threshold": 0.5, **changes})
+    return list(segment_slides(job, cancelled=cancelled))
+
+
+def of(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def assert_holds_the_discs(labels, shape):
+    centres = disc_centres(shape)
+    found = labels[centres[:, 0], centres[:, 1]]
+    assert len(set(found.tolist())) == len(centres)
+    assert set(np.unique(labels).tolist()) == {0, *found.tolist()}
+
+
+def test_a_folder_of_pictures_becomes_label_tiffs_named_by_stem(pictures, picture, tmp_path):
+    events = run(pictures, out=tmp_path / "out")
+    assert [(event.number, event.total) for event in of(events, SlideStarted)] == [(1, 2), (2, 2)]
+    for name, finished in zip("ab", of(events, SlideFinished), strict=True):
+        assert finished.outputs == (str(tmp_path / "out" / f"{name}.tif"),)
+        labels = tifffile.imread(tmp_path / "out" / f"{name}.tif")
+        assert labels.dtype == np.uint32
+        assert_holds_the_discs(labels, picture.shape[:2])
+        assert finished.nuclei == len(disc_centres(picture.shape[:2]))
+
+
+def test_a_scan_becomes_a_project_and_whatever_is_asked_for(tmp_path, write_scan):
+    image = disc_picture((400, 640))
+    write_scan(tmp_path / "scan.svs", image)
+    out = tmp_path / "out"
+    (finished,) = of(
+        run(tmp_path / "scan.svs", out=out, mpp_um=None, formats=("tif", "geojson", "csv", "zarr")), SlideFinished
+    )
+    count = len(disc_centres(image.shape[:2]))
+    names = ["scan.nucleiseg", "scan.ome.tif", "scan.geojson", "scan.csv", "scan.labels.zarr"]
+    assert finished.outputs == tuple(str(out / name) for name in names)
+    assert finished.nuclei == count
+    labels = tifffile.imread(out / "scan.ome.tif")
+    assert_holds_the_discs(labels, image.shape[:2])
+    assert len(json.loads((out / "scan.geojson").read_text(encoding="utf-8"))["features"]) == count
+    with (out / "scan.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["id"]) for row in rows} == set(np.unique(labels).tolist()) - {0}
+    assert all(float(row["score"]) > 0.5 for row in rows)
+    with Project.open(out / "scan.nucleiseg", writable=False) as project:
+        np.testing.assert_array_equal(np.asarray(project.labels.levels[0][:, :]), labels)
+
+
+def test_a_region_is_all_that_is_done(tmp_path, write_scan):
+    image = disc_picture((700, 900))
+    write_scan(tmp_path / "scan.svs", image)
+    region = Region(300, 300, 64, 64)
+    (finished,) = of(run(tmp_path / "scan.svs", out=tmp_path / "out", region=region, formats=("csv",)), SlideFinished)
+    inside = [centre for centre in disc_centres(image.shape[:2]).tolist() if region.contains_point(*centre)]
+    assert finished.nuclei == len(inside)
+    with (tmp_path / "out" / "scan.csv").open(newline="") as file:
+        written = [(round(float(row["y_px"])), round(float(row["x_px"]))) for row in csv.DictReader(file)]
+    assert len(written) == len(inside)
+    assert all(min(abs(y - a) + abs(x - b) for a, b in inside) <= 2 for y, x in written)
+    with Project.open(tmp_path / "out" / "scan.nucleiseg", writable=False) as project:
+        assert project.count_in(Region(600, 0, 100, 900)) == 0
+
+
+def test_what_is_done_is_not_done_again_unless_the_settings_change(pictures, network, tmp_path):
+    first = run(pictures, out=tmp_path / "out")
+    forwards = network.log.tiles
+    again = of(run(pictures, out=tmp_path / "out"), SlideFinished)
+    assert network.log.tiles == forwards
+    assert [event.from_before for event in again] == [True, True]
+    assert [event.nuclei for event in again] == [event.nuclei for event in of(first, SlideFinished)]
+
+    run(pictures, out=tmp_path / "out", threshold=0.7)
+    assert network.log.tiles == 2 * forwards
+    back = of(run(pictures, out=tmp_path / "out"), SlideFinished)
+    assert [event.from_before for event in back] == [False, False]
+
+
+def test_a_slide_that_fails_does_not_stop_the_others(pictures, tmp_path):
+    (pictures / "aa.png").write_bytes((pictures / "a.png").read_bytes()[:2000])
+    events = run(pictures, out=tmp_path / "out")
+    (failed,) = of(events, SlideFailed)
+    assert failed.path.endswith("aa.png")
+    assert "damaged" in failed.reason
+    assert failed.kind == "SlideError"
+    assert len(of(events, SlideFinished)) == 2
+
+
+def test_a_slide_without_a_pixel_size_says_what_to_give(pictures, tmp_path):
+    failed = of(run(pictures, out=tmp_path / "out", mpp_um=None), SlideFailed)
+    assert [event.kind for event in failed] == ["MissingPixelSizeError"] * 2
+    assert "--mpp 0.25 for most 40x scans" in failed[0].reason
+
+
+def test_a_cancelled_run_goes_on_where_it_was(tmp_path, network, write_scan):
+    image = disc_picture((700, 900))
+    write_scan(tmp_path / "scan.svs", image)
+    out = tmp_path / "out"
+    events = run(tmp_path / "scan.svs", out=out, cancelled=lambda: network.log.tiles >= 3)
+    assert not of(events, SlideFinished)
+    done_before = network.log.tiles
+    (finished,) = of(run(tmp_path / "scan.svs", out=out), SlideFinished)
+    assert finished.nuclei == len(disc_centres(image.shape[:2]))
+    assert network.log.tiles - done_before < 12  # of 12 tiles in all
+
+
+def test_a_full_disk_ends_the_run(pictures, monkeypatch, tmp_path):
+    from napari_nucleiseg.core.batch import segmentation
+
+    def no_room(*_args, **_kwargs):
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(segmentation, "write_results", no_room)
+    assert len(of(run(pictures, out=tmp_path / "out"), SlideFailed)) == 2
+    monkeypatch.setattr(segmentation, "FULL_DISK_BYTES", 2**80)
+    with pytest.raises(StoreError, match="the disk is full"):
+        run(pictures, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"formats": ("bmp",)}, "there is no format bmp; choose from zarr, tif, geojson, csv"),
+        ({"region": Region(0, 0, 0, 9)}, "the region is empty"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"threshold": 1.5}, "must lie between 0 and 1"),
+        ({"min_area_um2": -1.0}, "cannot be negative"),
+    ],
+)
+def test_a_job_that_makes_no_sense_is_refused_before_anything_is_written(pictures, tmp_path, changes, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        run(pictures, out=tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_slide_at_all_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="name at least one slide"):
+        run(out=tmp_path / "out")

@@ -1,0 +1,119 @@
+"""The writer's lock: one holder, named; taken over when its process ended or fell silent; never by two at once."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict
+
+import pytest
+
+from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.store import lock as lock_module
+from napari_nucleiseg.core.store.lock import Holder, WriterLock, process_runs, read_holder
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "project.lock"
+
+
+def put(path, **changes):
+    holder = Holder("ada", platform.node(), os.getpid(), time.time(), "t")
+    path.write_text(json.dumps(asdict(holder) | changes))
+
+
+def ended_process():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_lock_is_taken_named_and_released(path):
+    lock = WriterLock(path)
+    assert read_holder(path) == lock.holder
+    lock.check()
+    with pytest.raises(StoreError, match="in use by"):
+        WriterLock(path)
+    lock.release()
+    assert not path.exists()
+    WriterLock(path).release()
+
+
+def test_a_holder_whose_process_ended_is_replaced(path):
+    put(path, pid=ended_process())
+    lock = WriterLock(path)
+    assert read_holder(path) == lock.holder
+    lock.release()
+
+
+def test_a_silent_holder_on_another_machine_is_replaced_a_lively_one_is_not(path):
+    put(path, host="elsewhere", pid=1)
+    with pytest.raises(StoreError, match=r"in use by ada on elsewhere \(process 1, since"):
+        WriterLock(path)
+    old = time.time() - lock_module.SILENT_S - 60
+    os.utime(path, (old, old))
+    WriterLock(path).release()
+
+
+def test_a_holder_shows_that_it_is_alive(path, monkeypatch):
+    monkeypatch.setattr(lock_module, "BEAT_S", 0.02)
+    lock = WriterLock(path)
+    old = time.time() - 1000
+    os.utime(path, (old, old))
+    deadline = time.time() + 20
+    while lock_module.age_s(path) > 100 and time.time() < deadline:
+        time.sleep(0.02)
+    assert lock_module.age_s(path) < 100
+    lock.release()
+
+
+def test_a_lively_holder_can_be_overruled_and_then_notices(path):
+    first = WriterLock(path)
+    second = WriterLock(path, take_over=True)
+    with pytest.raises(StoreError, match=r"was taken over by .*so nothing more is written from here"):
+        first.check()
+    second.check()
+    first.release()
+    assert read_holder(path) == second.holder
+    second.release()
+    with pytest.raises(StoreError, match="was removed"):
+        second.check()
+
+
+def test_a_damaged_lock_does_not_lock_out_for_ever(path):
+    path.write_text("{")
+    old = time.time() - 60
+    os.utime(path, (old, old))
+    WriterLock(path).release()
+
+
+def test_of_many_that_try_at_once_one_gets_a_stale_lock(path):
+    for _ in range(10):
+        put(path, pid=ended_process())
+        got, start = [], threading.Barrier(6)
+
+        def attempt(got=got, start=start):
+            start.wait()
+            with suppress(StoreError):
+                got.append(WriterLock(path))
+
+        threads = [threading.Thread(target=attempt) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        valid = [lock for lock in got if read_holder(path) == lock.holder]
+        assert len(valid) == 1
+        for lock in got:
+            lock.release()
+        assert not path.exists()
+
+
+def test_processes_are_told_apart():
+    assert process_runs(os.getpid())
+    assert not process_runs(ended_process())

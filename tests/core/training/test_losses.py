@@ -1,0 +1,61 @@
+"""Losses: focal with gamma 0 is cross-entropy, unannotated pixels count for nothing, perfect maps cost nothing."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from napari_nucleiseg.core.training.losses import LOSSES, LossOptions, cross_entropy, soft_dice
+
+
+def random_batch(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    nuclei = (torch.rand(2, 1, 16, 16, generator=generator) > 0.6).float()
+    return {
+        "nuclei": nuclei,
+        "separated": nuclei,
+        "distance": nuclei * 0.5,
+        "offsets": torch.randn(2, 2, 16, 16, generator=generator) * nuclei,
+        "known": torch.ones(2, 1, 16, 16),
+        "weights": torch.rand(2, 1, 16, 16, generator=generator),
+    }
+
+
+def test_focal_with_gamma_zero_is_cross_entropy():
+    batch = random_batch()
+    logits = torch.randn(2, 1, 16, 16)
+    plain = functional.binary_cross_entropy_with_logits(logits, batch["nuclei"])
+    assert float(cross_entropy(logits, batch["nuclei"], batch["known"], gamma=0)) == pytest.approx(float(plain))
+
+
+def test_focal_term_weighs_easy_pixels_down():
+    easy, hard = torch.full((1, 1, 1, 1), 4.0), torch.full((1, 1, 1, 1), -1.0)
+    one = torch.ones(1, 1, 1, 1)
+    for logits in (easy, hard):
+        p = torch.sigmoid(logits)
+        expected = float(-((1 - p) ** 2) * torch.log(p))
+        assert float(cross_entropy(logits, one, one, gamma=2)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_dice_is_that_of_the_formula():
+    logits = torch.tensor([[[[20.0, 20.0, -20.0, -20.0]]]])
+    target = torch.tensor([[[[1.0, 0.0, 1.0, 0.0]]]])
+    # p = 1 1 0 0, g = 1 0 1 0: 2 * 1 / (2 + 2), each with the smoothing 1.
+    assert float(soft_dice(logits, target, torch.ones_like(target))) == pytest.approx(1 - 3 / 5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_unannotated_pixels_have_no_gradient(name):
+    batch = random_batch()
+    batch["known"][:, :, :, 8:] = 0
+    raw = torch.randn(2, batch[name].shape[1], 16, 16, requires_grad=True)
+    LOSSES[name](raw, batch, LossOptions(focal_gamma=1.0)).backward()
+    assert raw.grad[..., 8:].abs().max() == 0
+    assert raw.grad[..., :8].abs().max() > 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_perfect_maps_cost_nothing(name):
+    batch = random_batch()
+    target = batch[name]
+    raw = target if name == "offsets" else torch.logit(target.clamp(1e-6, 1 - 1e-6))
+    assert float(LOSSES[name](raw, batch, LossOptions())) < 1e-3

@@ -1,0 +1,237 @@
+"""A training run learns, repeats itself under a seed, resumes, and explains what is wrong with its data."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_nucleiseg.core.errors import DataError, WeightsError
+from napari_nucleiseg.core.models.registry import network_spec
+from napari_nucleiseg.core.models.weights import load_model
+from napari_nucleiseg.core.training import checkpoint
+from napari_nucleiseg.core.training.batches import BatchMaker
+from napari_nucleiseg.core.training.config import AugmentConfig, DataSet, TrainConfig, config_as_json, load_config
+from napari_nucleiseg.core.training.loop import train
+
+PARAMS = {"width": 8, "depth": 2, "widest": 16}
+CALM = AugmentConfig(scale=1, elastic_um=0, stain=0, stain_transfer=0, colour=0, blur_px=0, noise=0, jpeg=0)
+
+
+def write_pictures(folder, count=3, side=160):
+    """Purple discs on pink, with their labels."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        image = np.full((side, side, 3), (230, 190, 215), np.uint8)
+        labels = np.zeros((side, side), np.uint16)
+        for k in range(1, 30):
+            y, x = rng.integers(8, side - 8, 2)
+            cv2.circle(labels, (int(x), int(y)), 7, k, -1)
+        image[labels > 0] = (90, 50, 130)
+        noise = rng.normal(0, 6, image.shape)
+        tifffile.imwrite(folder / "images" / f"p{number}.tif", np.clip(image + noise, 0, 255).astype(np.uint8))
+        tifffile.imwrite(folder / "labels" / f"p{number}.tif", labels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture
+def config(pictures, tmp_path):
+    data = DataSet(str(pictures), 0.5, licence="CC0-1.0")
+    return TrainConfig(
+        out=str(tmp_path / "run"),
+        params=PARAMS,
+        train=(data,),
+        validate=(data,),
+        steps=6,
+        batch_size=2,
+        crop_px=64,
+        warmup=1,
+        validate_every=3,
+        device="cpu",
+        threads=1,
+    )
+
+
+def final_tensors(config):
+    list(train(config))
+    return load_model(f"{config.out}/best.safetensors").network.state_dict()
+
+
+def test_loss_falls_and_nuclei_are_found(config):
+    quick = replace(config, steps=60, validate_every=60, learning_rate=1e-2, ema=0.9, warmup=5, augment=CALM)
+    steps = list(train(quick))
+    first, last = (np.mean([s.loss for s in part]) for part in (steps[:10], steps[-10:]))
+    assert last < 0.6 * first
+    assert steps[-1].validation["dice"] > 0.8
+    assert steps[-1].validation["aji"] > 0.6
+    assert set(steps[0].parts) == {"nuclei", "offsets", "distance", "separated"}
+
+
+def test_same_seed_same_weights(config, tmp_path):
+    first = final_tensors(replace(config, validate=()))
+    again = final_tensors(replace(config, validate=(), out=str(tmp_path / "again")))
+    other = final_tensors(replace(config, validate=(), out=str(tmp_path / "other"), seed=1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_interrupted_run_goes_on_where_it_stopped(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY_SECONDS", 0.0)
+    whole = final_tensors(replace(config, validate=()))
+    cut = replace(config, out=str(tmp_path / "cut"), validate=())
+    run = train(cut)
+    for _ in range(4):
+        next(run)
+    run.close()
+    rest = list(train(cut))
+    assert [step.step for step in rest] == [5, 6]
+    resumed = load_model(f"{cut.out}/best.safetensors").network.state_dict()
+    assert all(torch.allclose(whole[key].float(), resumed[key].float(), atol=1e-6) for key in whole)
+
+
+def test_checkpoint_of_another_network_is_refused(config):
+    list(train(replace(config, steps=1)))
+    with pytest.raises(WeightsError, match="another output folder"):
+        list(train(replace(config, params={**PARAMS, "width": 4})))
+
+
+def test_full_disk_stops_with_a_sentence_and_keeps_the_last_checkpoint(config, monkeypatch):
+    list(train(replace(config, steps=2, validate=())))
+    before = (Path(config.out) / "last.pt").read_bytes()
+
+    def full(_state, path):
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("unexpected pos 64 vs 0")  # what torch says when the disk is full
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(WeightsError, match="Free some space"):
+        list(train(replace(config, steps=4, validate=())))
+    assert (Path(config.out) / "last.pt").read_bytes() == before
+
+
+def test_card_names_data_licence_and_scores(config):
+    list(train(config))
+    card = load_model(f"{config.out}/best.safetensors").card
+    assert card.licence == "CC0-1.0"
+    assert card.commercial_use
+    assert "CC0-1.0" in card.training_data[0]
+    assert 0 <= card.metrics["validation"]["aji"] <= 1
+    log = [json.loads(line) for line in (Path(config.out) / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [3, 6]
+
+
+def test_one_restricted_data_set_restricts_the_weights(config, pictures):
+    restricted = DataSet(str(pictures), 0.5, licence="CC-BY-NC-SA-4.0")
+    list(train(replace(config, train=(*config.train, restricted), steps=1, validate=())))
+    card = load_model(f"{config.out}/best.safetensors", accept_licence=True).card
+    assert not card.commercial_use
+    assert "CC-BY-NC-SA-4.0" in card.licence
+
+
+def test_batches_do_not_depend_on_threads(config):
+    maker = BatchMaker(config, network_spec("nuclei", PARAMS))
+    one = list(maker.batches(0, 3, workers=1))
+    two = list(maker.batches(0, 3, workers=3))
+    for left, right in zip(one, two, strict=True):
+        assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_targets_fit_the_crop(config):
+    batch = BatchMaker(config, network_spec("nuclei", PARAMS)).batch(0)
+    inside = batch["nuclei"] > 0
+    assert inside.any()
+    assert (batch["distance"][inside] > 0).all()
+    assert (batch["separated"][~inside] == 0).all()
+    assert batch["image"].shape == (2, 3, 64, 64)
+    assert batch["offsets"].abs().max() < 40
+
+
+@pytest.mark.parametrize("network", ["unet-2015", "unet-2015-padded"])
+def test_original_unet_trains_on_its_border_weights(config, network):
+    crop_px = 52 if network == "unet-2015" else 64  # 52 + 184 = 188 + 16 * 3
+    run = replace(config, network=network, params={"width": 4}, crop_px=crop_px, losses={"separated": 1.0})
+    steps = list(train(run))
+    assert set(steps[-1].parts) == {"separated"}
+    assert steps[-1].validation["dice"] >= 0
+    batch = BatchMaker(run, network_spec(network, {"width": 4})).batch(0)
+    assert batch["separated"].shape[-1] == crop_px
+    assert batch["image"].shape[-1] == crop_px + (184 if network == "unet-2015" else 0)
+    assert batch["weights"].max() > 1  # some nuclei lie close together
+
+
+def test_negative_labels_are_not_annotated(config, tmp_path):
+    folder = write_pictures(tmp_path / "sparse", count=1)
+    labels = tifffile.imread(folder / "labels" / "p0.tif").astype(np.int32)
+    labels[:80] = -1
+    tifffile.imwrite(folder / "labels" / "p0.tif", labels)
+    maker = BatchMaker(replace(config, train=(DataSet(str(folder), 0.5),)), network_spec("nuclei", PARAMS))
+    known = torch.cat([maker.batch(i)["known"] for i in range(6)])
+    assert 0.1 < known.mean() < 0.9
+
+
+def test_unknown_pixel_size_is_taken_from_the_nuclei(pictures, config):
+    data = DataSet(str(pictures), None, nucleus_um=7.5)
+    maker = BatchMaker(replace(config, train=(data,)), network_spec("nuclei", PARAMS))
+    assert maker.sampler.images[0].mpp_um == pytest.approx(0.5, rel=0.2)  # the discs are 15 px wide
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda f: (f / "labels").rename(f / "masks"), "needs two folders"),
+        (lambda f: (f / "labels" / "p1.tif").unlink(), "no label image called p1"),
+        (lambda f: tifffile.imwrite(f / "labels" / "p1.tif", np.zeros((5, 5), np.uint16)), "its label image"),
+        (lambda f: tifffile.imwrite(f / "labels" / "p1.tif", np.zeros((160, 160), np.float32)), "whole numbers"),
+        (lambda f: (f / "images" / "p1.tif").write_bytes(b"no picture"), "cannot be read as a picture"),
+    ],
+)
+def test_broken_data_are_explained(config, tmp_path, break_it, words):
+    folder = write_pictures(tmp_path / "data")
+    break_it(folder)
+    with pytest.raises(DataError, match=words):
+        next(train(replace(config, train=(DataSet(str(folder), 0.5),))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": ()}, "at least one data set"),
+        ({"crop_px": 50}, "next side that fits is 64"),
+        ({"crop_px": 8}, "at least 32"),
+        ({"steps": 0}, "at least 1"),
+    ],
+)
+def test_impossible_configurations_are_explained(config, changes, words):
+    with pytest.raises(DataError, match=words):
+        next(train(replace(config, **changes)))
+
+
+def test_configuration_survives_its_file(config, tmp_path):
+    (tmp_path / "c.json").write_text(config_as_json(config))
+    assert load_config(str(tmp_path / "c.json")) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "cannot be read"),
+        ('{"out": "x", "stpes": 3}', "unknown fields: stpes"),
+        ('{"out": "x", "train": [{"path": "$NO_SUCH_VARIABLE/a", "mpp_um": 0.5}]}', "set the environment variable"),
+        ('{"out": "x", "train": [{"path": "a", "mmp": 0.5}]}', "does not describe a training run"),
+    ],
+)
+def test_broken_configurations_are_explained(tmp_path, text, words):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(DataError, match=words):
+        load_config(str(tmp_path / "c.json"))

@@ -1,0 +1,107 @@
+"""Fixtures of the tests that show windows."""
+
+import os
+import queue
+import time
+
+import cv2
+import pytest
+import tifffile
+
+from dark_model import DarkEngine, disc_picture
+from napari_nucleiseg.viewer.jobs import Jobs
+
+# No settings file: neither the user's is read nor anything written; must be set before napari is imported.
+os.environ["NAPARI_CONFIG"] = ""
+
+__all__ = ["disc_png", "disc_slide", "engine", "panel", "viewer"]
+
+
+WAIT_MS = 30_000
+
+
+def until_idle(qtbot, panel):
+    """Wait until nothing is segmented any more and the last redraw and count have arrived."""
+    qtbot.waitUntil(lambda: not panel.controller.is_running, timeout=WAIT_MS)
+    qtbot.wait(400)
+    qtbot.waitUntil(lambda: not panel.controller.is_busy, timeout=WAIT_MS)
+
+
+def open_and_settle(viewer, panel, path, qtbot):
+    """Open a slide and see all of it."""
+    viewer.open(path, plugin="napari-nucleiseg")
+    qtbot.wait(50)  # the panel takes its width from the canvas
+    viewer.reset_view()
+    until_idle(qtbot, panel)
+
+
+class Pump:
+    """A main thread of a test: runs what was posted when asked to."""
+
+    def __init__(self):
+        self.calls = queue.Queue()
+        self.jobs = Jobs(self.calls.put)
+
+    def run_until(self, condition, seconds=5.0):
+        end = time.monotonic() + seconds
+        while not condition():
+            try:
+                self.calls.get(timeout=max(0.0, end - time.monotonic()))()
+            except queue.Empty:
+                raise AssertionError(f"not so within {seconds} s") from None
+
+    def run_for(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                self.calls.get(timeout=max(0.0, end - time.monotonic()))()
+            except queue.Empty:
+                return
+
+
+@pytest.fixture
+def disc_slide(tmp_path):
+    """Path of a TIFF of 768 x 1024 pixels of 0.5 um with 24 x 32 dark discs."""
+    path = tmp_path / "discs.tif"
+    per_cm = 1e4 / 0.5
+    tifffile.imwrite(
+        path, disc_picture((768, 1024)), tile=(256, 256), resolution=(per_cm, per_cm), resolutionunit="CENTIMETER"
+    )
+    return path
+
+
+@pytest.fixture
+def disc_png(tmp_path):
+    """Path of the same picture as a PNG, which does not say how large its pixels are."""
+    path = tmp_path / "plain.png"
+    assert cv2.imwrite(str(path), disc_picture((768, 1024))[..., ::-1])
+    return path
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """The real engine with a network that needs no training."""
+    return DarkEngine(tmp_path)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, qtbot):
+    """A napari window on a screen."""
+    shown = make_napari_viewer(show=True)
+    shown.window.resize(1200, 800)
+    qtbot.wait(20)
+    return shown
+
+
+@pytest.fixture
+def panel(viewer, engine, qtbot):
+    """The panel, docked in `viewer`, with the test's engine."""
+    from napari_nucleiseg.state import Session
+    from napari_nucleiseg.viewer.controller import Controller
+    from napari_nucleiseg.widgets.nuclei import NucleiWidget
+
+    widget = NucleiWidget(viewer, Controller(viewer, Session(), engine))
+    viewer.window.add_dock_widget(widget, name="Nuclei", area="right")
+    yield widget
+    widget.shutdown()
+    widget.controller.join()

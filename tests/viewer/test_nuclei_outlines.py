@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from napari_nucleiseg.viewer.layers import nuclei_layer, outline_width
+from napari_nucleiseg.viewer.outlines import Labels, is_outline
+
+
+def blobs(seed, shape=(97, 131)):
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(shape, np.uint32)
+    for number in range(1, 60):
+        y, x, h, w = rng.integers(0, 90), rng.integers(0, 120), rng.integers(1, 20), rng.integers(1, 20)
+        labels[y : y + h, x : x + w] = number * 70_001
+    return labels
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_outlines_are_those_of_napari(seed):
+    from napari.layers.labels._labels_utils import get_contours
+
+    labels = blobs(seed)
+    np.testing.assert_array_equal(is_outline(labels), get_contours(labels, 1, 0) > 0)
+
+
+def test_touching_nuclei_are_both_outlined():
+    labels = np.repeat(np.uint32([[0, 1, 1, 1, 2, 2, 2, 0]]), 5, axis=0)
+    assert is_outline(labels)[2].tolist() == [0, 1, 0, 1, 1, 0, 1, 0]
+
+
+def test_the_layer_is_an_ordinary_labels_layer():
+    from napari.layers import Labels as NapariLabels
+
+    layer = Labels(blobs(0))
+    assert isinstance(layer, NapariLabels)
+    assert layer.as_layer_data_tuple()[2] == "labels"
+
+
+@pytest.mark.parametrize("colours", [None, ["transparent", "green"], ["transparent", "red", "blue"]])
+@pytest.mark.parametrize("contour", [0, 1, 3])
+def test_what_is_shown_is_what_napari_shows(contour, colours):
+    from napari.layers import Labels as NapariLabels
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    ours, theirs = Labels(blobs(1)), NapariLabels(blobs(1))
+    for layer in (ours, theirs):
+        layer.contour = contour
+        layer.colormap = theirs.colormap if colours is None else CyclicLabelColormap(colors=colours)
+    np.testing.assert_array_equal(ours._slice.image.view, theirs._slice.image.view)
+    assert ours._slice.image.view.dtype == theirs._slice.image.view.dtype
+
+
+def test_nuclei_layer_cannot_be_painted_on(engine, disc_slide):
+    from napari_nucleiseg.core.slides.registry import open_slide
+
+    slide = open_slide(disc_slide)
+    levels = [np.zeros((768, 1024), np.uint32), np.zeros((384, 512), np.uint32)]
+    layer = nuclei_layer(levels, slide)
+    assert not layer.editable
+    assert layer.contour == 1
+    assert layer.scale == pytest.approx([0.5, 0.5])
+
+
+def test_thick_outlines_are_twice_as_deep():
+    labels = np.zeros((20, 20), np.uint32)
+    labels[2:18, 2:18] = 7
+    shown = is_outline(labels, 2)
+    assert shown[2:4, 2:18].all()
+    assert not shown[4:16, 4:16].any()
+    assert shown[16:18, 2:18].all()
+    assert not shown[labels == 0].any()
+
+
+def test_outlines_are_thicker_where_pixels_are_smaller_than_the_screens():
+    assert outline_width(0.5, 0.5) == 2
+    assert outline_width(1.0, 0.25) == 1
+    assert outline_width(8.0, 0.03) == 1
+
+
+def test_outlines_are_thin_from_far_away():
+    assert outline_width(0.5, 2.0) == 1

@@ -1,0 +1,117 @@
+"""Nothing is cut off in a narrow panel, in either theme; every control explains itself."""
+
+import pytest
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLabel,
+    QScrollArea,
+    QScrollBar,
+)
+
+from gui_parts import open_and_settle
+from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
+from napari_nucleiseg.widgets.facts import ElidedLabel
+
+
+def cut_off(widget):
+    """Texts that do not fit where they are shown."""
+    bad = []
+    for label in widget.findChildren(QLabel):
+        if not label.isVisible() or isinstance(label, ElidedLabel):
+            continue
+        if label.wordWrap():
+            if label.heightForWidth(label.width()) > label.height() + 1:
+                bad.append(label.text())
+        elif label.sizeHint().width() > label.width() + 1:
+            bad.append(label.text())
+    for button in widget.findChildren(QAbstractButton):
+        narrow = button.minimumSizeHint().width() > button.width() + 1
+        if button.isVisible() and button.text() and narrow:
+            bad += [button.text()]
+    return bad
+
+
+@pytest.fixture(params=["dark", "light"])
+def full_panel(request, viewer, panel, disc_slide, qtbot):
+    """The panel with everything shown, as narrow as it goes."""
+    viewer.theme = request.param
+    open_and_settle(viewer, panel, disc_slide, qtbot)
+    panel.panel.show_counts(Counts("view", 1_234_567, 98.7, 0.42))
+    panel.panel.show_hint(
+        Hint("Zoom in to follow: this view needs 12,345 tiles. What is done already is shown; “View” computes it all.")
+    )
+    panel.panel.show_progress(Progress("Segmenting", 1_234, 12_345))
+    panel.setFixedWidth(300)
+    qtbot.wait(100)
+    return panel
+
+
+def test_nothing_is_cut_off(full_panel):
+    assert full_panel.panel.width() <= 300
+    assert cut_off(full_panel) == []
+
+
+def test_no_sideways_scrolling(full_panel):
+    for area in full_panel.findChildren(QScrollArea):
+        assert area.widget().minimumSizeHint().width() <= area.viewport().width()
+
+
+def test_the_welcome_page_fits_too(viewer, panel, qtbot):
+    panel.setFixedWidth(300)
+    qtbot.wait(100)
+    assert panel.welcome.isVisible()
+    assert cut_off(panel) == []
+
+
+def test_every_control_explains_itself(full_panel):
+    kinds = (QAbstractButton, QComboBox, QAbstractSlider, QAbstractSpinBox)
+    controls = [
+        control
+        for part in (full_panel.panel, full_panel.welcome)
+        for kind in kinds
+        for control in part.findChildren(kind)
+        if not isinstance(control, QScrollBar)
+    ]
+    assert len(controls) > 12
+    assert [control for control in controls if not control.toolTip()] == []
+
+
+def test_tooltips_name_the_keys(full_panel):
+    panel = full_panel.panel
+    for control, key in (
+        (panel.follow, "Shift+F"),
+        (panel.view_button, "Shift+N"),
+        (panel.shape_button, "Shift+S"),
+        (panel.slide_button, "Shift+W"),
+        (panel.stop_button, "Shift+Q"),
+        (panel.outlines, "(N)"),
+        (panel.heatmap, "(H"),
+    ):
+        assert key in control.toolTip()
+
+
+def test_the_keys_are_nobody_elses(viewer, panel):
+    from napari.utils.shortcuts import default_shortcuts
+
+    from napari_nucleiseg.widgets import shortcuts
+
+    taken = {str(binding) for bindings in default_shortcuts.values() for binding in bindings}
+    ours = {value.text for value in vars(shortcuts).values() if isinstance(value, shortcuts.Shortcut)}
+    assert len(ours) == 7
+    assert not ours & taken
+
+
+def test_a_long_name_is_shortened_and_told_in_the_tooltip(viewer, panel, disc_slide, tmp_path, qtbot):
+    path = tmp_path / ("a-very-long-name-of-a-slide-" * 4 + "end.tif")
+    path.write_bytes(disc_slide.read_bytes())
+    panel.setFixedWidth(300)
+    open_and_settle(viewer, panel, path, qtbot)
+    name = panel.panel.facts.name
+    assert name.whole == path.name
+    assert "…" in name.text()
+    assert name.text().endswith("end.tif")
+    assert str(path) in name.toolTip()
+    assert panel.panel.width() <= 300

@@ -1,0 +1,111 @@
+"""The plugin as napari finds it: dock widget, menu commands, opening, settings."""
+
+import threading
+
+import cv2
+import pytest
+
+from dark_model import disc_picture
+from gui_parts import WAIT_MS
+from napari_nucleiseg.widgets import commands, dialogs
+from napari_nucleiseg.widgets.nuclei import NucleiWidget
+
+
+@pytest.fixture
+def docked(viewer, qtbot):
+    """The panel as the Plugins menu opens it, on the real engine."""
+    widget = commands.open_panel(viewer)
+    yield widget
+    widget.shutdown()
+    widget.controller.join()
+
+
+def test_the_menu_opens_one_panel(viewer, docked):
+    assert isinstance(docked, NucleiWidget)
+    assert commands.open_panel(viewer) is docked
+
+
+def test_shipped_models_are_offered(docked, qtbot):
+    qtbot.waitUntil(lambda: docked.panel.licence.text() != "", timeout=WAIT_MS)
+    assert docked.panel.model.currentData() == "nuclei"
+
+
+def test_commands_press_the_buttons(viewer, docked, monkeypatch):
+    pressed = []
+    for name in ("segment_view", "segment_shape", "segment_slide"):
+        monkeypatch.setattr(docked.controller, name, lambda name=name: pressed.append(name))
+        getattr(commands, name)(viewer)
+    assert pressed == ["segment_view", "segment_shape", "segment_slide"]
+    commands.follow_view(viewer)
+    assert docked.session.follow
+    assert docked.panel.follow.isChecked()
+    commands.follow_view(viewer)
+    assert not docked.session.follow
+
+
+def test_open_button_opens_off_the_main_thread(viewer, docked, tmp_path, qtbot, monkeypatch):
+    path = tmp_path / "discs.png"
+    cv2.imwrite(str(path), disc_picture((300, 400)))
+    threads = []
+    engine = docked.controller._engine
+    real = engine.open_slide
+
+    def watched(name):
+        threads.append(threading.current_thread())
+        return real(name)
+
+    monkeypatch.setattr(engine, "open_slide", watched)
+    monkeypatch.setattr(dialogs.QFileDialog, "getOpenFileNames", lambda *_: ([str(path)], ""))
+    docked.welcome.open_button.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=WAIT_MS)
+    assert threads[0] is not threading.main_thread()
+    assert docked.panel.facts.name.whole == "discs.png"
+
+
+def test_a_file_that_is_no_slide_is_refused_in_a_sentence(viewer, docked, tmp_path, qtbot, monkeypatch):
+    from napari.utils import notifications
+
+    path = tmp_path / "notes.svs"
+    path.write_text("not a slide")
+    said = []
+    monkeypatch.setattr(notifications, "show_error", said.append)
+    monkeypatch.setattr(dialogs.QFileDialog, "getOpenFileNames", lambda *_: ([str(path)], ""))
+    docked.welcome.open_button.click()
+    qtbot.waitUntil(lambda: bool(said), timeout=WAIT_MS)
+    assert "notes.svs" in said[0]
+    assert docked.welcome.hint.text() == said[0]
+    assert not viewer.layers
+
+
+def test_sample_button_opens_a_sample(viewer, docked, qtbot):
+    docked.welcome.sample_button.click()
+    assert viewer.layers[0].metadata["mpp_um"] == (0.5, 0.5)
+    assert docked.panel.facts.isVisible()
+
+
+def test_preferences_are_heeded(viewer, qtbot):
+    from napari.settings import get_plugin_settings
+
+    settings = get_plugin_settings("napari-nucleiseg")
+    settings.segmentation.follow_limit = 7
+    widget = commands.open_panel(viewer)
+    try:
+        assert widget.session.follow_limit == 7
+        settings.results.folder = "/somewhere/else"
+        assert widget.session.results_folder == "/somewhere/else"
+    finally:
+        settings.segmentation.follow_limit = 64
+        settings.results.folder = ""
+        widget.shutdown()
+        widget.controller.join()
+
+
+def test_following_goes_on_when_the_dock_floats(viewer, docked, qtbot):
+    dock = docked.parent()
+    while dock is not None and not hasattr(dock, "setFloating"):
+        dock = dock.parent()
+    dock.setFloating(True)
+    qtbot.wait(100)
+    dock.setFloating(False)
+    qtbot.wait(100)
+    assert docked.controller._jobs.start("x", lambda _cancelled: iter(())) is not None
