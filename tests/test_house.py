@@ -232,6 +232,14 @@ def test_the_wheel_holds_the_manifest_where_its_entry_point_says(wheel: zipfile.
     assert manifest.read_text(encoding="utf-8") == (ROOT / "napari.yaml").read_text(encoding="utf-8")
 
 
+def test_the_wheel_holds_the_licence_that_it_states(wheel: zipfile.Path) -> None:
+    (facts,) = (folder for folder in wheel.iterdir() if folder.name.endswith(".dist-info"))
+    assert "License-Expression: BSD-3-Clause" in (facts / "METADATA").read_text(encoding="utf-8")
+    licence = (facts / "licenses" / "LICENSE").read_text(encoding="utf-8")
+    assert licence == (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Redistribution and use in source and binary forms" in licence
+
+
 def test_the_wheel_holds_every_module_and_weight_file(wheel: zipfile.Path) -> None:
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert [name_of(path) for path in files if not (wheel / "napari_nucleiseg" / name_of(path)).exists()] == []
