@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
@@ -41,6 +44,36 @@ class ResidualBlock(nn.Module):
         return F.relu(self.second(self.first(x)) + self.skip(x), inplace=True)
 
 
+class DetailPath(nn.Module):
+    """Corrects the shuffled maps at full resolution, where the outline of a nucleus is seen.
+
+    The last convolution starts at zero: weights made without this path say the same with it until it is trained.
+
+    Parameters
+    ----------
+    features : int
+        Channels of the features at half resolution.
+    detail : int
+        Channels at full resolution.
+    outputs : int
+        Channels of all heads.
+    """
+
+    def __init__(self, features: int, detail: int, outputs: int) -> None:
+        super().__init__()
+        self.image = _conv(3, detail)
+        self.lift = nn.Conv2d(features, detail * STEM**2, 1)
+        self.join = nn.Sequential(_conv(2 * detail, detail), _conv(detail, detail))
+        self.last = nn.Conv2d(detail, outputs, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor, features: Tensor) -> Tensor:
+        """Return what to add to the maps ``(batch, outputs, y, x)``."""
+        lifted = F.pixel_shuffle(self.lift(features), STEM)
+        return cast("Tensor", self.last(self.join(torch.cat([self.image(image), lifted], dim=1))))
+
+
 class NucleiUNet(nn.Module):
     """Residual U-Net; input ``(batch, 3, y, x)`` with sides divisible by ``2 ** depth * 2``.
 
@@ -52,9 +85,11 @@ class NucleiUNet(nn.Module):
         Number of poolings below the stem.
     widest : int
         Upper limit of channels at the coarse levels.
+    detail : int
+        Channels of the path at full resolution; 0 leaves it out.
     """
 
-    def __init__(self, width: int = 32, depth: int = 4, widest: int = 192) -> None:
+    def __init__(self, width: int = 32, depth: int = 4, widest: int = 192, detail: int = 0) -> None:
         super().__init__()
         widths = [min(width * 2**level, widest) for level in range(depth + 1)]
         self.stem = _conv(3 * STEM**2, width)
@@ -69,9 +104,11 @@ class NucleiUNet(nn.Module):
         last = nn.Conv2d(width, channels * STEM**2, 1)
         nn.init.normal_(last.weight, std=0.01)
         self.head = nn.Sequential(_conv(width, width), last)
+        self.detail = DetailPath(width, detail, channels) if detail else None
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the raw maps of all heads, each ``(batch, channels, y, x)``."""
+        image = x
         x = self.stem(F.pixel_unshuffle(x, STEM))
         skips: list[Tensor] = []
         for level, block in enumerate(self.encoder):
@@ -80,7 +117,10 @@ class NucleiUNet(nn.Module):
         for level in reversed(range(len(self.decoder))):
             x = F.interpolate(self.reduce[level](x), scale_factor=2.0, mode="nearest") + skips[level]
             x = self.decoder[level](x)
-        maps = F.pixel_shuffle(self.head(x).float(), STEM)
+        features = self.head[0](x)
+        maps = F.pixel_shuffle(self.head[1](features).float(), STEM)
+        if self.detail is not None:
+            maps = maps + self.detail(image, features).float()
         parts = torch.split(maps, [head.channels for head in HEADS], dim=1)
         return {
             head.name: part * OFFSET_UNIT_PX if head.activation == "none" else part
@@ -88,21 +128,36 @@ class NucleiUNet(nn.Module):
         }
 
 
+SPEC = ModelSpec(
+    name="nuclei",
+    title="Nuclei in H&E, residual U-Net at 0.5 um/px",
+    mpp_um=0.5,
+    heads=HEADS,
+    decoder="offsets",
+    mean=(0.70, 0.55, 0.70),
+    std=(0.20, 0.22, 0.18),
+    tile_px=1024,
+    halo_px=48,
+    size_multiple=32,
+    paper="Ronneberger et al., MICCAI 2015; Cheng et al., CVPR 2020 (offsets)",
+)
+
+
+@register_model(SPEC)
+def build(width: int = 32, depth: int = 4, widest: int = 192, detail: int = 0) -> NucleiUNet:
+    """Build the default network."""
+    return NucleiUNet(width, depth, widest, detail)
+
+
 @register_model(
-    ModelSpec(
-        name="nuclei",
-        title="Nuclei in H&E, residual U-Net at 0.5 um/px",
-        mpp_um=0.5,
-        heads=HEADS,
-        decoder="offsets",
-        mean=(0.70, 0.55, 0.70),
-        std=(0.20, 0.22, 0.18),
-        tile_px=1024,
-        halo_px=48,
-        size_multiple=32,
-        paper="Ronneberger et al., MICCAI 2015; Cheng et al., CVPR 2020 (offsets)",
+    replace(
+        SPEC,
+        name="nuclei-fine",
+        title="Nuclei in H&E, residual U-Net at 0.25 um/px",
+        mpp_um=0.25,
+        halo_px=96,
     )
 )
-def build(width: int = 32, depth: int = 4, widest: int = 192) -> NucleiUNet:
-    """Build the default network."""
-    return NucleiUNet(width, depth, widest)
+def build_fine(width: int = 32, depth: int = 4, widest: int = 192, detail: int = 0) -> NucleiUNet:
+    """Build the same network for twice as fine pixels: four times the work, sharper outlines."""
+    return NucleiUNet(width, depth, widest, detail)

@@ -68,11 +68,22 @@ class Checkpoint:
             self.best = float(state["best"])
             return int(state["step"])
         if self.config.initial:
-            tensors = load_tensors(self.config.initial)
-            self.network.load_state_dict(tensors)
-            self.average.module.load_state_dict(tensors)  # type: ignore[union-attr]
+            self._start_from(self.config.initial)
         (self.folder / "config.json").write_text(config_as_json(self.config))
         return 0
+
+    def _start_from(self, initial: str) -> None:
+        """Load weights to begin with; parts of the network that they do not know keep their fresh values."""
+        tensors = load_tensors(initial)
+        try:
+            foreign = self.network.load_state_dict(tensors, strict=False).unexpected_keys
+        except RuntimeError as error:
+            raise WeightsError(f"{initial} does not fit network {self.spec.name}: {error}") from error
+        if foreign:
+            raise WeightsError(
+                f"{initial} was made for another network than {self.spec.name}: it holds {', '.join(foreign[:3])}"
+            )
+        self.average.module.load_state_dict(self.network.state_dict())  # type: ignore[union-attr]
 
     def save(self, step: int, scores: dict[str, float] | None) -> bool:
         """Write what is due after `step`; return whether these weights are the best so far."""
