@@ -58,8 +58,9 @@ def test_sigmoid_of_the_map_is_the_softmax_of_the_classes():
     assert torch.allclose(torch.sigmoid(network(x)["separated"]), softmax, atol=1e-6)
 
 
-def test_default_network_is_small_and_moves_with_the_image():
-    network = build_network(network_spec("nuclei")).eval()
+@pytest.mark.parametrize("detail", [0, 16])
+def test_default_network_is_small_and_moves_with_the_image(detail):
+    network = build_network(network_spec("nuclei", {"detail": detail})).eval()
     parameters = sum(p.numel() for p in network.parameters())
     assert 1e6 < parameters < 4e6
     torch.manual_seed(0)
@@ -69,6 +70,20 @@ def test_default_network_is_small_and_moves_with_the_image():
         moved = network(torch.roll(x, (32, -32), (2, 3)))["nuclei"][..., 320:384, 256:320]
     assert whole.std() > 0
     assert torch.allclose(whole, moved, atol=float(whole.std()) * 0.05)
+
+
+def test_the_path_at_full_resolution_says_nothing_until_it_is_trained():
+    torch.manual_seed(0)
+    plain = build_network(network_spec("nuclei", {"width": 8})).eval()
+    fine = build_network(network_spec("nuclei", {"width": 8, "detail": 4})).eval()
+    assert fine.load_state_dict(plain.state_dict(), strict=False).unexpected_keys == []
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert all(torch.equal(plain(x)[name], values) for name, values in fine(x).items())
+        torch.nn.init.ones_(fine.detail.last.weight)
+        changed = (fine(x)["nuclei"] - plain(x)["nuclei"])[0, 0]
+    assert changed.std() > 0
+    assert (changed[:, ::2] != changed[:, 1::2]).any()  # finer than the stem
 
 
 def test_unknown_network_names_those_there_are():

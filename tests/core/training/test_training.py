@@ -100,6 +100,23 @@ def test_interrupted_run_goes_on_where_it_stopped(config, tmp_path, monkeypatch)
     assert all(torch.allclose(whole[key].float(), resumed[key].float(), atol=1e-6) for key in whole)
 
 
+def test_training_starts_from_given_weights(config, tmp_path):
+    before = final_tensors(config)
+    still = replace(config, out=str(tmp_path / "second"), initial=f"{config.out}/best.safetensors", steps=1)
+    after = final_tensors(replace(still, learning_rate=0.0, params={**PARAMS, "detail": 4}))
+    assert all(torch.allclose(after[key], before[key]) for key in before if "running" not in key and "num" not in key)
+    assert set(after) > set(before)
+
+
+def test_given_weights_of_another_network_are_refused(config, tmp_path):
+    final_tensors(config)
+    start = replace(config, out=str(tmp_path / "second"), initial=f"{config.out}/best.safetensors")
+    with pytest.raises(WeightsError, match="does not fit network nuclei"):
+        next(train(replace(start, params={**PARAMS, "width": 16})))
+    with pytest.raises(WeightsError, match="made for another network than nuclei: it holds encoder"):
+        next(train(replace(start, params={**PARAMS, "depth": 1})))
+
+
 def test_checkpoint_of_another_network_is_refused(config):
     list(train(replace(config, steps=1)))
     with pytest.raises(WeightsError, match="another output folder"):

@@ -155,6 +155,7 @@ def build(width: int = 32, depth: int = 4, widest: int = 192, detail: int = 0) -
         name="nuclei-fine",
         title="Nuclei in H&E, residual U-Net at 0.25 um/px",
         mpp_um=0.25,
+        tile_px=2048,  # the same micrometres as above
         halo_px=96,
     )
 )

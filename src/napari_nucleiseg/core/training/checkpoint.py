@@ -78,10 +78,11 @@ class Checkpoint:
         try:
             foreign = self.network.load_state_dict(tensors, strict=False).unexpected_keys
         except RuntimeError as error:
-            raise WeightsError(f"{initial} does not fit network {self.spec.name}: {error}") from error
+            first = str(error).splitlines()[-1].strip()
+            raise WeightsError(f"{initial} does not fit network {self.spec.name} as it is set up: {first}") from error
         if foreign:
             raise WeightsError(
-                f"{initial} was made for another network than {self.spec.name}: it holds {', '.join(foreign[:3])}"
+                f"{initial} was made for another network than {self.spec.name}: it holds {foreign[0]}"
             )
         self.average.module.load_state_dict(self.network.state_dict())  # type: ignore[union-attr]
 
