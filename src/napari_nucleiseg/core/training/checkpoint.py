@@ -81,9 +81,7 @@ class Checkpoint:
             first = str(error).splitlines()[-1].strip()
             raise WeightsError(f"{initial} does not fit network {self.spec.name} as it is set up: {first}") from error
         if foreign:
-            raise WeightsError(
-                f"{initial} was made for another network than {self.spec.name}: it holds {foreign[0]}"
-            )
+            raise WeightsError(f"{initial} was made for another network than {self.spec.name}: it holds {foreign[0]}")
         self.average.module.load_state_dict(self.network.state_dict())  # type: ignore[union-attr]
 
     def save(self, step: int, scores: dict[str, float] | None) -> bool:
