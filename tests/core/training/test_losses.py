@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from napari_nucleiseg.core.training.losses import LOSSES, LossOptions, cross_entropy, soft_dice
+from napari_nucleiseg.core.training.losses import LOSSES, LossOptions, class_weights, cross_entropy, soft_dice
 
 
 def random_batch(seed=0):
@@ -59,3 +59,24 @@ def test_perfect_maps_cost_nothing(name):
     target = batch[name]
     raw = target if name == "offsets" else torch.logit(target.clamp(1e-6, 1 - 1e-6))
     assert float(LOSSES[name](raw, batch, LossOptions())) < 1e-3
+
+
+def test_the_ridge_between_neighbours_counts_on_background_only():
+    batch = random_batch()
+    batch["weights"] = torch.full((2, 1, 16, 16), 9.0)
+    raw = torch.zeros(2, 1, 16, 16, requires_grad=True)
+    LOSSES["separated"](raw, batch, LossOptions(dice=0)).backward()
+    inside = batch["separated"] > 0
+    # The gradient of cross-entropy at zero is half a weight: 1 inside, 1 + 9 outside.
+    ratio = raw.grad[~inside].abs() / raw.grad[inside].abs().mean()
+    assert torch.allclose(ratio, torch.full_like(ratio, 10.0))
+
+
+def test_balanced_classes_count_the_same():
+    target = torch.zeros(1, 1, 10, 10)
+    target[..., :2] = 1
+    known = torch.ones_like(target)
+    known[..., 9:] = 0
+    weights = class_weights(target, known) * known
+    assert float(weights[target > 0].sum()) == pytest.approx(float(weights[target == 0].sum()))
+    assert float(weights.sum()) == pytest.approx(90)

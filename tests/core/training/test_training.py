@@ -86,6 +86,15 @@ def test_same_seed_same_weights(config, tmp_path):
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
+def test_gradient_descent_with_momentum_is_resumed_too(config):
+    config = replace(config, momentum=0.9, learning_rate=1e-3)
+    steps = list(train(config))
+    state = torch.load(f"{config.out}/last.pt", weights_only=True)["optimiser"]
+    assert state["param_groups"][0]["momentum"] == 0.9
+    assert len(steps) == 6
+    assert [step.step for step in train(replace(config, steps=8))] == [7, 8]
+
+
 def test_interrupted_run_goes_on_where_it_stopped(config, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "EVERY_SECONDS", 0.0)
     whole = final_tensors(replace(config, validate=()))

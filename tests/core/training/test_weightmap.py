@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_nucleiseg.core.decoders.base import decoder
 from napari_nucleiseg.core.training.weightmap import border_weights
 
 
@@ -11,8 +12,7 @@ def by_the_formula(labels, w0, sigma):
     """Two nearest nuclei by brute force over whole distance maps."""
     ids = [i for i in np.unique(labels) if i]
     distances = np.sort([ndimage.distance_transform_edt(labels != i) for i in ids], axis=0)
-    ridge = w0 * np.exp(-((distances[0] + distances[1]) ** 2) / (2 * sigma**2))
-    return np.where(labels == 0, ridge, 0)
+    return w0 * np.exp(-((distances[0] + distances[1]) ** 2) / (2 * sigma**2))
 
 
 def random_labels(seed, count=12, side=64):
@@ -38,7 +38,17 @@ def test_thin_gap_weighs_most():
     labels[10:30, 20:35] = 2
     weights = border_weights(labels, 10, 5)
     assert weights[20, 19] == pytest.approx(10 * np.exp(-(2**2) / 50), rel=1e-4)
-    assert weights[labels > 0].max() == 0
+    assert weights[labels == 0].max() == weights[20, 19]
+
+
+def test_the_gap_cut_between_touching_nuclei_weighs_most():
+    labels = np.zeros((40, 40), np.int32)
+    labels[10:30, 5:20] = 1
+    labels[10:30, 20:35] = 2
+    separated = decoder("border").targets(labels)["separated"][0]
+    gap = (labels > 0) & (separated == 0)
+    assert gap.sum() == 40
+    assert border_weights(labels, 10, 5)[gap].min() > 9.5
 
 
 def test_fewer_than_two_nuclei_have_no_border():

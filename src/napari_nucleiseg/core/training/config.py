@@ -108,14 +108,18 @@ class TrainConfig:
         w0 of the border weight map (Ronneberger et al. 2015); 0 switches it off.
     border_sigma_um : float
         Sigma of that map in micrometres.
+    class_balance : bool
+        Whether foreground and background count the same in the border-weighted cross-entropy (w_c of that paper).
     focal_gamma : float
         Gamma of the focal term of foreground heads; 0 is plain cross-entropy (Lin et al. 2017).
     dice : float
         Weight of the soft Dice loss beside cross-entropy on foreground heads.
     crop_px, batch_size, steps : int
         Side of a crop's output in model pixels, crops a step, optimisation steps.
+    momentum : float
+        Above 0: stochastic gradient descent with this momentum (0.99 in Ronneberger et al. 2015) in place of AdamW.
     learning_rate, weight_decay, warmup, ema
-        AdamW with linear warm-up, cosine decay and an exponential moving average of the weights.
+        AdamW (or see `momentum`) with linear warm-up, cosine decay and an exponential moving average of the weights.
     validate_every : int
         Steps between validations.
     seed : int
@@ -146,11 +150,13 @@ class TrainConfig:
     )
     border_weight: float = 10.0
     border_sigma_um: float = 1.25
+    class_balance: bool = False
     focal_gamma: float = 0.0
     dice: float = 1.0
     crop_px: int = 256
     batch_size: int = 8
     steps: int = 2000
+    momentum: float = 0.0
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     warmup: int = 100

@@ -77,7 +77,7 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
     spec = network_spec(config.network, config.params)
     device, autocast = training_device(config)
     network = build_network(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = make_optimiser(network, config)
     average = torch.optim.swa_utils.AveragedModel(network, avg_fn=_moving_average(config.ema), use_buffers=True)
     checkpoint = Checkpoint(config, spec, network, average, optimiser)
     start = checkpoint.restore()
@@ -107,11 +107,19 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
         batches.close()
 
 
+def make_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return AdamW, or gradient descent where the configuration states a momentum."""
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.momentum:
+        return torch.optim.SGD(network.parameters(), lr=rate, momentum=config.momentum, weight_decay=decay)
+    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
+
+
 def total_loss(
     maps: dict[str, Tensor], batch: dict[str, Tensor], config: TrainConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the weighted sum of the heads' losses and each head's own."""
-    options = LossOptions(config.focal_gamma, config.dice)
+    options = LossOptions(config.focal_gamma, config.dice, class_balance=config.class_balance)
     losses = {name: LOSSES[name](maps[name].float(), batch, options) for name in config.losses if name in maps}
     if not losses:
         raise DataError(f"none of the losses {', '.join(config.losses)} belongs to a head of {config.network}")

@@ -13,11 +13,12 @@ HeadLoss = Callable[[Tensor, Mapping[str, Tensor], "LossOptions"], Tensor]
 
 
 class LossOptions:
-    """Weights of the terms: focal gamma, Dice weight, class balance."""
+    """Weights of the terms: focal gamma, Dice weight, whether classes are balanced."""
 
-    def __init__(self, focal_gamma: float = 0.0, dice: float = 1.0) -> None:
+    def __init__(self, focal_gamma: float = 0.0, dice: float = 1.0, *, class_balance: bool = False) -> None:
         self.focal_gamma = focal_gamma
         self.dice = dice
+        self.class_balance = class_balance
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
@@ -36,6 +37,15 @@ def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor, gamma: float 
     return weighted_mean(loss, weights)
 
 
+def class_weights(target: Tensor, known: Tensor) -> Tensor:
+    """Return w_c: weights of mean 1 under which foreground and background of the batch count the same.
+
+    A class that fills less than one part in a hundred counts as if it filled that much.
+    """
+    share = weighted_mean(target, known).clamp(0.01, 0.99)
+    return target * (0.5 / share) + (1 - target) * (0.5 / (1 - share))
+
+
 def soft_dice(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """``1 - 2 sum(p g) / (sum p^2 + sum g^2)`` over the batch (Milletari et al. 2016)."""
     probability = torch.sigmoid(logits)
@@ -50,7 +60,10 @@ def _foreground(raw: Tensor, batch: Mapping[str, Tensor], options: LossOptions) 
 
 
 def _separated(raw: Tensor, batch: Mapping[str, Tensor], options: LossOptions) -> Tensor:
-    weights = (1 + batch["weights"]) * batch["known"]
+    target, known = batch["separated"], batch["known"]
+    balance = class_weights(target, known) if options.class_balance else torch.ones_like(target)
+    # w(x) = w_c(x) + the ridge between neighbours, which lies on background only (Ronneberger et al. 2015).
+    weights = (balance + batch["weights"] * (1 - target)) * known
     loss = cross_entropy(raw, batch["separated"], weights, options.focal_gamma)
     return loss + options.dice * soft_dice(raw, batch["separated"], batch["known"])
 

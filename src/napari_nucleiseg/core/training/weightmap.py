@@ -11,7 +11,7 @@ from scipy import ndimage
 
 
 def border_weights(labels: NDArray[np.int32], w0: float = 10.0, sigma_px: float = 5.0) -> NDArray[np.float32]:
-    """Return ``w0 * exp(-(d1 + d2)^2 / (2 sigma^2))`` on background pixels.
+    """Return ``w0 * exp(-(d1 + d2)^2 / (2 sigma^2))``.
 
     Parameters
     ----------
@@ -23,8 +23,14 @@ def border_weights(labels: NDArray[np.int32], w0: float = 10.0, sigma_px: float 
     Returns
     -------
     ndarray of float32, shape (y, x)
-        The border term; add the class balance w_c to get w(x). Zero on nuclei, and everywhere if
-        there are fewer than two. d1 and d2 are the distances to the nearest and second nearest nucleus.
+        The border term; add the class balance w_c to get w(x). Zero everywhere if there are fewer than two nuclei.
+        d1 and d2 are the distances to the nearest and second nearest nucleus.
+
+    Notes
+    -----
+    The method weighs background only. Which pixels are background is the target's business: where two nuclei touch,
+    the gap that the network is to learn is cut out of them, so the map goes on into nuclei (there d1 is zero) and the
+    loss takes it where the target says background.
     """
     height, width = labels.shape
     boxes: Sequence[tuple[slice, ...] | None] = ndimage.find_objects(np.maximum(labels, 0))
@@ -45,5 +51,4 @@ def border_weights(labels: NDArray[np.int32], w0: float = 10.0, sigma_px: float 
         second[window] = np.minimum(second[window], np.maximum(first, distance))
         nearest[window] = np.minimum(first, distance)
     total = np.minimum(nearest + second, 1e6)
-    ridge = w0 * np.exp(-(total**2) / (2 * sigma_px**2))
-    return np.where(labels == 0, ridge, 0).astype(np.float32)
+    return np.asarray(w0 * np.exp(-(total**2) / (2 * sigma_px**2)), dtype=np.float32)
