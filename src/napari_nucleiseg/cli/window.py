@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_nucleiseg.cli.console import Console
-from napari_nucleiseg.core.errors import ExportError
+from napari_nucleiseg.core.errors import ExportError, NucleiSegError
 
 if TYPE_CHECKING:
     import napari
@@ -72,7 +74,14 @@ class Window:
 
 
 def open_window() -> Window:
-    """Open a napari window with the Nuclei panel."""
+    """Open a napari window with the Nuclei panel.
+
+    Raises
+    ------
+    NucleiSegError
+        If there is no display: Qt would end the whole process.
+    """
+    _require_display()
     import napari
 
     from napari_nucleiseg.widgets.commands import open_panel
@@ -80,6 +89,18 @@ def open_window() -> Window:
     viewer = napari.Viewer(title="napari-nucleiseg")
     viewer.window.resize(*_SIZE)
     return Window(viewer, open_panel(viewer))
+
+
+def _require_display() -> None:
+    """Raise where Qt would find no X11 or Wayland display; who names a platform to Qt knows what they do."""
+    if not sys.platform.startswith("linux") or os.environ.get("QT_QPA_PLATFORM"):
+        return
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise NucleiSegError(
+            "there is no display to show a window on. Set DISPLAY to one that is there; or save a picture of the "
+            "window with 'xvfb-run -a napari-nucleiseg demo --screenshot window.png'; or find the nuclei without a "
+            "window with 'napari-nucleiseg segment'."
+        )
 
 
 def show(window: Window, screenshot: str | None, console: Console) -> None:
