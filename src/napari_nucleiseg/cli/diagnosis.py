@@ -69,7 +69,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _torch() -> Iterator[Check]:
-    from napari_nucleiseg.core.inference.device import choose_device, has_fast_bfloat16
+    from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat16
 
     torch = importlib.import_module("torch")
     device = choose_device("auto")

@@ -1,4 +1,4 @@
-"""Devices: what is chosen, and that a full memory or a lost GPU costs time, not results."""
+"""Devices at work: a full memory or a lost GPU costs time, not results."""
 
 from dataclasses import replace
 
@@ -9,13 +9,8 @@ from darkness import Darkness, darkness_model
 from torch import nn
 
 from napari_nucleiseg.core.errors import ModelError
-from napari_nucleiseg.core.inference import device
-from napari_nucleiseg.core.inference.device import (
-    Forward,
-    choose_device,
-    has_fast_bfloat16,
-    set_torch_threads,
-)
+from napari_nucleiseg.core.inference.device import Forward, set_torch_threads
+from napari_nucleiseg.core.models.hardware import has_fast_bfloat16
 from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
 
@@ -43,20 +38,6 @@ class Fails(nn.Module):
         if error is not None:
             raise error
         return self.inner(x)
-
-
-def test_auto_is_always_a_device_that_is_there():
-    wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    assert choose_device("auto").type == wanted
-    assert choose_device("cpu").type == "cpu"
-
-
-def test_unknown_and_absent_devices_are_refused_with_a_way_out():
-    with pytest.raises(ModelError, match="choose auto, cuda, mps or cpu"):
-        choose_device("quantum")
-    absent = "mps" if not torch.backends.mps.is_available() else "cuda"
-    with pytest.raises(ModelError, match="choose auto or cpu"):
-        choose_device(absent)
 
 
 def test_bfloat16_is_used_only_where_the_hardware_has_it(monkeypatch, batch):
@@ -174,12 +155,3 @@ def test_what_was_too_much_once_is_not_tried_again_at_the_next_view(batch):
     Forward(model, "cpu", heads=HEADS, on_message=told.append)(batch)
     assert network.sizes == [1, 1, 1, 1]
     assert len(told) == 2
-
-
-def test_a_gpu_that_was_lost_is_not_chosen_again(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_device("auto").type == "cuda"
-    monkeypatch.setattr(device, "_lost_kinds", {"cuda"})
-    assert choose_device("auto").type == "cpu"
-    assert choose_device("cuda").type == "cuda"  # whoever insists may try

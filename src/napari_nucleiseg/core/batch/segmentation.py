@@ -24,9 +24,9 @@ from napari_nucleiseg.core.batch.record import Entry, Record
 from napari_nucleiseg.core.decoders.base import DecodeOptions
 from napari_nucleiseg.core.errors import ExportError, ModelError, NucleiSegError, StoreError
 from napari_nucleiseg.core.exchange.source import source_of_labels, source_of_project
-from napari_nucleiseg.core.inference.device import choose_device
 from napari_nucleiseg.core.inference.plan import InferencePlan, plan_inference
 from napari_nucleiseg.core.inference.segment import default_options, options_key, segment, segment_picture
+from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.slides.pyramid import Slide

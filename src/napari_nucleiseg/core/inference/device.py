@@ -1,4 +1,4 @@
-"""Where and how precisely a network runs, and what happens when the memory or the device gives out."""
+"""How a network runs on its device, and what happens when the memory or the device gives out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_nucleiseg.core.errors import ModelError
+from napari_nucleiseg.core.models.hardware import choose_device, give_up_device, has_fast_bfloat16
 from napari_nucleiseg.core.models.spec import HeadSpec, ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel
 
@@ -27,39 +28,6 @@ Message = Callable[[str], None]
 # Words in the messages of drivers whose device is gone or unusable until the process ends.
 _LOST_DEVICE = ("cuda error", "cudnn", "cublas", "hip error", "mps backend", "device-side assert", "driver shutting")
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-
-
-def choose_device(wanted: str = "auto") -> torch.device:
-    """Return the device called `wanted`; ``auto`` takes CUDA, else Apple's MPS, else the CPU.
-
-    A GPU that stopped working in this process is not taken by ``auto`` again.
-
-    Raises
-    ------
-    ModelError
-        If the wanted device is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return torch.device(next(kind for kind, present in there.items() if present and kind not in _lost_kinds))
-    kind = wanted.split(":", maxsplit=1)[0]
-    if kind not in there:
-        raise ModelError(f"there is no device called {wanted}; choose auto, cuda, mps or cpu")
-    if not there[kind]:
-        raise ModelError(f"this machine (or this torch {torch.__version__}) has no {kind}; choose auto or cpu")
-    return torch.device(wanted)
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 itself, so that it is faster than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        try:
-            return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - no public name for it
-        except (AttributeError, RuntimeError):
-            return False
-    return False
 
 
 def set_torch_threads(*, beside_gui: bool) -> int:
@@ -88,8 +56,6 @@ class _Placed:
 # Copies of networks by device and precision: a pan must not move the weights again.
 _copies: weakref.WeakKeyDictionary[nn.Module, dict[tuple[str, torch.dtype], _Placed]] = weakref.WeakKeyDictionary()
 _copies_lock = threading.Lock()
-# Kinds of devices that stopped working: a driver does not recover until the process ends.
-_lost_kinds: set[str] = set()
 
 
 def _placed(network: nn.Module, device: torch.device, dtype: torch.dtype) -> _Placed:
@@ -220,8 +186,7 @@ class Forward:
             self._move_to_cpu()
             return "Not even one tile fits into the GPU's memory: going on, more slowly, on the CPU."
         if any(words in text for words in _LOST_DEVICE):
-            if self.device.type != "cpu":
-                _lost_kinds.add(self.device.type)
+            give_up_device(self.device)
             self._move_to_cpu()
             return f"The GPU stopped working ({str(error).splitlines()[0]}): going on, more slowly, on the CPU."
         raise ModelError(f"{self.spec.name} cannot run: {error}") from error

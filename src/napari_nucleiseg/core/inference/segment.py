@@ -17,7 +17,7 @@ from napari_nucleiseg.core.decoders.base import DecodeOptions
 from napari_nucleiseg.core.errors import ModelError, StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.ahead import run_ahead
-from napari_nucleiseg.core.inference.device import Message, choose_device
+from napari_nucleiseg.core.inference.device import Message
 from napari_nucleiseg.core.inference.instances import find_nuclei
 from napari_nucleiseg.core.inference.plan import InferencePlan, Tile, plan_inference
 from napari_nucleiseg.core.inference.predict import (
@@ -29,6 +29,7 @@ from napari_nucleiseg.core.inference.predict import (
     predict,
 )
 from napari_nucleiseg.core.inference.stitch import join_tiles
+from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.layout import MapLayout
