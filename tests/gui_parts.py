@@ -95,12 +95,15 @@ def viewer(make_napari_viewer, qtbot):
 
 @pytest.fixture
 def panel(viewer, engine, qtbot):
-    """The panel, docked in `viewer`, with the test's engine."""
+    """The panel, docked in `viewer`, with the test's engine; it sees the viewer as napari lets plugins see it."""
+    from napari.utils._proxies import PublicOnlyProxy
+
     from napari_nucleiseg.state import Session
     from napari_nucleiseg.viewer.controller import Controller
     from napari_nucleiseg.widgets.nuclei import NucleiWidget
 
-    widget = NucleiWidget(viewer, Controller(viewer, Session(), engine))
+    seen = PublicOnlyProxy(viewer)
+    widget = NucleiWidget(seen, Controller(seen, Session(), engine))
     viewer.window.add_dock_widget(widget, name="Nuclei", area="right")
     yield widget
     widget.shutdown()

@@ -81,11 +81,13 @@ class Shelf:
 
 
 def find_slide_layer(viewer: Any, previous: Any = None) -> Any:
-    """Return the slide layer that is meant: the active one, else the one before, else the topmost; None if none is."""
-    active = viewer.layers.selection.active
-    if active is not None and slide_of(active) is not None:
-        return active
+    """Return the slide layer that is meant: the active one, else the one before, else the topmost; None if none is.
+
+    napari gives plugins its objects in wrappers, a new one at each access: equal to the layer, but not the same.
+    What is returned is the layer itself.
+    """
     slides = [layer for layer in viewer.layers if slide_of(layer) is not None]
-    if previous in slides:
-        return previous
+    for meant in (viewer.layers.selection.active, previous):
+        if meant is not None and meant in slides:
+            return slides[slides.index(meant)]
     return slides[-1] if slides else None
