@@ -143,6 +143,45 @@ def test_a_run_that_makes_no_sense_is_said(shell, data_set, tmp_path):
     assert "cannot be read" in shell("train", "--config", tmp_path / "none.json").err
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--device", "abacus"), "there is no device called abacus; choose auto, cuda, mps or cpu"),
+        (("--device", "cuda"), "has no cuda; choose auto or cpu"),
+        (("--losses", "focal=1"), "network nuclei has no output focal to train: losses can name nuclei, offsets"),
+        (("--params", "width=-3"), "network nuclei cannot be built with {'width': -3}"),
+        (("--learning-rate", "-1"), "learning_rate must be at least 0, not -1.0"),
+        (("--train", "/data/mine,mpp_um=-3"), "-3.0 micrometres per pixel cannot be right for the data set mine"),
+        (("--train", "/data/mine,mpp_um=0"), "0.0 micrometres per pixel cannot be right for the data set mine"),
+    ],
+)
+def test_what_a_run_cannot_do_is_said_before_it_starts(shell, data_set, tmp_path, monkeypatch, words, sentence):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    answer = shell("train", "--train", f"{data_set},mpp_um=0.5", "--out", tmp_path / "run", *words)
+    assert answer.status == 1
+    assert answer.err.startswith("Error: ")
+    assert answer.err.count("\n") == 1
+    assert sentence in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        ([1], "it must be an object"),
+        ({"train": [{"mpp_um": 0.5}]}, "train[0] lacks the field path"),
+        ({"train": [{"path": "a", "mpp_um": "half"}]}, "train[0].mpp_um must be a number or null, not 'half'"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number, not 'fast'"),
+    ],
+)
+def test_a_file_that_describes_no_run_is_said(shell, tmp_path, document, sentence):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(document))
+    answer = shell("train", "--config", file, "--out", tmp_path / "run")
+    assert answer.status == 1
+    assert answer.err.startswith(f"Error: {file} does not describe a training run: {sentence}")
+
+
 # ---------------------------------------------------------------------- doctor
 
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Train, show losses and validations, say where the weights are."""
-    base = load_config(options.config) if options.config else TrainConfig(out="training")
+    base = load_config(options.config) if options.config else TrainConfig()
     config = read_flags(options, base)
 
     from napari_nucleiseg.core.training.loop import train

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from torch import nn
 
-from napari_nucleiseg.core.errors import DataError, WeightsError
-from napari_nucleiseg.core.models.registry import network_spec
+from napari_nucleiseg.core.errors import DataError, ModelError, WeightsError
+from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.weights import load_model
-from napari_nucleiseg.core.training import checkpoint
+from napari_nucleiseg.core.training import checkpoint, loop
 from napari_nucleiseg.core.training.batches import BatchMaker
-from napari_nucleiseg.core.training.config import AugmentConfig, DataSet, TrainConfig, config_as_json, load_config
+from napari_nucleiseg.core.training.config import AugmentConfig, DataSet, TrainConfig
 from napari_nucleiseg.core.training.loop import train
 
 PARAMS = {"width": 8, "depth": 2, "widest": 16}
@@ -243,21 +244,54 @@ def test_impossible_configurations_are_explained(config, changes, words):
         next(train(replace(config, **changes)))
 
 
-def test_configuration_survives_its_file(config, tmp_path):
-    (tmp_path / "c.json").write_text(config_as_json(config))
-    assert load_config(str(tmp_path / "c.json")) == config
+@pytest.mark.parametrize(
+    ("network", "losses", "sentence"),
+    [
+        ("nuclei", {"focal": 1.0}, "network nuclei has no output focal to train: losses can name nuclei, offsets, dis"),
+        ("nuclei", {"nuclei": 1.0, "types": 1.0, "focal": 1.0}, "no output focal or types to train"),
+        ("unet-2015", {"nuclei": 1.0}, "network unet-2015 has no output nuclei to train: losses can name separated"),
+    ],
+)
+def test_losses_of_outputs_that_are_not_there_are_refused_before_anything_is_written(config, network, losses, sentence):
+    with pytest.raises(DataError, match=sentence) as refused:
+        next(train(replace(config, network=network, losses=losses)))
+    assert "focal_gamma" in str(refused.value)
+    assert not Path(config.out).exists()
+
+
+def test_losses_that_only_other_networks_have_are_passed_over(config):
+    run = replace(config, network="unet-2015-padded", params={"width": 4}, steps=1, validate=())
+    (step,) = train(replace(run, losses={"separated": 1.0, "offsets": 1.0}))
+    assert set(step.parts) == {"separated"}
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name, sentence in (("cuda", "has no cuda; choose auto or cpu"), ("abacus", "choose auto, cuda, mps or cpu")):
+        with pytest.raises(ModelError, match=sentence):
+            next(train(replace(config, device=name)))
+    assert not Path(config.out).exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("{", "cannot be read"),
-        ('{"out": "x", "stpes": 3}', "unknown fields: stpes"),
-        ('{"out": "x", "train": [{"path": "$NO_SUCH_VARIABLE/a", "mpp_um": 0.5}]}', "set the environment variable"),
-        ('{"out": "x", "train": [{"path": "a", "mmp": 0.5}]}', "does not describe a training run"),
-    ],
+    ("supported", "wanted", "precision"),
+    [(True, True, torch.bfloat16), (True, False, torch.float32), (False, True, torch.float32)],
 )
-def test_broken_configurations_are_explained(tmp_path, text, words):
-    (tmp_path / "c.json").write_text(text)
-    with pytest.raises(DataError, match=words):
-        load_config(str(tmp_path / "c.json"))
+def test_a_step_multiplies_in_bfloat16_where_the_hardware_does_and_it_is_wanted(
+    config, monkeypatch, supported, wanted, precision
+):
+    seen = []
+
+    def build(spec):
+        network = build_network(spec)
+        first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+        first.register_forward_hook(lambda _module, _input, output: seen.append(output.dtype))
+        return network
+
+    monkeypatch.setattr(loop, "build_network", build)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    (step,) = train(replace(config, steps=1, validate=(), mixed_precision=wanted))
+    assert seen == [precision]
+    assert np.isfinite(step.loss)
+    weights = load_model(f"{config.out}/best.safetensors").network.state_dict()
+    assert {value.dtype for value in weights.values() if value.is_floating_point()} == {torch.float32}

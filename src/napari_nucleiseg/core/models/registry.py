@@ -90,5 +90,5 @@ def build_network(spec: ModelSpec) -> nn.Module:
         raise ModelError(f"there is no network called {spec.name}; there are {', '.join(network_names())}")
     try:
         return _registry[spec.name][1](**spec.params)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"network {spec.name} cannot be built with {dict(spec.params)}: {error}") from error

@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, SMALLEST_MPP_UM, is_plausible
+from napari_nucleiseg.core.training.fields import range_problem, read_fields
+
+# Least and most of what a field of a data set, of the augmentation and of a run may be.
+_ANY = (0.0, math.inf)
+_DATA_RANGES = {"nucleus_um": (0.5, 100.0), "share": _ANY}
+_AUGMENT_RANGES = {
+    "scale": _ANY,
+    "elastic_um": _ANY,
+    "stain": _ANY,
+    "stain_transfer": (0.0, 1.0),
+    "colour": _ANY,
+    "blur_px": _ANY,
+    "noise": (0.0, 1.0),
+    "jpeg": (0.0, 1.0),
+}
+_RUN_RANGES = {
+    "border_weight": _ANY,
+    "border_sigma_um": (0.01, math.inf),
+    "focal_gamma": _ANY,
+    "dice": _ANY,
+    "crop_px": (32, math.inf),
+    "batch_size": (1, math.inf),
+    "steps": (1, math.inf),
+    "momentum": (0.0, 1.0),
+    "learning_rate": _ANY,
+    "weight_decay": _ANY,
+    "warmup": _ANY,
+    "ema": (0.0, 1.0),
+    "validate_every": (1, math.inf),
+    "seed": (0, 2**63 - 1),
+    "threads": _ANY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +81,18 @@ class DataSet:
         """Name for people."""
         return self.name or Path(self.path).name
 
+    def validation_error(self) -> str | None:
+        """Return what is wrong as a sentence, or None."""
+        if not self.path:
+            return "a data set needs the path of its folder"
+        if self.mpp_um is not None and not is_plausible(self.mpp_um):
+            return (
+                f"{self.mpp_um} micrometres per pixel cannot be right for the data set {self.title}: mpp_um must lie "
+                f"between {SMALLEST_MPP_UM} and {LARGEST_MPP_UM:g} (0.25 for most 40x scans, 0.5 for 20x), or be none "
+                "where it is not known"
+            )
+        return range_problem(self, _DATA_RANGES, f"the data set {self.title}")
+
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
@@ -82,6 +127,10 @@ class AugmentConfig:
     noise: float = 0.03
     jpeg: float = 0.2
 
+    def validation_error(self) -> str | None:
+        """Return what is wrong as a sentence, or None."""
+        return range_problem(self, _AUGMENT_RANGES, "the augmentation")
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
@@ -102,8 +151,8 @@ class TrainConfig:
     unlabelled_exclude : tuple of str
         Glob patterns of stems in `unlabelled` to leave out (for their licence, say).
     losses : mapping of str to float
-        Weight of each head's loss; heads that are not named are not trained, names of heads that the
-        network does not have are passed over.
+        Weight of each head's loss; heads that are not named are not trained, heads that only other networks
+        have are passed over.
     border_weight : float
         w0 of the border weight map (Ronneberger et al. 2015); 0 switches it off.
     border_sigma_um : float
@@ -138,7 +187,7 @@ class TrainConfig:
         Augmentation.
     """
 
-    out: str
+    out: str = "training"
     network: str = "nuclei"
     params: Mapping[str, int | float | str | bool] = field(default_factory=dict)
     train: tuple[DataSet, ...] = ()
@@ -172,13 +221,26 @@ class TrainConfig:
 
     def validation_error(self) -> str | None:
         """Return what is wrong as a sentence, or None."""
+        try:
+            read_fields(TrainConfig, self)
+        except DataError as error:
+            return str(error)
+        if not self.out:
+            return "name a folder for the weights (out)"
         if not self.train:
             return "name at least one data set to train on (a folder with images/ and labels/)"
-        if self.crop_px < 32:
-            return f"crops must be at least 32 pixels wide, not {self.crop_px}"
-        if self.steps < 1 or self.batch_size < 1:
-            return "steps and batch size must be at least 1"
-        return None
+        parts: tuple[DataSet | AugmentConfig, ...] = (*self.train, *self.validate, self.augment)
+        problem = next(filter(None, (part.validation_error() for part in parts)), None)
+        return problem or range_problem(self, _RUN_RANGES) or self._weights_error()
+
+    def _weights_error(self) -> str | None:
+        """Return what is wrong with the weights of data sets and losses."""
+        if not any(item.share for item in self.train):
+            return "at least one data set to train on needs a share above 0"
+        for name, weight in self.losses.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                return f"the weight of the loss {name} must be at least 0, not {weight}"
+        return None if any(self.losses.values()) else "at least one loss needs a weight above 0"
 
 
 def load_config(path: str) -> TrainConfig:
@@ -187,31 +249,23 @@ def load_config(path: str) -> TrainConfig:
     Raises
     ------
     DataError
-        If the file cannot be read or names an unknown field.
+        If the file cannot be read, or a field is unknown, missing or of another type.
     """
     try:
-        raw: dict[str, Any] = json.loads(Path(path).read_text())
+        raw: object = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"the training configuration {path} cannot be read: {error}") from error
-    unknown = set(raw) - {item.name for item in fields(TrainConfig)}
-    if unknown:
-        raise DataError(f"{path} has unknown fields: {', '.join(sorted(unknown))}")
     try:
-        for key in ("train", "validate"):
-            raw[key] = tuple(_data_set(item, Path(path).parent) for item in raw.get(key, ()))
-        raw["augment"] = AugmentConfig(**raw.get("augment", {}))
-        if raw.get("unlabelled"):
-            raw["unlabelled"] = _resolved(raw["unlabelled"], Path(path).parent)
-        raw["unlabelled_exclude"] = tuple(raw.get("unlabelled_exclude", ()))
-        return TrainConfig(**raw)
-    except TypeError as error:
+        config = read_fields(TrainConfig, raw)
+    except DataError as error:
         raise DataError(f"{path} does not describe a training run: {error}") from error
-
-
-def _data_set(item: dict[str, Any], base: Path) -> DataSet:
-    item = {**item, "path": _resolved(item["path"], base)}
-    item["include"] = tuple(item.get("include", ("*",)))
-    return DataSet(**item)
+    base = Path(path).parent
+    return replace(
+        config,
+        train=tuple(replace(item, path=_resolved(item.path, base)) for item in config.train),
+        validate=tuple(replace(item, path=_resolved(item.path, base)) for item in config.validate),
+        unlabelled=_resolved(config.unlabelled, base) if config.unlabelled else "",
+    )
 
 
 def _resolved(path: str, base: Path) -> str:

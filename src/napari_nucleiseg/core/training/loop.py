@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat16
 from napari_nucleiseg.core.models.registry import build_network, network_spec
+from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.training.batches import BatchMaker
 from napari_nucleiseg.core.training.checkpoint import Checkpoint
 from napari_nucleiseg.core.training.config import TrainConfig
@@ -68,13 +70,13 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
     ------
     DataError
         If the configuration or the data do not fit.
+    ModelError
+        If the network or the device is not there.
     """
-    if problem := config.validation_error():
-        raise DataError(problem)
+    spec = trained_spec(config)
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    spec = network_spec(config.network, config.params)
     device, autocast = training_device(config)
     network = build_network(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = make_optimiser(network, config)
@@ -115,26 +117,43 @@ def make_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
 
 
+def trained_spec(config: TrainConfig) -> ModelSpec:
+    """Return the spec of the network to train.
+
+    Raises
+    ------
+    DataError
+        If the configuration makes no sense or asks for losses of heads that the network does not have.
+    """
+    if problem := config.validation_error():
+        raise DataError(problem)
+    spec = network_spec(config.network, config.params)
+    heads = [head.name for head in spec.heads if head.name in LOSSES]
+    nothing_left = config.losses.keys().isdisjoint(heads)
+    strange = sorted(config.losses if nothing_left else config.losses.keys() - LOSSES.keys())
+    if strange:
+        raise DataError(
+            f"network {spec.name} has no output {' or '.join(strange)} to train: losses can name {', '.join(heads)}. "
+            "Focal and Dice terms are set by focal_gamma and dice."
+        )
+    return spec
+
+
 def total_loss(
     maps: dict[str, Tensor], batch: dict[str, Tensor], config: TrainConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the weighted sum of the heads' losses and each head's own."""
     options = LossOptions(config.focal_gamma, config.dice, class_balance=config.class_balance)
     losses = {name: LOSSES[name](maps[name].float(), batch, options) for name in config.losses if name in maps}
-    if not losses:
-        raise DataError(f"none of the losses {', '.join(config.losses)} belongs to a head of {config.network}")
     total = torch.stack([config.losses[name] * loss for name, loss in losses.items()]).sum()
     return total, {name: float(loss.detach()) for name, loss in losses.items()}
 
 
 def training_device(config: TrainConfig) -> tuple[torch.device, torch.autocast]:
     """Return where to train and the autocast context (bfloat16 where the hardware has it)."""
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
-    return device, torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision and fast)
+    device = choose_device(config.device)
+    wanted = config.mixed_precision and has_fast_bfloat16(device)
+    return device, torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

@@ -102,7 +102,7 @@ def load_data_set(data: DataSet, border_weight: float, border_sigma_um: float) -
         image, labels = read_picture(path), read_labels(_label_path(root, path.stem))
         if image.shape[:2] != labels.shape:
             raise DataError(f"{path.name}: the picture is {image.shape[:2]}, its label image {labels.shape}")
-        mpp_um = data.mpp_um or _guess_mpp(labels, data.nucleus_um)
+        mpp_um = _guess_mpp(labels, data.nucleus_um) if data.mpp_um is None else data.mpp_um
         weights = border_weights(labels, border_weight, border_sigma_um / mpp_um)
         found.append(LabelledImage(path.stem, image, labels, mpp_um, weights))
     if not found:
