@@ -1,5 +1,8 @@
 """TIFF slides: pixels, levels, sizes and metadata of every kind we can write, and of the real ones."""
 
+import gc
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -315,3 +318,20 @@ def test_real_slides_agree_with_openslide(shared_data, name):
     for key, image in other.associated_images.items():
         mine = slide.associated[key]()
         assert skimage.metrics.normalized_root_mse(np.asarray(image.convert("RGB")), mine) < 0.02
+
+
+def test_the_index_of_an_open_slide_takes_a_few_bytes_a_tile(tmp_path):
+    path = str(tmp_path / "many.tif")
+    tifffile.imwrite(path, np.zeros((2048, 2048), np.uint8), tile=(16, 16))
+    tiff.read(path).close()
+    gc.collect()
+    gc.disable()  # it comes by when it likes: what it alone would free counts as held
+    tracemalloc.start()
+    try:
+        slide = open_slide(path)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    slide.close()
+    assert held / 128**2 < 32

@@ -20,7 +20,7 @@ from napari_nucleiseg.core.slides.pyramid import DamagedTile, Slide, UInt8Image
 from napari_nucleiseg.core.slides.samples import white_level
 from napari_nucleiseg.core.slides.tifffacts import TiffFacts, read_facts
 from napari_nucleiseg.core.slides.tifflayout import TiffLayout, lay_out
-from napari_nucleiseg.core.slides.tiffpage import DECODE_ERRORS, PageTiles, keyframe_of
+from napari_nucleiseg.core.slides.tiffpage import DECODE_ERRORS, PageTiles, forget_tables, keyframe_of
 from napari_nucleiseg.core.slides.tilecache import TileCache
 from napari_nucleiseg.core.slides.tiled import LARGEST_STRIP_BYTES, TiledLevel, UnreadableTileError
 from napari_nucleiseg.core.slides.virtual import exact_downsample
@@ -47,7 +47,9 @@ def needs_openslide(path: str) -> bool:
         return False
     try:
         with tifffile.TiffFile(path) as tiff:
-            return bool(tiff.is_ndpi or tiff.is_scn or tiff.is_philips or tiff.is_bif)
+            found = bool(tiff.is_ndpi or tiff.is_scn or tiff.is_philips or tiff.is_bif)
+            forget_tables(tiff.pages.first)
+            return found
     except (OSError, *DECODE_ERRORS):
         # Damaged: `read` says how.
         return False

@@ -27,6 +27,7 @@ _APERIO_JPEG2000_YCBCR = 33003
 _JPEG = (7, 33007, 34892)
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_STRAY = re.compile(rb"\xff[\x01-\xbf]")
+_TABLE_TAGS = (273, 279, 324, 325)
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _CIELAB = 0, 1, 2, 3, 5, 6, 8
 
 
@@ -38,10 +39,24 @@ def keyframe_of(page: Page) -> tifffile.TiffPage:
     return keyframe
 
 
+def forget_tables(page: Page) -> None:
+    """Free the lists of where a page's tiles lie, once they are not needed any more.
+
+    tifffile keeps them as Python numbers, a hundred bytes a tile, in objects that refer to each other: of a large
+    slide they would lie about for as long as the garbage collector does not come by.
+    """
+    page.dataoffsets = page.databytecounts = ()
+    if isinstance(page, tifffile.TiffPage):
+        for code in _TABLE_TAGS:
+            if code in page.tags:
+                del page.tags[code]
+
+
 class PageTiles:
     """Decode the tiles of one page; everything that touches the file's tags happens here, once.
 
-    tifffile reads some tags lazily and moves the file pointer in doing so; none is left for later.
+    tifffile reads some tags lazily and moves the file pointer in doing so; none is left for later. The pages lose
+    their own lists of tiles.
 
     Parameters
     ----------
@@ -73,6 +88,8 @@ class PageTiles:
         self.is_tiled = bool(keyframe.is_tiled)
         self.form = _sample_format(keyframe, len(pages))
         self._lay_out(keyframe)
+        for page in pages:
+            forget_tables(page)
 
     def _lay_out(self, keyframe: tifffile.TiffPage) -> None:
         height, width = self.shape
