@@ -109,12 +109,12 @@ def test_memory_stays_within_its_bounds_while_a_large_area_is_written(tmp_path):
             for x in range(0, 8192, 1024):
                 store.apply(Region(y, x, 1024, 1024), ids, 1)
                 store.chunks.trim()
-                assert store.chunks.waiting_bytes <= 15 << 20
+                assert store.chunks.waiting_bytes <= 12 << 20
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     # Bounds, what one write adds before it is trimmed (4 + 1 chunks and a margin), and the arrays in flight.
-    assert peak < (15 + 8 + 10 + 12) << 20
+    assert peak < (12 + 8 + 10 + 12) << 20
     store.chunks.flush()
     assert np.asarray(store.levels[-1]).all()
 

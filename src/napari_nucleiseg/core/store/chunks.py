@@ -66,7 +66,7 @@ class ChunkPyramid:
     scratch : Path
         Folder on the same disk for files in the making.
     waiting_bytes, kept_bytes : int
-        Bounds of the cache: changed chunks that wait to be written, and clean ones kept for readers.
+        Bounds of the cache: changes that wait to be written, and clean chunks kept for readers.
     """
 
     def __init__(
@@ -85,8 +85,9 @@ class ChunkPyramid:
         self.damaged: set[str] = set()
         self._prefix = str(root)
         self._scratch = str(scratch)
-        self._most_waiting = max(4, waiting_bytes // (side * side * 4))
-        self._most_kept = max(4, kept_bytes // (side * side * 4))
+        self._chunk_bytes = side * side * 4
+        self._most_waiting = max(4 * self._chunk_bytes, waiting_bytes)
+        self._most_kept = max(4, kept_bytes // self._chunk_bytes)
         self._most_strips = waiting_bytes // 4
         self._waiting: OrderedDict[Key, _Waiting] = OrderedDict()
         self._strips: OrderedDict[Key, _Strips] = OrderedDict()
@@ -157,10 +158,11 @@ class ChunkPyramid:
 
     def trim(self) -> None:
         """Write the chunks that were not touched for longest until the cache is within its bounds."""
-        while len(self._waiting) > self._most_waiting:
-            self._write_out(next(iter(self._waiting)))
         while self._strips_bytes > self._most_strips:
             self._write_out(next(iter(self._strips)))
+        # A strip is little and its chunk is likely to be filled soon: whole chunks make room for strips.
+        while self._waiting and self.waiting_bytes > self._most_waiting:
+            self._write_out(next(iter(self._waiting)))
 
     def flush(self, before: int | None = None) -> None:
         """Write changed chunks: all, or those that have waited since a journal entry before `before`."""
@@ -184,7 +186,7 @@ class ChunkPyramid:
     @property
     def waiting_bytes(self) -> int:
         """Memory held by changes that wait to be written."""
-        return len(self._waiting) * self.side * self.side * 4 + self._strips_bytes
+        return len(self._waiting) * self._chunk_bytes + self._strips_bytes
 
     def present(self, level: int) -> list[Key]:
         """Return the chunks of a level that are not empty, in files or in memory."""
