@@ -1,5 +1,7 @@
 """Colour changes do what they say and leave shape and type alone."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -49,3 +51,44 @@ def test_shape_and_type_stay(tissue):
         image = augment(tissue, AugmentConfig(), colours, np.random.default_rng(seed))
         assert image.shape == tissue.shape
         assert image.dtype == np.uint8
+
+
+def sharpness(image):
+    """Variance of the Laplacian."""
+    return cv2.Laplacian(image, cv2.CV_32F).var()
+
+
+def test_blur_alone_softens_some_crops_and_none_beyond_its_limit(tissue):
+    blurring = replace(NONE, blur_px=1.2)
+    changed = [augment(tissue, blurring, (), np.random.default_rng(i)) for i in range(100)]
+    softer = [image for image in changed if sharpness(image) < 0.98 * sharpness(tissue)]
+    assert 20 < len(softer) < 50  # about a third
+    limit = sharpness(cv2.GaussianBlur(tissue, (0, 0), 1.2))
+    assert min(map(sharpness, softer)) > 0.95 * limit
+    assert max(map(sharpness, softer)) > 2 * min(map(sharpness, softer))  # by a random amount
+    assert all(np.abs(image.mean((0, 1)) - tissue.mean((0, 1))).max() < 1 for image in softer)
+
+    unchanged = [augment(tissue, NONE, (), np.random.default_rng(i)) for i in range(100)]
+    assert min(map(sharpness, unchanged)) >= sharpness(tissue)
+
+
+def through_jpeg(image, quality):
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+
+def test_jpeg_alone_is_a_round_trip_at_a_random_quality(tissue):
+    possible = {through_jpeg(tissue, quality).tobytes(): quality for quality in range(30, 90)}
+    changed = [augment(tissue, replace(NONE, jpeg=1.0), (), np.random.default_rng(i)) for i in range(60)]
+    qualities = [possible[image.tobytes()] for image in changed if image.tobytes() in possible]
+    assert len(qualities) > 40  # the others were made sharper first
+    assert len(set(qualities)) > 15
+    assert min(qualities) < 40
+    assert max(qualities) > 79
+    assert not any(np.array_equal(image, tissue) for image in changed)
+
+
+def test_jpeg_is_as_frequent_as_wanted(tissue):
+    quarter = replace(NONE, jpeg=0.25)
+    sharper_or_same = {augment(tissue, NONE, (), np.random.default_rng(i)).tobytes() for i in range(200)}
+    changed = [augment(tissue, quarter, (), np.random.default_rng(i)).tobytes() for i in range(200)]
+    assert 30 < sum(image not in sharper_or_same for image in changed) < 70
