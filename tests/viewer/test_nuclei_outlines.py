@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_nucleiseg.viewer.layers import nuclei_layer, outline_width
+from napari_nucleiseg.viewer.layers import nuclei_layer, outline_opacity, outline_width
 from napari_nucleiseg.viewer.outlines import Labels, is_outline
 
 
@@ -70,11 +70,19 @@ def test_thick_outlines_are_twice_as_deep():
     assert not shown[labels == 0].any()
 
 
-def test_outlines_are_thicker_where_pixels_are_smaller_than_the_screens():
+def test_outlines_are_never_a_hair_from_near():
     assert outline_width(0.5, 0.5) == 2
-    assert outline_width(1.0, 0.25) == 1
+    assert outline_width(0.998, 0.5) == 2  # one pixel of the slide on one of the screen: would be drawn with gaps
+    assert outline_width(1.0, 0.25) == 2
+    assert outline_width(2.0, 0.25) == 1
     assert outline_width(8.0, 0.03) == 1
 
 
 def test_outlines_are_thin_from_far_away():
     assert outline_width(0.5, 2.0) == 1
+
+
+def test_tissue_shows_through_from_far_and_from_very_near():
+    assert outline_opacity(1.0, 0.5) == 1.0
+    assert outline_opacity(0.6, 8.0) < 0.7
+    assert outline_opacity(8.0, 0.06) < 0.8

@@ -14,7 +14,8 @@ LayerData = tuple[Any, dict[str, Any], str]
 OWNER = "nucleiseg_of"
 # What a layer of results shows: they are made anew where the panel is opened anew.
 ROLE = "nucleiseg_role"
-OUTLINE = "#00e5a0"
+# The complement of haematoxylin and eosin, and lighter than any nucleus.
+OUTLINE = "#00f56a"
 _AXES = ("y", "x")
 
 
@@ -112,7 +113,22 @@ def outline_width(screen_px: float, um_per_screen_px: float) -> int:
     um_per_screen_px : float
         Micrometres of one screen pixel: from far away, thick outlines would cover the tissue.
     """
-    return 2 if screen_px < 0.9 and um_per_screen_px < 0.7 else 1
+    return 2 if screen_px < 1.5 and um_per_screen_px < 0.7 else 1
+
+
+def outline_opacity(screen_px: float, um_per_screen_px: float) -> float:
+    """Return how opaque outlines should be, 0..1, so that the tissue below is seen.
+
+    Parameters
+    ----------
+    screen_px : float
+        Screen pixels of one data pixel: from near, an outline is as broad as the edge of the nucleus that it shows.
+    um_per_screen_px : float
+        Micrometres of one screen pixel: from far away, outlines run together.
+    """
+    if um_per_screen_px > 3:
+        return 0.55
+    return 0.7 if screen_px > 3.5 else 1.0
 
 
 def heatmap_layer(levels: Sequence[Any], slide: Slide, title: str, step: YX) -> Any:
@@ -133,7 +149,7 @@ def heatmap_layer(levels: Sequence[Any], slide: Slide, title: str, step: YX) -> 
     from napari.utils.colormaps import Colormap
 
     # From see-through to opaque, so that the tissue stays visible below.
-    fire = Colormap([[0.2, 0.0, 0.4, 0.0], [0.9, 0.1, 0.2, 0.55], [1.0, 0.9, 0.2, 0.85]], name="nucleiseg fire")
+    fire = Colormap([[0.2, 0.0, 0.4, 0.0], [0.9, 0.1, 0.2, 0.55], [1.0, 0.9, 0.2, 0.7]], name="nucleiseg fire")
     return Image(
         list(levels),
         name=f"{slide_name(slide)} {title}",

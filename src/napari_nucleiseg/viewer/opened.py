@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.slides.pyramid import Slide
-from napari_nucleiseg.viewer.layers import heatmap_layer, nuclei_layer, outline_width, placement, slide_metadata
+from napari_nucleiseg.viewer.layers import (
+    heatmap_layer,
+    nuclei_layer,
+    outline_opacity,
+    outline_width,
+    placement,
+    slide_metadata,
+)
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.inference.plan import InferencePlan
@@ -53,6 +60,7 @@ class OpenedSlide:
     done_key: tuple[str, str] = ("", "")
     head_titles: dict[str, str] = field(default_factory=dict)
     _contour: int = 1
+    _opacity: float = 1.0
     _shown: Project | None = field(default=None, repr=False)
 
     @property
@@ -93,12 +101,13 @@ class OpenedSlide:
             self.nuclei = nuclei_layer(self.project.labels.levels, self.slide)
             self.nuclei.visible = visible
             self._shown, self._contour = self.project, int(self.nuclei.contour)
+            self._opacity = float(self.nuclei.opacity)
             self._insert(viewer, self.nuclei)
             return True
         return False
 
     def fit_outlines(self, zoom: float) -> None:
-        """Make the outlines as thick as the eye needs them, unless the user has set them otherwise.
+        """Make the outlines as thick and opaque as the eye needs them, unless the user has set them otherwise.
 
         Parameters
         ----------
@@ -106,11 +115,15 @@ class OpenedSlide:
             Screen pixels per world unit.
         """
         layer = self.nuclei
-        if layer is None or layer.contour != self._contour:
+        if layer is None:
             return
         level_px = layer.scale[-1] * layer.downsample_factors[layer.data_level][-1]
-        self._contour = outline_width(zoom * level_px, 1 / zoom)
-        layer.contour = self._contour
+        if layer.contour == self._contour:
+            self._contour = outline_width(zoom * level_px, 1 / zoom)
+            layer.contour = self._contour
+        if layer.opacity == self._opacity:
+            self._opacity = outline_opacity(zoom * level_px, 1 / zoom)
+            layer.opacity = self._opacity
 
     def redraw_nuclei(self) -> None:
         """Draw anew what has changed."""
