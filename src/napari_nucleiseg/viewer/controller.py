@@ -16,6 +16,7 @@ from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.engine import Engine
+from napari_nucleiseg.viewer.framing import Framing
 from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
 from napari_nucleiseg.viewer.layers import slide_layer
 from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion
@@ -29,6 +30,8 @@ from napari_nucleiseg.viewer.visible import visible_region
 
 SETTLED_S = 0.08
 TURNED_S = 0.2
+# The window is up by then, and the user is still looking.
+IDLE_S = 2.0
 
 
 class Controller:
@@ -67,11 +70,13 @@ class Controller:
         self.segmenter = Segmenter(self._engine, self._jobs, self.display)
         self._unanswered: Wish | None = None
         self._has_scale_bar = False
+        self._framing = Framing(viewer)
 
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
         """Begin to watch the viewer and the session."""
+        self._viewer.canvas.events.size.connect(self._framing.on_canvas_resized)
         for emitter in self._camera_emitters():
             emitter.connect(self._on_view_moved)
         wishes = self.session.events
@@ -85,10 +90,12 @@ class Controller:
         self._shelf.switched.connect(self._on_slide_switched)
         self._shelf.removed.connect(self._on_slide_removed)
         self._jobs.start("models", self._list_models, on_value=self.models_listed.emit, on_error=self._on_error)
+        self._jobs.later("warm up", IDLE_S, self._on_idle)
         self._shelf.start()
 
     def close(self) -> None:
         """Stop watching and working; what is done is kept. Does not wait."""
+        self._viewer.canvas.events.size.disconnect(self._framing.on_canvas_resized)
         for emitter in self._camera_emitters():
             emitter.disconnect(self._on_view_moved)
         self.cancel()
@@ -106,6 +113,13 @@ class Controller:
 
     def _list_models(self, _cancelled: Cancelled) -> Iterator[Any]:
         yield self._engine.models()
+
+    def _on_idle(self) -> None:
+        self._jobs.start("warm up", self._warm_up)
+
+    def _warm_up(self, _cancelled: Cancelled) -> Iterator[None]:
+        self._engine.warm_up()
+        yield None
 
     @property
     def slide(self) -> Slide | None:
@@ -131,6 +145,8 @@ class Controller:
         self.hint_changed.emit(Hint())
         if opened is not None:
             self._show_scale_bar()
+            if len(self._viewer.layers) == 1:
+                self._framing.begin()
             self._jobs.start(LANE, self._reopen(opened), on_end=self._on_reopened, on_error=self._on_error)
 
     def _show_scale_bar(self) -> None:

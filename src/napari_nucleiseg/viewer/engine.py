@@ -43,6 +43,12 @@ class Engine:
 
         return available_models()
 
+    def warm_up(self) -> None:
+        """Import what the first segmentation and its layer need, so that they need not wait for it, nor the window."""
+        import pandas  # noqa: F401, ICN001 - napari imports it with its first labels layer, on the main thread
+
+        import napari_nucleiseg.core.inference.segment  # noqa: F401
+
     def load(self, name: str) -> LoadedModel:
         """Return a model, from memory if it was loaded before.
 
