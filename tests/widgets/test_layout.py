@@ -43,7 +43,7 @@ def full_panel(request, viewer, panel, disc_slide, qtbot):
     panel.panel.show_hint(
         Hint("Zoom in to follow: this view needs 12,345 tiles. What is done already is shown; “View” computes it all.")
     )
-    panel.panel.show_progress(Progress("Segmenting", 1_234, 12_345))
+    panel.panel.show_progress(Progress("Segmenting", 12_345, 123_456, left_s=3000))
     panel.setFixedWidth(300)
     qtbot.wait(100)
     return panel
@@ -52,6 +52,12 @@ def full_panel(request, viewer, panel, disc_slide, qtbot):
 def test_nothing_is_cut_off(full_panel):
     assert full_panel.panel.width() <= 300
     assert cut_off(full_panel) == []
+
+
+def test_the_bar_has_room_for_its_text(full_panel):
+    bar = full_panel.panel.bar
+    assert "50 min left" in bar.text()
+    assert bar.fontMetrics().horizontalAdvance(bar.text()) <= bar.width() - 4
 
 
 def test_no_sideways_scrolling(full_panel):

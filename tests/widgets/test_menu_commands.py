@@ -4,9 +4,13 @@ import threading
 
 import cv2
 import pytest
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QApplication
 
 from dark_model import disc_picture
 from gui_parts import WAIT_MS
+from napari_nucleiseg.viewer.visible import visible_world
 from napari_nucleiseg.widgets import commands, dialogs
 from napari_nucleiseg.widgets.nuclei import NucleiWidget
 
@@ -60,6 +64,51 @@ def test_open_button_opens_off_the_main_thread(viewer, docked, tmp_path, qtbot, 
     qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=WAIT_MS)
     assert threads[0] is not threading.main_thread()
     assert docked.panel.facts.name.whole == "discs.png"
+
+
+def test_a_slide_dropped_on_the_panel_is_opened(viewer, docked, tmp_path, qtbot):
+    path = tmp_path / "discs.png"
+    cv2.imwrite(str(path), disc_picture((300, 400)))
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(path))])
+    copy, left, none = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    enter = QDragEnterEvent(QPoint(50, 50), copy, mime, left, none)
+    QApplication.sendEvent(docked, enter)
+    assert enter.isAccepted()
+    QApplication.sendEvent(docked, QDropEvent(QPointF(50, 50), copy, mime, left, none))
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=WAIT_MS)
+    assert docked.panel.facts.name.whole == "discs.png"
+
+
+def test_text_dropped_on_the_panel_is_not_taken(docked):
+    mime = QMimeData()
+    mime.setText("discs.png")
+    enter = QDragEnterEvent(
+        QPoint(50, 50), Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    )
+    enter.ignore()
+    QApplication.sendEvent(docked, enter)
+    assert not enter.isAccepted()
+
+
+def test_slow_imports_are_made_before_they_are_needed_and_elsewhere(docked, qtbot, monkeypatch):
+    threads = []
+    monkeypatch.setattr(docked.controller._engine, "warm_up", lambda: threads.append(threading.current_thread()))
+    qtbot.waitUntil(lambda: bool(threads), timeout=WAIT_MS)
+    assert threads[0] is not threading.main_thread()
+
+
+def test_a_slide_opened_first_is_seen_whole(viewer, docked, tmp_path, qtbot):
+    path = tmp_path / ("a-name-that-widens-the-list-of-layers" * 2 + ".png")
+    cv2.imwrite(str(path), disc_picture((300, 400)))
+    docked.controller.open_slides([str(path)])
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=WAIT_MS)
+    qtbot.wait(1000)
+    (y0, x0), (y1, x1) = visible_world(viewer)
+    assert y0 <= -0.5
+    assert x0 <= -0.5
+    assert y1 >= 299.5
+    assert x1 >= 399.5
 
 
 def test_a_file_that_is_no_slide_is_refused_in_a_sentence(viewer, docked, tmp_path, qtbot, monkeypatch):

@@ -221,7 +221,8 @@ def test_selected_shape_is_segmented_and_counted(viewer, opened, qtbot):
     assert "Draw a rectangle" in opened.panel.hint.text()
     shapes = viewer.layers["Regions"]
     assert shapes.mode == "add_rectangle"
-    shapes.mode = "pan_zoom"
+    zoom = viewer.scene.camera.zoom
+    assert 3 <= shapes.current_edge_width * shapes.scale[-1] * zoom <= 5  # broad enough to see, whatever the zoom
     triangle = np.array([[96.0, 96.0], [96.0, 480.0], [480.0, 96.0]])
     shapes.add_polygons(triangle)
     click(qtbot, opened.panel.shape_button)
@@ -229,6 +230,7 @@ def test_selected_shape_is_segmented_and_counted(viewer, opened, qtbot):
     y, x = disc_centres((768, 1024)).T
     inside = (y > 96) & (x > 96) & (y + x < 576)
     assert opened.panel.count_caption.text() == "nuclei in shape"
+    assert shapes.mode == "pan_zoom"  # whoever drags now wants to look around
     # Discs whose centre lies on the very edge may fall to either side.
     edge = np.abs(y + x - 576) <= 2
     assert (inside & ~edge).sum() <= count_shown(opened) <= (inside | edge).sum()
@@ -306,6 +308,14 @@ def test_outlines_fit_the_zoom_until_the_user_sets_them(viewer, opened, qtbot):
     viewer.scene.camera.zoom = 8.0
     qtbot.wait(400)
     assert layer.contour == 0
+    assert layer.opacity == pytest.approx(0.7)
+    viewer.scene.camera.zoom = 0.2
+    qtbot.wait(400)
+    assert layer.opacity == pytest.approx(0.55)
+    layer.opacity = 0.3
+    viewer.scene.camera.zoom = 1.5
+    qtbot.wait(400)
+    assert layer.opacity == pytest.approx(0.3)
 
 
 def test_the_eye_of_the_layer_and_the_box_of_the_panel_agree(viewer, opened, qtbot):

@@ -21,11 +21,14 @@ class Progress:
         What is being done.
     done, total : int
         Tiles; a total of 0 means that it is not known yet.
+    left_s : float or None
+        Seconds that the rest will take at the present pace; None where that is not known yet.
     """
 
     title: str
     done: int = 0
     total: int = 0
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class Wish:
     @property
     def title(self) -> str:
         """What is being done, for people."""
-        return "Decoding" if self.again else "Segmenting"
+        return "Updating" if self.again else "Segmenting"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,6 +20,9 @@ LANE = "segment"
 PROGRESS_S = 0.2
 PREPARING_S = 0.3
 LONG_S = 1.0
+# A pace is told once so much of it has been seen.
+PACE_TILES = 4
+PACE_S = 3.0
 
 
 class Segmenter:
@@ -54,6 +57,7 @@ class Segmenter:
         self._activity: Activity | None = None
         self._damage: list[str] = []
         self._began = 0.0
+        self._first_tile: tuple[float, int] | None = None
 
     @property
     def is_running(self) -> bool:
@@ -68,7 +72,7 @@ class Segmenter:
     def begin(self, wish: Wish) -> None:
         """Do what `wish` says, in place of what is being done."""
         self._end_progress()
-        self._wish, self._planned = wish, None
+        self._wish, self._planned, self._first_tile = wish, None, None
         self._damage.clear()
         self._display.polygon = None
         self.outcome_changed.emit("")
@@ -110,6 +114,7 @@ class Segmenter:
         else:
             if step.reason:
                 self._damage.append(step.reason)
+            self._first_tile = self._first_tile or (time.monotonic(), step.done)
             self._jobs.soon("progress", PROGRESS_S, lambda: self._show_progress(wish, step.done, step.total))
             self._display.tile_finished(step.region)
 
@@ -131,13 +136,20 @@ class Segmenter:
     def _show_progress(self, wish: Wish, done: int, total: int) -> None:
         if wish is not self.wish:
             return
-        self.progress_changed.emit(Progress(wish.title, done, total))
+        self.progress_changed.emit(Progress(wish.title, done, total, self._left_s(done, total)))
         if self._activity is not None:
             self._activity.show(done)
 
+    def _left_s(self, done: int, total: int) -> float | None:
+        """Return how many seconds are left at the pace since the first tile; None if it is too early to tell."""
+        if self._first_tile is None:
+            return None
+        seconds, tiles = time.monotonic() - self._first_tile[0], done - self._first_tile[1]
+        return seconds / tiles * (total - done) if tiles >= PACE_TILES and seconds >= PACE_S else None
+
     def _show_activity(self, wish: Wish, total: int) -> None:
         if wish is self.wish and self._activity is None:
-            self._activity = Activity(f"{wish.title} nuclei", total, self.cancel)
+            self._activity = Activity("Nuclei", total, self.cancel)
 
     def _end_progress(self) -> None:
         if self._activity is not None:

@@ -17,8 +17,8 @@ def hint_before(wish: Wish, planned: Planned) -> Hint:
     """Return what there is to say before the first tile."""
     if planned.too_many:
         return Hint(
-            f"Zoom in to follow: this view needs {planned.todo:,} tiles. What is done already is shown; "
-            "“View” or “Whole slide” computes it all."
+            f"Zoom in to follow. What is done already is shown; “View” or “Whole slide” computes the rest "
+            f"({planned.todo:,} tiles in this view)."
         )
     if len(planned.plan) == 0 and not wish.again:
         return Hint("No tissue here. Turn off “Skip empty glass” to segment it nevertheless.")

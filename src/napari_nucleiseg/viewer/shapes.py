@@ -13,6 +13,8 @@ from napari_nucleiseg.viewer.opened import OpenedSlide
 
 AREAS = ("rectangle", "ellipse", "polygon")
 _ELLIPSE_CORNERS = 64
+# Edges are about as broad as this when they are drawn; napari measures them in whole pixels of the slide.
+EDGE_SCREEN_PX = 4.0
 
 
 def selected_polygon(viewer: Any, opened: OpenedSlide) -> tuple[NDArray[np.float64] | None, str]:
@@ -31,9 +33,7 @@ def selected_polygon(viewer: Any, opened: OpenedSlide) -> tuple[NDArray[np.float
     from napari.layers import Shapes
 
     active = viewer.layers.selection.active
-    layers = sorted(
-        (layer for layer in viewer.layers if isinstance(layer, Shapes)), key=lambda layer: layer is not active
-    )
+    layers = sorted((layer for layer in viewer.layers if isinstance(layer, Shapes)), key=lambda layer: layer != active)
     found = [(layer, index) for layer in layers for index in sorted(layer.selected_data) if _is_area(layer, index)]
     if not found:
         every = [(layer, index) for layer in layers for index in range(layer.nshapes) if _is_area(layer, index)]
@@ -42,9 +42,12 @@ def selected_polygon(viewer: Any, opened: OpenedSlide) -> tuple[NDArray[np.float
             return None, "Select one shape: press 5 in the Shapes layer, then click on it."
     if found:
         layer, index = found[0]
+        if str(layer.mode).startswith("add_"):
+            layer.mode = "pan_zoom"  # the next drag is meant to look around
         return outline(layer, index, opened.layer), ""
     layer = layers[0] if layers else _add_layer(viewer, opened)
     viewer.layers.selection.active = layer
+    layer.current_edge_width = max(1, round(EDGE_SCREEN_PX / (viewer.scene.camera.zoom * layer.scale[-1])))
     layer.mode = "add_rectangle"
     return None, "Draw a rectangle or polygon on the slide, then press “Shape” again."
 
@@ -58,7 +61,7 @@ def _add_layer(viewer: Any, opened: OpenedSlide) -> Any:
         name="Regions",
         edge_color="#ffd400",
         face_color="transparent",
-        edge_width=4,
+        opacity=1.0,
         metadata={OWNER: opened.slide.fingerprint},
         **placement(opened.slide.mpp_um),
     )

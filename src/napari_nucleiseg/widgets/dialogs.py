@@ -23,6 +23,7 @@ from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.models.weights import ModelCard
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import FILENAME_PATTERNS
+from napari_nucleiseg.widgets.wording import model_title
 
 # What scanners deliver at each objective, micrometres per pixel.
 USUAL_MPP_UM = {40.0: 0.25, 20.0: 0.5, 10.0: 1.0}
@@ -143,7 +144,8 @@ def ask_licence(card: ModelCard, parent: QWidget) -> bool:
     box = QMessageBox(parent)
     box.setWindowTitle("Licence of the model")
     box.setTextFormat(Qt.TextFormat.PlainText)
-    box.setText(f"The model “{card.name}” is under {card.licence}: not for commercial use.")
+    name = model_title(card.title or card.name)
+    box.setText(f"“{name}” may not be used commercially. Its licence: {card.licence}.")
     data = "\n".join(f"•  {entry}" for entry in card.training_data)
     box.setInformativeText(
         f"It was trained on:\n{data}\n\nDo you accept this licence?" if data else "Do you accept it?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_nucleiseg.state import NO_HEATMAP, Session
@@ -14,6 +15,7 @@ from napari_nucleiseg.viewer.preferences import Preferences
 from napari_nucleiseg.widgets import dialogs, shortcuts
 from napari_nucleiseg.widgets.panel import Panel
 from napari_nucleiseg.widgets.welcome import Welcome
+from napari_nucleiseg.widgets.wording import warning_colour
 
 if TYPE_CHECKING:
     import napari
@@ -58,7 +60,9 @@ class NucleiWidget(QWidget):
         # All the height there is; otherwise napari adds a stretch below.
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.setMinimumWidth(300)
+        self.setAcceptDrops(True)  # napari takes drops on the canvas only
         self._connect()
+        self._on_theme_changed()
         self._keys = shortcuts.Keys(viewer, self._key_actions())
         self.controller.start()
 
@@ -80,6 +84,7 @@ class NucleiWidget(QWidget):
         self.welcome.open_button.clicked.connect(self._on_open_clicked)
         self.welcome.folder_button.clicked.connect(self._on_folder_clicked)
         self.welcome.sample_button.clicked.connect(self._on_sample_clicked)
+        self._viewer.events.theme.connect(self._on_theme_changed)
 
     def _key_actions(self) -> dict[shortcuts.Shortcut, Any]:
         return {
@@ -139,6 +144,22 @@ class NucleiWidget(QWidget):
             if mpp_um is not None:
                 self.controller.set_pixel_size(mpp_um)
 
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
+        """Take files and folders."""
+        if event.mimeData().hasUrls():
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+        """Open what was dropped."""
+        paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+        if paths:
+            event.acceptProposedAction()
+            self.controller.open_slides(paths)
+
+    def _on_theme_changed(self, _event: Any = None) -> None:
+        for page in (self.panel, self.welcome):
+            page.set_warning_colour(warning_colour(self._viewer.theme))
+
     # ------------------------------------------------------------------ what the controller says
 
     def _on_slide_changed(self, slide: Slide | None) -> None:
@@ -148,7 +169,7 @@ class NucleiWidget(QWidget):
 
     def _on_hint_changed(self, hint: Hint) -> None:
         self.panel.show_hint(hint)
-        self.welcome.hint.setText(hint.text)
+        self.welcome.show_hint(hint)
 
     def _on_question_asked(self, question: Question) -> None:
         if isinstance(question, PixelSizeQuestion):
@@ -171,6 +192,7 @@ class NucleiWidget(QWidget):
             self._window.removeEventFilter(self)
             self._window = None
         self._keys.release()
+        self._viewer.events.theme.disconnect(self._on_theme_changed)
         if self._preferences is not None:
             self._preferences.close()
         self.controller.close()

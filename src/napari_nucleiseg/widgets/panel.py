@@ -23,8 +23,7 @@ from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
 from napari_nucleiseg.widgets import shortcuts
 from napari_nucleiseg.widgets.facts import SlideFacts
 from napari_nucleiseg.widgets.form import CHOICE_TITLES, Choice, NumberSlider, Switch, about
-
-AMBER = "#d9822b"
+from napari_nucleiseg.widgets.wording import WARNING_COLOURS, model_title, progress_text, share_text
 
 
 class Panel(QWidget):
@@ -40,6 +39,8 @@ class Panel(QWidget):
         super().__init__()
         self._session = session
         self.first_heatmap = NO_HEATMAP
+        self._warning_colour = WARNING_COLOURS["dark"]
+        self._hint = Hint()
         self.facts = SlideFacts()
         self._make_model()
         self._make_actions()
@@ -160,7 +161,7 @@ class Panel(QWidget):
         """Offer these models."""
         self._cards = {card.name: card for card in cards}
         if self._cards:
-            self.model.offer({card.name: (card.title or card.name).replace(" um/px", " µm/px") for card in cards})
+            self.model.offer({card.name: model_title(card.title or card.name) for card in cards})
         self._show_licence(self._session.model)
 
     def _show_licence(self, name: str) -> None:
@@ -172,8 +173,12 @@ class Panel(QWidget):
         # A model taught with many collections has as many licences; the tooltip tells them all.
         short = "Any use (open licences)" if card.licence.count(" AND ") > 1 else card.licence
         self.licence.setText(short if free else f"{card.licence} · research only")
-        self.licence.setStyleSheet("" if free else f"color: {AMBER};")
-        lines = [card.title, f"Licence: {card.licence}", *(f"Trained on {entry}" for entry in card.training_data)]
+        self.licence.setStyleSheet("" if free else f"color: {self._warning_colour};")
+        lines = [
+            card.title.replace(" um/px", " µm/px"),
+            f"Licence: {card.licence}",
+            *(f"Trained on {entry}" for entry in card.training_data),
+        ]
         self.model.setToolTip("\n".join(line for line in lines if line))
 
     def show_heads(self, titles: dict[str, str]) -> None:
@@ -190,7 +195,7 @@ class Panel(QWidget):
         self.doing.setVisible(not progress.total)
         self.bar.setRange(0, progress.total)
         self.bar.setValue(progress.done)
-        self.bar.setFormat(f"{progress.title}  %v / %m")
+        self.bar.setFormat(progress_text(progress))
 
     def show_outcome(self, sentence: str) -> None:
         """Show what came of the last segmentation, until the next."""
@@ -207,16 +212,22 @@ class Panel(QWidget):
         self.count.setText(f"{counts.nuclei:,}")
         self.count_caption.setText(f"nuclei in {counts.where}")
         self.density.setText("–" if density is None else f"{density:,.0f}")
-        done = counts.segmented > 0.995
-        self.share.setText("" if done else f"{counts.segmented:.0%} of the tissue in {counts.where} is segmented")
+        self.share.setText(share_text(counts))
 
     def show_hint(self, hint: Hint) -> None:
         """Show a sentence; an empty one goes away."""
+        self._hint = hint
         self.hint.setText(hint.text)
-        style = f"color: {AMBER};" if hint.is_warning else ""
+        style = f"color: {self._warning_colour};" if hint.is_warning else ""
         if style != self.hint.styleSheet():
             self.hint.setStyleSheet(style)
         self.hint.setVisible(bool(hint.text))
+
+    def set_warning_colour(self, colour: str) -> None:
+        """Show what needs heed in this colour."""
+        self._warning_colour = colour
+        self.show_hint(self._hint)
+        self._show_licence(self._session.model)
 
     # ------------------------------------------------------------------ follow
 

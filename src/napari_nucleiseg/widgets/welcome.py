@@ -5,6 +5,9 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_nucleiseg.viewer.messages import Hint
+from napari_nucleiseg.widgets.wording import WARNING_COLOURS
+
 
 class Welcome(QWidget):
     """Says how to begin."""
@@ -37,3 +40,16 @@ class Welcome(QWidget):
         self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
         column.addWidget(self.hint)
         column.addStretch(2)
+        self._shown = Hint()
+        self._warning_colour = WARNING_COLOURS["dark"]
+
+    def show_hint(self, hint: Hint) -> None:
+        """Show a sentence; an empty one goes away."""
+        self._shown = hint
+        self.hint.setText(hint.text)
+        self.hint.setStyleSheet(f"color: {self._warning_colour};" if hint.is_warning else "")
+
+    def set_warning_colour(self, colour: str) -> None:
+        """Show what needs heed in this colour."""
+        self._warning_colour = colour
+        self.show_hint(self._shown)

@@ -1,0 +1,47 @@
+"""Numbers, names and colours as the panel tells them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from napari.utils.theme import get_theme
+
+from napari_nucleiseg.viewer.messages import Counts, Progress
+
+# Dark enough to read on a light theme, light enough on a dark one: no one colour is both.
+WARNING_COLOURS = {"dark": "#e8963a", "light": "#984a00"}
+
+
+def warning_colour(theme: str) -> str:
+    """Return the colour of warnings on a napari theme."""
+    return WARNING_COLOURS[str(get_theme(theme).type)]
+
+
+def model_title(title: str) -> str:
+    """Return what a model is called where room is short: without the pixel size that it works at."""
+    return re.sub(r",? [\d.]+ [uµ]m/px$", "", title)
+
+
+def time_left(seconds: float) -> str:
+    """Return roughly how long it will still take."""
+    if seconds < 55:
+        return f"{max(10, math.ceil(seconds / 10) * 10)} s left"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min left" if minutes < 90 else f"{round(minutes / 30) / 2:g} h left"
+
+
+def progress_text(progress: Progress) -> str:
+    """Return what stands in the bar: how much of it is done, and how long the rest will take if that is known."""
+    text = f"{progress.done:,} of {progress.total:,}"
+    if progress.left_s is None:
+        return f"{progress.title} {text}"
+    return f"{text}  ·  {time_left(progress.left_s)}"
+
+
+def share_text(counts: Counts) -> str:
+    """Return how much of the tissue there the counts speak of; empty if of all."""
+    if counts.segmented > 0.995:
+        return ""
+    share = f"{counts.segmented:.0%}" if counts.segmented >= 0.01 else "<1%"
+    return f"{share} of the tissue in {counts.where} is segmented"

@@ -1,0 +1,66 @@
+"""How the panel says things, and that they can be read."""
+
+import pytest
+from napari.utils.theme import get_theme
+from qtpy.QtGui import QColor
+
+from gui_parts import open_and_settle
+from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
+from napari_nucleiseg.widgets.wording import model_title, progress_text, share_text, time_left, warning_colour
+
+
+def luminance(colour):
+    """Relative luminance, as the contrast of the Web Content Accessibility Guidelines takes it."""
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in QColor(colour).getRgbF()[:3]]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_warnings_can_be_read(theme):
+    light, dark = sorted(map(luminance, (warning_colour(theme), get_theme(theme).background.as_hex())), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_a_new_theme_colours_the_warning_on_show(viewer, panel, disc_slide, qtbot):
+    viewer.theme = "dark"
+    open_and_settle(viewer, panel, disc_slide, qtbot)
+    panel.controller.hint_changed.emit(Hint("The disk is full.", is_warning=True))
+    assert warning_colour("dark") in panel.panel.hint.styleSheet()
+    assert warning_colour("dark") in panel.welcome.hint.styleSheet()
+    viewer.theme = "light"
+    assert warning_colour("light") in panel.panel.hint.styleSheet()
+    assert warning_colour("light") in panel.welcome.hint.styleSheet()
+    panel.controller.hint_changed.emit(Hint("Zoom in."))
+    assert panel.panel.hint.styleSheet() == panel.welcome.hint.styleSheet() == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (3, "10 s left"),
+        (41, "50 s left"),
+        (59, "1 min left"),
+        (1380, "23 min left"),
+        (9500, "2.5 h left"),
+        (7 * 3600, "7 h left"),
+    ],
+)
+def test_time_left_is_rounded(seconds, said):
+    assert time_left(seconds) == said
+
+
+def test_progress_tells_the_time_left_once_it_is_known():
+    assert progress_text(Progress("Segmenting", 3, 5909)) == "Segmenting 3 of 5,909"
+    assert progress_text(Progress("Segmenting", 18, 5909, left_s=1380)) == "18 of 5,909  ·  23 min left"
+
+
+def test_a_small_share_is_not_called_none():
+    assert share_text(Counts("view", 17_528, 4.2, 0.003)) == "<1% of the tissue in view is segmented"
+    assert share_text(Counts("shape", 9, 4.2, 0.42)) == "42% of the tissue in shape is segmented"
+    assert share_text(Counts("view", 9, 4.2, 1.0)) == ""
+
+
+def test_models_are_called_by_a_short_name():
+    assert model_title("Nuclei in H&E, research only, 0.5 um/px") == "Nuclei in H&E, research only"
+    assert model_title("Nuclei in H&E, 0.25 µm/px") == "Nuclei in H&E"
+    assert model_title("Dark discs") == "Dark discs"
