@@ -26,8 +26,8 @@ from napari_nucleiseg.core.evaluation import mean_scores, scores
 from napari_nucleiseg.core.slides.registry import open_slide
 
 DATA = Path(os.environ.get("NUCLEISEG_DATA", Path(__file__).parents[2] / "shared" / "data"))
-# Its file does not say; a TCGA frozen section whose nuclei measure what they do at 20x.
-UNSTATED_MPP_UM = {"tcga-cr-7395-01a-01-ts1": 0.5}
+# Its file does not say; lymphocytes are 7 to 8 pixels wide, so a pixel is about a micrometre.
+UNSTATED_MPP_UM = {"tcga-cr-7395-01a-01-ts1": 1.0}
 MOSAIC = DATA / "wsi_mosaic_dev" / "tnbc_dev_mosaic_40x"
 HELD_OUT = ("04", "05")
 
