@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QApplication, QDialogButtonBox, QMessageBox
 from dark_model import RESEARCH
 from gui_parts import WAIT_MS, open_and_settle, until_idle
 from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, given_mpp
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.widgets.dialogs import PixelSizeDialog
@@ -76,6 +77,16 @@ def test_no_answer_means_no_segmentation(viewer, panel, disc_png, engine, qtbot)
     assert engine.log.tiles == 0
     assert not panel.panel.follow.isChecked()
     assert panel.panel.facts.button.isVisible()
+
+
+def test_no_pixel_size_can_be_given_that_would_be_refused_later(panel, disc_png, qtbot):
+    dialog = PixelSizeDialog(open_slide(disc_png), panel)
+    ok = dialog.buttons.button(QDialogButtonBox.StandardButton.Ok)
+    for value in (0.001, 0.019, 0.02, 0.25, 20.0, 20.1, 99.0):
+        dialog.box.setValue(value)
+        assert not ok.isEnabled() or given_mpp(tuple(dialog.mpp_um))
+    assert dialog.box.maximum() == LARGEST_MPP_UM
+    dialog.deleteLater()
 
 
 def test_objective_is_a_hint_and_no_more(viewer, panel, disc_png, qtbot):

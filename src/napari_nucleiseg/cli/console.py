@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE, PARTLY, INTERRUPTED = 0, 1, 2, 3, 130
 
+# The same sentences are shown in the window, so which option helps is added here.
+_HINTS = dict.fromkeys(("PixelSizeError", "MissingPixelSizeError"), " The option is --mpp, such as --mpp 0.25.")
+
 
 @dataclass(frozen=True, slots=True)
 class Console:
@@ -114,13 +117,19 @@ class ProgressBars:
             self.bars.console.print(sentence, markup=False, highlight=False)
 
 
+def hint_for(kind: str) -> str:
+    """Return what to add to the sentence of an error of the class called `kind`: the option that helps, if one does."""
+    return _HINTS.get(kind, "")
+
+
 def status_of_error(error: NucleiSegError | OSError, console: Console) -> int:
     """Tell what went wrong and return the exit status."""
     sentence = str(error)
     if isinstance(error, OSError):
         sentence = f"{error.filename}: {error.strerror}" if error.filename else (error.strerror or sentence)
-    console.say(f"Error: {sentence}")
-    console.result({"error": sentence, "kind": type(error).__name__})
+    kind = type(error).__name__
+    console.say(f"Error: {sentence}{hint_for(kind)}")
+    console.result({"error": sentence, "kind": kind})
     return FAILED
 
 

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from napari_nucleiseg.cli.console import FAILED, OK, PARTLY, Console, ProgressBars
+from napari_nucleiseg.cli.console import FAILED, OK, PARTLY, Console, ProgressBars, hint_for
 from napari_nucleiseg.core.exchange.formats import FORMATS
 from napari_nucleiseg.core.geometry import Region
 
@@ -111,7 +111,7 @@ class _Outcome:
                 self._results.append({"ok": False, "path": event.path, "error": event.reason, "kind": event.kind})
                 bars.remove("tiles")
                 where = "" if event.path in event.reason else f"{event.path}: "
-                bars.say(f"Error: {where}{event.reason}")
+                bars.say(f"Error: {where}{event.reason}{hint_for(event.kind)}")
 
     def document(self) -> dict[str, Any]:
         return {"slides": self._results, "done": len(self._results) - self._failed, "failed": self._failed}

@@ -9,7 +9,11 @@ class SlideError(NucleiSegError):
     """A slide cannot be opened or read."""
 
 
-class MissingPixelSizeError(SlideError):
+class PixelSizeError(SlideError):
+    """The micrometres per pixel of a slide are not known or cannot be right."""
+
+
+class MissingPixelSizeError(PixelSizeError):
     """A slide does not state its micrometres per pixel and none was given."""
 
 

@@ -21,13 +21,13 @@ from qtpy.QtWidgets import (
 
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.models.weights import ModelCard
+from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, SMALLEST_MPP_UM
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import FILENAME_PATTERNS
 from napari_nucleiseg.widgets.wording import model_title
 
 # What scanners deliver at each objective, micrometres per pixel.
 USUAL_MPP_UM = {40.0: 0.25, 20.0: 0.5, 10.0: 1.0}
-SMALLEST_MPP_UM, LARGEST_MPP_UM = 0.02, 100.0
 
 
 class PixelSizeDialog(QDialog):

@@ -12,7 +12,7 @@ from darkness import darkness_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_nucleiseg.core.errors import MissingPixelSizeError, SlideError
+from napari_nucleiseg.core.errors import MissingPixelSizeError, PixelSizeError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.inference.plan import TileGrid, model_downsample, plan_inference
 from napari_nucleiseg.core.models.registry import network_names, network_spec
@@ -163,14 +163,25 @@ def test_a_coarse_slide_is_enlarged_with_a_warning():
     assert plan_inference(blank_slide(mpp_um=0.5), SPEC).notes == ()
 
 
+def test_what_the_slide_notes_is_told_with_the_plan():
+    for mpp_um, more in ((0.5, 0), (1.0, 1)):
+        slide = dataclasses.replace(blank_slide(mpp_um=mpp_um), notes=("Only the middle plane is used.",))
+        notes = plan_inference(slide, SPEC).notes
+        assert notes[0] == "Only the middle plane is used."
+        assert len(notes) == 1 + more
+
+
 @pytest.mark.parametrize("mpp", [100.0, 0.0001])
-def test_an_absurd_pixel_size_is_refused(mpp):
-    with pytest.raises(SlideError, match="Check the value"):
+def test_an_absurd_pixel_size_is_refused_whoever_said_it(mpp):
+    with pytest.raises(
+        PixelSizeError, match=r"pixels of .* um are not for .*, which works at 0\.5 um\. Check the value"
+    ) as e:
         plan_inference(blank_slide(mpp_um=mpp), SPEC)
+    assert "--" not in str(e.value)
 
 
 def test_a_missing_pixel_size_is_asked_for():
-    with pytest.raises(MissingPixelSizeError, match="--mpp"):
+    with pytest.raises(MissingPixelSizeError, match="Give the micrometres per pixel"):
         plan_inference(blank_slide(mpp_um=None), SPEC)
 
 

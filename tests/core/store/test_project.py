@@ -110,7 +110,7 @@ def test_a_moved_slide_is_still_the_same(tmp_path):
 def test_a_slide_without_pixel_size_gets_no_project(tmp_path):
     slide = blank_slide()
     slide.mpp_um = None
-    with pytest.raises(MissingPixelSizeError, match="--mpp"):
+    with pytest.raises(MissingPixelSizeError, match="Give the micrometres per pixel"):
         Project.create(tmp_path / "p", slide)
     assert not (tmp_path / "p").exists()
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.errors import SlideError
+from napari_nucleiseg.core.errors import PixelSizeError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.slides.pyramid import Slide
@@ -268,7 +268,7 @@ def plan_inference(
     ------
     MissingPixelSizeError
         If the slide does not say how large its pixels are.
-    SlideError
+    PixelSizeError
         If its pixel size is beyond what the model can use.
     """
     downsample = model_downsample(slide, spec)
@@ -302,15 +302,15 @@ def model_downsample(slide: Slide, spec: ModelSpec) -> YX:
     ------
     MissingPixelSizeError
         If the slide does not say how large its pixels are.
-    SlideError
+    PixelSizeError
         If its pixel size is beyond what the model can use.
     """
     mpp = slide.require_mpp()
     wanted = YX(spec.mpp_um / mpp.y, spec.mpp_um / mpp.x)
     if min(wanted) < 1 / COARSE_LIMIT or max(wanted) > FINE_LIMIT:
-        raise SlideError(
-            f"{slide.path} says that its pixels are {mpp.y:.4g} x {mpp.x:.4g} um, but {spec.name} works at "
-            f"{spec.mpp_um:g} um. Check the value and give the right one (--mpp 0.25 for most 40x scans, 0.5 for 20x)."
+        raise PixelSizeError(
+            f"{slide.path}: pixels of {mpp.y:.4g} x {mpp.x:.4g} um are not for {spec.name}, which works at "
+            f"{spec.mpp_um:g} um. Check the value and give the right one (0.25 for most 40x scans, 0.5 for 20x)."
         )
     whole = YX(float(max(1, round(wanted.y))), float(max(1, round(wanted.x))))
     for candidate in (*slide.downsamples, whole):
@@ -322,13 +322,13 @@ def model_downsample(slide: Slide, spec: ModelSpec) -> YX:
 def _notes(slide: Slide, spec: ModelSpec, downsample: YX) -> tuple[str, ...]:
     coarse = 1 / min(downsample)
     if coarse < COARSE_NOTE:
-        return ()
+        return slide.notes
     mpp = slide.require_mpp()
     text = (
         f"This slide's pixels ({max(mpp):.3g} um) are {coarse:.1f} times larger than those the model was made for "
         f"({spec.mpp_um:g} um): it is enlarged, and nuclei may be missed or merged."
     )
-    return (text,)
+    return (*slide.notes, text)
 
 
 def _edge(number: int, step: float, end: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from napari_nucleiseg.core.errors import SlideError
+from napari_nucleiseg.core.errors import PixelSizeError
 from napari_nucleiseg.core.geometry import YX
 
 SMALLEST_MPP_UM = 0.02
@@ -70,13 +70,13 @@ def given_mpp(mpp_um: float | tuple[float, float]) -> YX:
 
     Raises
     ------
-    SlideError
+    PixelSizeError
         If it cannot be true.
     """
     y, x = (mpp_um, mpp_um) if isinstance(mpp_um, int | float) else mpp_um
     for value in (y, x):
         if not is_plausible(float(value)):
-            raise SlideError(
+            raise PixelSizeError(
                 f"{value} micrometres per pixel cannot be right: it must lie between {SMALLEST_MPP_UM} and "
                 f"{LARGEST_MPP_UM:g} (0.25 for most 40x scans, 0.5 for 20x)."
             )

@@ -76,6 +76,10 @@ class Slide:
         The embedded colour profile.
     properties : mapping of str to str
         Raw metadata of the file.
+    notes : tuple of str
+        What a person should know before trusting the slide, each a sentence: what was chosen where there was a choice.
+    stored_levels : int
+        How many levels the file holds; the others are made on reading. Default all of `levels`.
     fingerprint : str
         Short content hash that identifies the slide wherever it lies.
     damage : list of DamagedTile
@@ -93,9 +97,14 @@ class Slide:
     associated: Mapping[str, Callable[[], UInt8Image]] = field(default_factory=dict, repr=False)
     icc_profile: bytes | None = field(default=None, repr=False)
     properties: Mapping[str, str] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+    stored_levels: int = 0
     fingerprint: str = ""
     damage: list[DamagedTile] = field(default_factory=list)
     on_close: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.stored_levels = self.stored_levels or len(self.levels)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -124,7 +133,7 @@ class Slide:
         if self.mpp_um is None:
             raise MissingPixelSizeError(
                 f"{self.path} does not say how large its pixels are. "
-                "Give the micrometres per pixel (--mpp 0.25 for most 40x scans, 0.5 for 20x)."
+                "Give the micrometres per pixel (0.25 for most 40x scans, 0.5 for 20x)."
             )
         return self.mpp_um
 
