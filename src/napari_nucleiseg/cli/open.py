@@ -21,6 +21,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     # Before the window, so that a wrong file is told here and at once.
     slides = [open_slide(path, mpp_um=options.mpp) for path in options.paths]
+    for slide in slides:
+        for note in slide.notes:
+            console.say(f"{slide.path}: {note}")
     window = open_window()
     for slide in slides:
         window.add_slide(slide)

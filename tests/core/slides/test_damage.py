@@ -1,6 +1,7 @@
 """Bad files: each gives a sentence, or white tiles and the rest of the slide."""
 
 import io
+import re
 import shutil
 
 import numpy as np
@@ -82,6 +83,56 @@ def test_a_file_cut_after_its_index_gives_white_tiles(tmp_path):
     assert all("truncated" in tile.reason for tile in slide.damage)
     assert (pixels[512:, 512:] == 255).all()
     assert np.abs(pixels[:512].astype(int) - tissue()[:512]).mean() < 2
+
+
+@pytest.fixture
+def path_of_index_last(tmp_path):
+    """Return a slide whose lists of images come behind their tiles, as scanners write them."""
+
+    def copy(keep):
+        (tmp_path / "cut.svs").write_bytes(data[:keep])
+        return tmp_path / "cut.svs"
+
+    write_svs(tmp_path / "whole.svs")
+    data = bytearray((tmp_path / "whole.svs").read_bytes())
+    with tifffile.TiffFile(tmp_path / "whole.svs") as file:
+        first = file.pages[0]
+        start, size = first.offset, 2 + 12 * len(first.tags) + 4
+        following = file.pages[1].offset
+    data[4:8] = len(data).to_bytes(4, "little")
+    data += data[start : start + size]
+    return copy, len(data), following
+
+
+def test_a_slide_cut_before_the_list_of_its_images_says_so_in_words(path_of_index_last, capfd):
+    copy, size, _ = path_of_index_last
+    for keep in (100, size // 2, size - 10):
+        with pytest.raises(
+            SlideError, match=r"cut\.svs is no whole TIFF: it is cut off before the list.* Copy it again"
+        ):
+            open_slide(copy(keep))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_slide_cut_between_its_images_opens_with_a_note(path_of_index_last, tmp_path, capfd):
+    _, _, following = path_of_index_last
+    (tmp_path / "part.svs").write_bytes((tmp_path / "whole.svs").read_bytes()[: following + 1])
+    slide = open_slide(tmp_path / "part.svs")
+    assert [note.split(":")[0] for note in slide.notes] == ["This file is cut off"]
+    assert slide.stored_levels == 1
+    assert capfd.readouterr().err == ""
+    assert open_slide(tmp_path / "whole.svs").notes == ()
+
+
+def test_only_the_first_damaged_tile_is_logged_as_a_warning(path, caplog):
+    for index in (1, 6, 7):
+        offset, size = place_of_tile(path, index)
+        overwrite(path, offset, bytes(size))
+    slide = open_slide(path)
+    slide.levels[0][:]
+    assert len(slide.damage) == 3
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert re.match(r"rows \d+ to \d+, columns \d+ to \d+ of a slide cannot be read and are shown white: its", warning)
 
 
 @pytest.mark.parametrize("kept", [0, 3, 8, 40, 150])

@@ -19,7 +19,9 @@ from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.slides.pyramid import DamagedTile, Slide, UInt8Image
 from napari_nucleiseg.core.slides.samples import white_level
 from napari_nucleiseg.core.slides.tifffacts import TiffFacts, read_facts
+from napari_nucleiseg.core.slides.tiffindex import MAGICS, directories_before_end
 from napari_nucleiseg.core.slides.tifflayout import TiffLayout, lay_out
+from napari_nucleiseg.core.slides.tiffmessages import quiet_tifffile
 from napari_nucleiseg.core.slides.tiffpage import DECODE_ERRORS, PageTiles, forget_tables, keyframe_of
 from napari_nucleiseg.core.slides.tilecache import TileCache
 from napari_nucleiseg.core.slides.tiled import LARGEST_STRIP_BYTES, TiledLevel, UnreadableTileError
@@ -28,7 +30,7 @@ from napari_nucleiseg.core.slides.virtual import exact_downsample
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".svs", ".tif", ".tiff", ".btf", ".tf2", ".tf8", ".qptiff")
-MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_CUT = "This file is cut off: levels, its label or its macro image may be missing. Copy it again."
 _ICC_TAG = 34675
 _TILES_TO_JUDGE_RANGE = 64
 _TILES_TO_TRY = 3
@@ -46,7 +48,7 @@ def needs_openslide(path: str) -> bool:
     if not _is_tiff(path):
         return False
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
             found = bool(tiff.is_ndpi or tiff.is_scn or tiff.is_philips or tiff.is_bif)
             forget_tables(tiff.pages.first)
             return found
@@ -93,12 +95,19 @@ def read(path: str, mpp_um: YX | None = None, opener: Opener | None = None) -> S
         raise
     except (OSError, *DECODE_ERRORS) as error:
         source.close()
-        raise SlideError(f"{path} is no readable TIFF ({error}); it may be cut off, copy it again.") from error
+        logger.debug("%s cannot be read: %s", path, error)
+        raise SlideError(
+            f"{path} is no readable TIFF: the list of its images is damaged or cut off; copy it again, or export it."
+        ) from error
 
 
 def _read(source: ByteSource, opener: Opener | None, mpp_um: YX | None) -> Slide:
-    with open_binary(source.path, opener) as file, tifffile.TiffFile(file, name=os.path.basename(source.path)) as tiff:  # noqa: PTH119
-        layout = lay_out(tiff, read_facts(tiff).channel_names)
+    whole = directories_before_end(source)
+    if whole == 0:
+        raise SlideError(f"{source.path} is no whole TIFF: it is cut off before the list of its images. Copy it again.")
+    name = os.path.basename(source.path)  # noqa: PTH119
+    with quiet_tifffile(), open_binary(source.path, opener) as file, tifffile.TiffFile(file, name=name) as tiff:
+        layout = lay_out(tiff, lambda series: read_facts(tiff, series).channel_names)
         facts = read_facts(tiff, layout.series)
         pages = [PageTiles(source, level) for level in layout.levels]
         associated = _associated(source, layout)
@@ -108,7 +117,9 @@ def _read(source: ByteSource, opener: Opener | None, mpp_um: YX | None) -> Slide
     slide = _assemble(source, pages, facts)
     slide.mpp_um = mpp_um or slide.mpp_um
     slide.icc_profile = bytes(profile) if profile else None
-    slide.properties = {**slide.properties, **layout.notes}
+    planes = {f"nucleiseg.plane.{one.axis}": f"{one.plane} of {one.planes}" for one in layout.planes}
+    slide.properties = {**slide.properties, **planes}
+    slide.notes = tuple(one.sentence for one in layout.planes) + ((_CUT,) if whole else ())
     slide.associated = associated
     return slide
 

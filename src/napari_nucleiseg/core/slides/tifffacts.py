@@ -60,7 +60,7 @@ def _ome(tiff: tifffile.TiffFile, series: int) -> TiffFacts:
     images = _listed(document, "Image")
     image = images[series] if series < len(images) else {}
     pixels = image.get("Pixels", {})
-    names = tuple(str(channel.get("Name", "")) for channel in _listed(pixels, "Channel"))
+    names = tuple(str(channel.get("Name") or channel.get("Fluor") or "") for channel in _listed(pixels, "Channel"))
     names = names if any(names) else ()
     size = _ome_pixel_size(pixels)
     if size.mpp_um is None and not size.reason:

@@ -28,6 +28,7 @@ _JPEG = (7, 33007, 34892)
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_STRAY = re.compile(rb"\xff[\x01-\xbf]")
 _TABLE_TAGS = (273, 279, 324, 325)
+_ALPHA = (1, 2)  # of ExtraSamples: premultiplied and not; 0 is anything else
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _CIELAB = 0, 1, 2, 3, 5, 6, 8
 
 
@@ -233,21 +234,23 @@ def _sample_format(page: tifffile.TiffPage, pages: int) -> SampleFormat:
         raise UnsupportedImageError("it holds an image without pixels.")
     samples = int(page.samplesperpixel) * pages
     alpha_tag = page.extrasamples[-1] if page.extrasamples else 0
-    colours = _colours(page, samples)
+    colours = _colours(page, pages)
     extra = samples - (3 if colours in ("rgb", "ycbcr") else 1)
-    if extra > 1 or extra < 0:
+    if extra > 1 or extra < 0 or (extra and "grey" in colours and alpha_tag not in _ALPHA):
         raise UnsupportedImageError(
-            f"it has {samples} channels a pixel; only bright-field colour (RGB) or grey images can be used."
+            f"it has {samples} channels a pixel that are no colours, as in fluorescence; these models need "
+            "bright-field colour. Export the bright-field image as RGB, or one grey plane of it, and open that."
         )
-    alpha = ("none", "premultiplied", "straight")[int(alpha_tag) if extra and alpha_tag in (1, 2) else 0]
+    alpha = ("none", "premultiplied", "straight")[int(alpha_tag) if extra and alpha_tag in _ALPHA else 0]
     palette = None
     if colours == "palette" and page.colormap is not None:
         palette = (np.asarray(page.colormap) >> 8).astype(np.uint8)
     return SampleFormat(samples, np.dtype(page.dtype), colours, alpha, palette)  # type: ignore[arg-type]
 
 
-def _colours(page: tifffile.TiffPage, samples: int) -> Colours:
-    photometric, compression = int(page.photometric), int(page.compression)
+def _colours(page: tifffile.TiffPage, pages: int) -> Colours:
+    """Return what the samples of a page mean; `pages` of them stand for one colour each."""
+    photometric, compression, samples = int(page.photometric), int(page.compression), int(page.samplesperpixel)
     if photometric in (_SEPARATED, _CIELAB):
         raise UnsupportedImageError("it is in CMYK or Lab colours; save it as RGB and open that.")
     if photometric == _PALETTE:
@@ -256,6 +259,7 @@ def _colours(page: tifffile.TiffPage, samples: int) -> Colours:
         return "ycbcr"
     if photometric == _YCBCR and compression == 1:
         return "ycbcr"
-    if samples >= 3 or photometric == _RGB:
+    is_grey = photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK)
+    if photometric == _RGB or pages == 3 or (samples >= 3 and not is_grey):
         return "rgb"
     return "inverted grey" if photometric == _MIN_IS_WHITE else "grey"

@@ -198,7 +198,11 @@ class TiledLevel:
         box = Region.from_bounds(y, x, min(y + height, self._shape[0]), min(x + width, self._shape[1]))
         region = box.scaled_outward(*self._downsample)
         self._damage.append(DamagedTile(region, reason))
-        logger.warning("unreadable tile at level-0 %s: %s", region, reason)
+        # One is a warning that there may be more; all of them are in the slide's `damage`, where callers look.
+        level = logging.WARNING if len(self._damage) == 1 else logging.DEBUG
+        where = (region.y, region.y1, region.x, region.x1)
+        sentence = "rows %d to %d, columns %d to %d of a slide cannot be read and are shown white: %s"
+        logger.log(level, sentence, *where, reason)
 
     def _read(self, rows: range, cols: range, *, keep: bool = True) -> UInt8Image:
         out = np.empty((len(rows), len(cols), 3), np.uint8)
