@@ -45,6 +45,19 @@ def test_any_file_of_the_series_opens_the_same_slide(series):
         slide.close()
 
 
+@pytest.mark.parametrize("name", ["{number}", "1.2.840.{number}"])
+def test_files_need_no_suffix(tmp_path, name):
+    write_dicom_slide(tmp_path, tissue_picture(301, 213))
+    for number, file in enumerate(sorted(tmp_path.iterdir())):
+        file.rename(tmp_path / name.format(number=number))
+    for path in (tmp_path, tmp_path / name.format(number=1)):
+        assert can_open(path)
+        slide = reader.read(str(path))
+        assert len(slide.levels) == 3
+        assert list(slide.associated) == ["label"]
+        slide.close()
+
+
 def test_a_single_level_gets_the_others_made(tmp_path):
     written = write_dicom_slide(tmp_path / "one", tissue_picture(2100, 300), levels=1, tile=256)
     slide = open_slide(tmp_path / "one")

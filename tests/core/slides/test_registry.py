@@ -12,6 +12,7 @@ from slide_files import APERIO, CASES, tissue, write_generic, write_ome, write_s
 
 from napari_nucleiseg.core.errors import MissingPixelSizeError, SlideError
 from napari_nucleiseg.core.slides import registry
+from napari_nucleiseg.core.slides.bytesource import is_address
 from napari_nucleiseg.core.slides.registry import FILENAME_PATTERNS, can_open, open_slide
 
 
@@ -20,6 +21,22 @@ def test_every_kind_of_file_is_recognised_and_matches_a_pattern(case, tmp_path):
     case.write(str(tmp_path / case.name))
     assert can_open(tmp_path / case.name)
     assert any(fnmatch(case.name, pattern) for pattern in FILENAME_PATTERNS)
+
+
+def test_the_patterns_are_the_suffixes_of_the_readers():
+    suffixes = [suffix for reader in registry._readers() for suffix in reader.SUFFIXES]
+    assert sorted(f"*{suffix}" for suffix in suffixes) == sorted(FILENAME_PATTERNS)
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.svs", "s3://bucket/b.zarr", "HTTP://x.org/c.png"])
+def test_an_address_without_an_opener_is_refused_with_a_sentence(address):
+    with pytest.raises(SlideError, match="is an address, and remote stores are not supported yet; copy it to a disk"):
+        open_slide(address)
+
+
+@pytest.mark.parametrize("path", ["C://slides/a.svs", "C:\\slides\\a.svs", "/slides/a://b.svs", "a.svs", ""])
+def test_paths_are_no_addresses(path):
+    assert not is_address(path)
 
 
 def test_what_is_no_slide_is_not_recognised_and_never_raises(tmp_path):

@@ -237,6 +237,17 @@ def test_closing_gives_the_cache_back(tmp_path, picture):
     assert shared_cache().bytes == before
 
 
+def test_a_remote_store_is_a_sentence(tmp_path, picture):
+    sentence = r"a\.zarr is OME-Zarr in a remote store, which is not supported yet; copy the whole folder to a disk"
+    for opener in (None, open):
+        with pytest.raises(SlideError, match=sentence):
+            reader.read("https://example.org/a.zarr", opener=opener)
+    write_ome_zarr(tmp_path / "a.zarr", picture)
+    for path in ("https://example.org/a.zarr/", str(tmp_path / "a.zarr")):
+        with pytest.raises(SlideError, match=r"a\.zarr/? is OME-Zarr in a remote store"):
+            open_slide(path, opener=open)
+
+
 @pytest.mark.parametrize("path", ["", "nowhere", "/dev/null", "a\0b", "https://example.org/slide.png"])
 def test_matching_never_raises(path):
     assert not reader.matches(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from napari_nucleiseg.core.errors import SlideError
 
 Opener = Callable[[str], Any]
 """Opens a path (or an address) as a seekable binary file; ``fsspec.open`` is one."""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # more letters than a drive has on Windows
 
 
 def open_binary(path: str, opener: Opener | None) -> IO[bytes]:
@@ -33,6 +36,11 @@ def open_binary(path: str, opener: Opener | None) -> IO[bytes]:
         raise SlideError(f"{path} may not be read; ask for the permission or copy it elsewhere.") from None
     except OSError as error:
         raise SlideError(f"{path} cannot be opened: {error.strerror or error}.") from error
+
+
+def is_address(path: str) -> bool:
+    """Whether `path` is an address, such as ``https://example.org/slide.svs``, and names nothing on a disk."""
+    return _SCHEME.match(path) is not None
 
 
 def is_local_file(path: str) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SUFFIXES = (".dcm",)
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _TAGS = (
     "SOPInstanceUID",
@@ -160,8 +161,13 @@ def _is_dicom(file: Path) -> bool:
 
 def _candidates(folder: Path) -> list[Path]:
     """Return the files of a folder that may be DICOM, likeliest first."""
-    files = [entry for entry in sorted(folder.iterdir()) if entry.suffix.lower() in {"", ".dcm"} and entry.is_file()]
+    files = [entry for entry in sorted(folder.iterdir()) if _may_be_dicom(entry.suffix.lower()) and entry.is_file()]
     return sorted(files, key=lambda file: file.suffix.lower() != ".dcm")
+
+
+def _may_be_dicom(suffix: str) -> bool:
+    # Many are named by a number of the kind 1.2.840.1, of which the last part looks like a suffix.
+    return suffix in {"", *SUFFIXES} or suffix[1:].isdigit()
 
 
 def _series_files(path: str) -> list[_File]:

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from napari_nucleiseg.core.errors import MissingDependencyError, SlideError, UnsupportedImageError
 from napari_nucleiseg.core.geometry import YX
-from napari_nucleiseg.core.slides.bytesource import Opener
+from napari_nucleiseg.core.slides.bytesource import Opener, is_address
 from napari_nucleiseg.core.slides.fingerprint import fingerprint
 from napari_nucleiseg.core.slides.pixelsize import given_mpp, is_plausible
 from napari_nucleiseg.core.slides.pyramid import Slide
@@ -20,7 +20,7 @@ from napari_nucleiseg.core.slides.virtual import with_virtual_levels
 
 logger = logging.getLogger(__name__)
 
-# Each module has ``matches(path) -> bool``, cheap and never raising, and
+# Each module has ``SUFFIXES``, ``matches(path) -> bool``, cheap and never raising, and
 # ``read(path, mpp_um, opener) -> Slide``. The first that matches and can read it does; modules are
 # imported when a path is tried on them.
 # OpenSlide goes before pictures: the file of an MRXS slide is a JPEG of its thumbnail.
@@ -48,8 +48,12 @@ FILENAME_PATTERNS: tuple[str, ...] = (
     "*.png",
     "*.jpg",
     "*.jpeg",
+    "*.jpe",
+    "*.jfif",
     "*.bmp",
+    "*.dib",
     "*.jp2",
+    "*.j2k",
     "*.webp",
 )
 """Names that are offered to the readers; folders may hold OME-Zarr or DICOM whatever their name."""
@@ -88,6 +92,10 @@ def open_slide(
     """
     name = os.fspath(path)
     given = None if mpp_um is None else given_mpp(mpp_um)
+    if opener is None and is_address(name):
+        raise SlideError(
+            f"{name} is an address, and remote stores are not supported yet; copy it to a disk and open that."
+        )
     if opener is None and not Path(name).exists():
         raise SlideError(f"{name} does not exist; check the name, and that its drive is connected.")
     slide = _read(name, given, opener)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from zarr.errors import BaseZarrError
 
 from napari_nucleiseg.core.errors import SlideError, UnsupportedImageError
 from napari_nucleiseg.core.geometry import YX
-from napari_nucleiseg.core.slides.bytesource import Opener
+from napari_nucleiseg.core.slides.bytesource import Opener, is_address
+from napari_nucleiseg.core.slides.channels import names_a_dye
 from napari_nucleiseg.core.slides.pixelsize import stated_mpp, to_number, um_per
 from napari_nucleiseg.core.slides.pyramid import DamagedTile, Slide, UInt8Image
 from napari_nucleiseg.core.slides.tiled import TiledLevel, UnreadableTileError
@@ -26,8 +26,8 @@ from napari_nucleiseg.core.slides.virtual import exact_downsample
 
 logger = logging.getLogger(__name__)
 
+SUFFIXES = (".zarr",)
 _MARKERS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
-_DYES = re.compile(r"dapi|hoechst|fitc|tritc|rhodamine|gfp|rfp|mcherry|alexa|cy[ -]?[2357]\b|texas|draq", re.IGNORECASE)
 # What zarr and its codecs raise for a chunk that cannot be decoded.
 _CHUNK_ERRORS = (OSError, RuntimeError, ValueError, TypeError, EOFError, zlib.error, BaseZarrError)
 _METADATA_ERRORS = (OSError, ValueError, TypeError, KeyError, BaseZarrError)
@@ -47,33 +47,38 @@ class _Axes:
 
 def matches(path: str) -> bool:
     """Whether `path` is a folder (or an address ending in .zarr) that holds Zarr metadata; never raises."""
-    if "://" in path:
-        return path.rstrip("/").lower().endswith(".zarr")
+    if is_address(path):
+        return path.rstrip("/").lower().endswith(SUFFIXES)
     try:
         return any((Path(path) / marker).is_file() for marker in _MARKERS)
     except OSError:
         return False
 
 
-def read(path: str, mpp_um: YX | None = None, opener: Opener | None = None) -> Slide:  # noqa: ARG001 - all readers alike
+def read(path: str, mpp_um: YX | None = None, opener: Opener | None = None) -> Slide:
     """Open an OME-Zarr image of 8-bit RGB.
 
     Parameters
     ----------
     path : str
-        Folder of the image (or of a collection whose first image is taken); or an address that zarr opens.
+        Folder of the image, or of a collection whose first image is taken.
     mpp_um : YX, optional
         Micrometres per level-0 pixel; default what the metadata say.
     opener : callable, optional
-        Not used: zarr opens its many files itself.
+        Not supported: it opens one file, and these are many.
 
     Raises
     ------
     SlideError
-        If the metadata are missing or contradict the arrays.
+        If it is not local, or the metadata are missing or contradict the arrays.
     UnsupportedImageError
         If it is not 8-bit RGB in one plane: fluorescence, stacks, labels, plates.
     """
+    if opener is not None or is_address(path):
+        raise SlideError(
+            f"{path} is OME-Zarr in a remote store, which is not supported yet; "
+            "copy the whole folder to a disk and open that."
+        )
     group, attributes = _image_group(path)
     multiscale = _multiscale(path, attributes)
     axes = _axes(path, multiscale)
@@ -209,7 +214,7 @@ def _check_pixels(path: str, array: zarr.Array[Any], axes: _Axes, attributes: Ma
             )
     channels, names = int(array.shape[axes.channel]), _channel_names(attributes)
     listed = f" ({', '.join(names)})" if names else ""
-    if channels != 3 or _DYES.search(" ".join(names)):
+    if channels != 3 or names_a_dye(names):
         raise UnsupportedImageError(
             f"{path} has {channels} channel{'s' * (channels != 1)}{listed}, as in fluorescence; models need 8-bit RGB "
             "of stained tissue. Save the channels you want to see as an RGB picture."
@@ -263,7 +268,7 @@ def _level(path: str, array: zarr.Array[Any], axes: _Axes, downsample: YX, damag
         except _CHUNK_ERRORS as error:
             raise UnreadableTileError(f"cannot be decoded ({_brief(error)})") from error
         # Zarr takes a missing file for an empty chunk, so a drive that went away looks like nothing but fill.
-        if "://" not in path and block.flat[0] == fill and (block == fill).all() and not os.path.isdir(path):  # noqa: PTH112
+        if block.flat[0] == fill and (block == fill).all() and not os.path.isdir(path):  # noqa: PTH112
             raise SlideError(f"{path} can no longer be read; check that its drive is connected and open it again.")
         return _channel_last(block, axes)
 
