@@ -88,13 +88,36 @@ def test_no_slide(shell, tmp_path, out):
 
 
 def test_no_pixel_size(shell, png, out):
-    refused(shell("segment", png, "--out", out), "does not say how large its pixels are")
-    assert "--mpp 0.25 for most 40x scans" in shell("segment", png, "--out", out).err
+    answer = shell("segment", png, "--out", out)
+    refused(answer, "does not say how large its pixels are")
+    assert "(0.25 for most 40x scans, 0.5 for 20x). The option is --mpp, such as --mpp 0.25." in answer.err
 
 
 @pytest.mark.parametrize("mpp", [0, -1, 500, "nan"])
 def test_a_pixel_size_that_cannot_be(shell, png, out, mpp):
     refused(shell("segment", png, "--out", out, f"--mpp={mpp}"), "micrometres per pixel cannot be right")
+
+
+def test_a_pixel_size_that_no_nucleus_can_be_seen_at(shell, png, out):
+    answer = shell("segment", png, "--out", out, "--mpp", 15, "--json")
+    refused(answer, "a.png: pixels of 15 x 15 um are not for nuclei, which works at 0.5 um. Check the value")
+    assert "The option is --mpp" in answer.err
+    assert "--mpp" not in answer.document["slides"][0]["error"]
+
+
+def test_an_address(shell, out):
+    refused(
+        shell("segment", "https://example.org/a.zarr", "--out", out), "https://example.org/a.zarr is an address, and"
+    )
+
+
+@pytest.mark.usefixtures("_dark_model")
+def test_a_region_beside_the_picture(shell, png, out):
+    answer = shell("segment", png, "--out", out, "--mpp", 0.5, "--region", "5000,5000,10,10")
+    refused(
+        answer, "is 192 pixels high and 256 wide; the region 5000,5000,10,10 (y, x, height, width) lies beside that"
+    )
+    assert not (out / "a.tif").exists()
 
 
 def test_an_unknown_model_and_an_unknown_device(shell, png, out):

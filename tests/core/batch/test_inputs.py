@@ -1,9 +1,14 @@
 """Which slides a list of paths means, and what their results are called."""
 
+import importlib.util
+from dataclasses import replace
+
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 
+from napari_nucleiseg.core.batch import inputs
 from napari_nucleiseg.core.batch.inputs import find_inputs, is_picture, stem_of
 from napari_nucleiseg.core.errors import SlideError
 from napari_nucleiseg.core.slides.registry import open_slide
@@ -55,7 +60,52 @@ def test_a_folder_of_dicom_files_keeps_its_whole_name(tmp_path):
     assert stem_of(tmp_path / "case.1") == "case.1"
 
 
+def test_an_address_stays_as_it_is_and_may_stand_among_files(tmp_path):
+    address = "https://example.org/slides/a.ome.zarr"
+    found = find_inputs([address, png(tmp_path / "b.png")])
+    assert [(entry.path, entry.stem) for entry in found] == [(address, "a"), (str(tmp_path / "b.png"), "b")]
+
+
 def test_a_png_is_a_picture_and_a_scan_is_not(tmp_path, picture, write_scan):
     write_scan(tmp_path / "a.svs", picture)
     assert not is_picture(open_slide(tmp_path / "a.svs"))
     assert is_picture(open_slide(png(tmp_path / "a.png")))
+
+
+def write_tiff(path, levels=1, **options):
+    with tifffile.TiffWriter(path) as file:
+        for level in range(levels):
+            image = np.zeros((3000 >> level, 2000 >> level, 3), np.uint8)
+            file.write(image, photometric="rgb", tile=(256, 256), **{"metadata": None, **options})
+    return open_slide(path)
+
+
+def test_a_tiff_is_a_picture_unless_it_comes_from_a_scanner_or_holds_a_pyramid(tmp_path, monkeypatch):
+    plain = write_tiff(tmp_path / "plain.tif")
+    assert len(plain.levels) > plain.stored_levels == 1  # levels made on opening are no pyramid
+    assert is_picture(plain)
+    assert is_picture(write_tiff(tmp_path / "a.ome.tif", metadata={"axes": "YXS"}))
+    pyramid = write_tiff(tmp_path / "pyramid.tif", levels=2)
+    assert pyramid.stored_levels == 2
+    assert not is_picture(pyramid)
+    # As slides of the TCGA are: from a scanner that states neither objective nor pixel size.
+    aperio = write_tiff(tmp_path / "a.svs", description="Aperio Image Library v11\r\n2000x3000 (256x256) J2K")
+    assert (aperio.vendor, aperio.objective_power, aperio.stored_levels) == ("aperio", None, 1)
+    assert not is_picture(aperio)
+    assert not is_picture(replace(plain, objective_power=20.0))
+    monkeypatch.setattr(inputs, "LARGEST_PICTURE_PX", 5_999_999)
+    assert not is_picture(plain)
+
+
+def test_real_slides_are_scans_and_a_cutting_is_a_picture(shared_data):
+    scans = [
+        "wsi/cmu-1-small-region.svs",
+        "wsi/tcga-cr-7395-01a-01-ts1.svs",
+        "wsi/cmu_small_region_dicom",
+        "wsi_mosaic_dev/tnbc_dev_mosaic_40x.tiff",
+        "wsi_mosaic_dev/tnbc_dev_mosaic_40x.ome.tif",
+    ]
+    if importlib.util.find_spec("wsidicom") is None:
+        scans.remove("wsi/cmu_small_region_dicom")
+    assert [name for name in scans if is_picture(open_slide(shared_data / name))] == []
+    assert is_picture(open_slide(shared_data / "wsi/OS-1-detail.ome.tif"))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import imagecodecs
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tifffile
 
 from dark_model import disc_centres, disc_picture
-from napari_nucleiseg.core.batch.job import SegmentJob, SlideFailed, SlideFinished, SlideStarted
+from napari_nucleiseg.core.batch.job import SegmentJob, SlideFailed, SlideFinished, SlideNoted, SlideStarted
 from napari_nucleiseg.core.batch.segmentation import segment_slides
 from napari_nucleiseg.core.errors import ModelError, StoreError
 from napari_nucleiseg.core.geometry import Region
@@ -91,6 +92,42 @@ def test_a_region_is_all_that_is_done(tmp_path, write_scan):
         assert project.count_in(Region(600, 0, 100, 900)) == 0
 
 
+@pytest.mark.parametrize("region", [Region(700, 0, 64, 64), Region(0, 5000, 10, 10), Region(-64, -64, 64, 64)])
+def test_a_region_beside_the_slide_is_refused_and_nothing_is_written(tmp_path, write_scan, region):
+    write_scan(tmp_path / "scan.svs", disc_picture((700, 900)))
+    (failed,) = of(run(tmp_path / "scan.svs", out=tmp_path / "out", region=region, formats=("tif",)), SlideFailed)
+    place = f"{region.y},{region.x},{region.height},{region.width} (y, x, height, width)"
+    assert f"is 700 pixels high and 900 wide; the region {place} lies beside that. Give one on" in failed.reason
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["segmented.jsonl"]
+
+
+def test_a_region_beside_what_was_scanned_is_told_where_that_is(tmp_path, monkeypatch, write_scan):
+    from napari_nucleiseg.core.batch import segmentation
+
+    write_scan(tmp_path / "scan.svs", disc_picture((700, 900)))
+    opened = segmentation.open_slide
+    bounds = Region(400, 500, 64, 64)
+    monkeypatch.setattr(segmentation, "open_slide", lambda *a, **k: replace(opened(*a, **k), bounds=bounds))
+    region = Region(0, 0, 64, 64)
+    (failed,) = of(run(tmp_path / "scan.svs", out=tmp_path / "out", region=region), SlideFailed)
+    assert "of which 400,500,64,64 (y, x, height, width) are scanned; the region 0,0,64,64" in failed.reason
+
+
+def test_the_plane_of_a_stack_that_was_chosen_is_said(tmp_path, picture):
+    stack = np.stack([picture] * 3)
+    tifffile.imwrite(tmp_path / "a.ome.tif", stack, metadata={"axes": "ZYXS"}, photometric="rgb")
+    (noted,) = of(run(tmp_path / "a.ome.tif", out=tmp_path / "out"), SlideNoted)
+    assert noted.sentence.startswith("This file is a stack of 3 focal planes; only number 2, the middle one, is used.")
+
+
+def test_an_address_is_told_as_it_was_given(tmp_path):
+    addresses = "https://example.org/a.zarr", "s3://bucket/b.svs"
+    failed = of(run(*addresses, out=tmp_path / "out"), SlideFailed)
+    assert [event.path for event in failed] == list(addresses)
+    for event in failed:
+        assert event.reason.startswith(f"{event.path} is an address, and remote stores are not supported yet; copy it")
+
+
 def test_what_is_done_is_not_done_again_unless_the_settings_change(pictures, network, tmp_path):
     first = run(pictures, out=tmp_path / "out")
     forwards = network.log.tiles
@@ -118,7 +155,7 @@ def test_a_slide_that_fails_does_not_stop_the_others(pictures, tmp_path):
 def test_a_slide_without_a_pixel_size_says_what_to_give(pictures, tmp_path):
     failed = of(run(pictures, out=tmp_path / "out", mpp_um=None), SlideFailed)
     assert [event.kind for event in failed] == ["MissingPixelSizeError"] * 2
-    assert "--mpp 0.25 for most 40x scans" in failed[0].reason
+    assert "Give the micrometres per pixel (0.25 for most 40x scans, 0.5 for 20x)" in failed[0].reason
 
 
 def test_a_cancelled_run_goes_on_where_it_was(tmp_path, network, write_scan):

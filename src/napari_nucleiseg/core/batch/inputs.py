@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_nucleiseg.core.errors import SlideError
+from napari_nucleiseg.core.slides.bytesource import is_address
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import can_open
 
 _PROJECT_SUFFIX = ".nucleiseg"
 # A picture up to this many pixels is segmented in memory; above, it goes through a project like a slide.
 LARGEST_PICTURE_PX = 2**26
+# What the TIFF reader calls files that no scanner has signed.
+_NO_MAKERS = ("generic-tiff", "imagej", "ome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,12 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> tuple[Input, ...]:
         If a folder holds no slide, or two slides would write to the same name.
     """
     found: list[str] = []
-    for path in map(Path, paths):
+    for given in paths:
+        name = os.fspath(given)
+        if is_address(name):
+            found.append(name)  # as a path it would lose a slash
+            continue
+        path = Path(name)
         if not path.is_dir() or can_open(path):
             found.append(str(path))
             continue
@@ -68,6 +76,13 @@ def stem_of(path: str | os.PathLike[str]) -> str:
 
 
 def is_picture(slide: Slide) -> bool:
-    """Whether it is a plain picture rather than a scan: it gets a label TIFF instead of a project."""
-    plain_tiff = slide.reader == "tifffile" and slide.objective_power is None
-    return slide.reader == "picture" or (plain_tiff and slide.region.area <= LARGEST_PICTURE_PX)
+    """Whether it is a plain picture rather than a scan: it gets a label TIFF instead of a project.
+
+    A TIFF may be either. It is a scan if its maker or an objective is stated, if it holds a pyramid (levels that are
+    made on opening do not count), or if it is large: then it gets what a whole slide gets, a project that an
+    interrupted run goes on with, and a tissue mask.
+    """
+    if slide.reader != "tifffile":
+        return slide.reader == "picture"
+    from_scanner = slide.vendor not in _NO_MAKERS or slide.objective_power is not None
+    return not from_scanner and slide.stored_levels == 1 and slide.region.area <= LARGEST_PICTURE_PX

@@ -22,8 +22,9 @@ from napari_nucleiseg.core.batch.job import (
 from napari_nucleiseg.core.batch.output import project_name, write_results
 from napari_nucleiseg.core.batch.record import Entry, Record
 from napari_nucleiseg.core.decoders.base import DecodeOptions
-from napari_nucleiseg.core.errors import ExportError, ModelError, NucleiSegError, StoreError
+from napari_nucleiseg.core.errors import ExportError, ModelError, NucleiSegError, SlideError, StoreError
 from napari_nucleiseg.core.exchange.source import source_of_labels, source_of_project
+from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.plan import InferencePlan, plan_inference
 from napari_nucleiseg.core.inference.segment import default_options, options_key, segment, segment_picture
 from napari_nucleiseg.core.models.hardware import choose_device
@@ -121,6 +122,7 @@ def _segment_one(entry: Input, run: _Run) -> Iterator[Event]:
     start = time.monotonic()
     slide = open_slide(entry.path, mpp_um=run.job.mpp_um)
     with closing(slide):
+        _require_overlap(slide, run.job.region)
         picture = is_picture(slide)
         formats = run.job.formats or (("tif",) if picture else ())
         plan = plan_inference(slide, run.model.spec, run.job.region, tissue=None)
@@ -143,6 +145,21 @@ def _segment_one(entry: Input, run: _Run) -> Iterator[Event]:
             names = [Path(path).name for path in finished.outputs]
             run.record.add(Entry(entry.stem, entry.path, slide.fingerprint, settings, names, finished.nuclei))
         yield replace(finished, seconds=time.monotonic() - start)
+
+
+def _require_overlap(slide: Slide, region: Region | None) -> None:
+    if region is None or region.overlaps(slide.content):
+        return
+    (height, width), content = slide.shape, slide.content
+    scanned = f", of which {_told(content)} are scanned" if content != slide.region else ""
+    raise SlideError(
+        f"{slide.path} is {height} pixels high and {width} wide{scanned}; the region {_told(region)} lies beside that. "
+        "Give one on the slide."
+    )
+
+
+def _told(region: Region) -> str:
+    return f"{region.y},{region.x},{region.height},{region.width} (y, x, height, width)"
 
 
 def _settings(plan: InferencePlan, run: _Run, formats: tuple[str, ...]) -> str:
