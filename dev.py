@@ -235,7 +235,7 @@ def read_stamp(key: str) -> set[str]:
     try:
         stamp = json.loads(STAMP.read_text())
         return set(stamp["extras"]) if stamp["key"] == key and venv_program("python").exists() else set()
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return set()
 
 

@@ -1,0 +1,294 @@
+"""What ``dev.py`` decides on each system: what is missing, which torch, where programs lie, what is said."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEV_PY = Path(__file__).parents[1] / "dev.py"
+
+
+@pytest.fixture
+def dev(monkeypatch):
+    """The module, freshly loaded, on a Linux machine without display, GPU, Xvfb or any of the variables it heeds."""
+    spec = importlib.util.spec_from_file_location("dev_py", DEV_PY)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module.sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "NUCLEISEG_TORCH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(module.shutil, "which", lambda _name: None)
+    return module
+
+
+@pytest.fixture
+def programs(dev, monkeypatch):
+    """Say which programs the machine has."""
+
+    def have(*names):
+        monkeypatch.setattr(dev.shutil, "which", lambda name: f"/usr/bin/{name}" if name in names else None)
+
+    return have
+
+
+@pytest.fixture
+def started(dev, monkeypatch):
+    """Commands that would have been started, and what the next of them answer; none is."""
+    commands, answers = [], []
+
+    def run(command, **_options):
+        commands.append([str(word) for word in command])
+        return subprocess.CompletedProcess(command, answers.pop(0) if answers else 0)
+
+    monkeypatch.setattr(dev.subprocess, "run", run)
+    run.commands, run.answers = commands, answers
+    return run
+
+
+# ---------------------------------------------------------------------- displays
+
+
+def demo(screenshot=None):
+    return argparse.Namespace(command="demo", screenshot=screenshot)
+
+
+def test_a_window_without_a_display_is_refused_with_a_way_out(dev):
+    with pytest.raises(dev.SetupError, match=r"no display .* demo --screenshot out\.png"):
+        dev.check_display(demo())
+
+
+def test_nothing_else_needs_a_display(dev):
+    dev.check_display(demo(Path("out.png")))
+    for command in ("test", "lint", "setup"):
+        dev.check_display(argparse.Namespace(command=command))
+
+
+@pytest.mark.parametrize("variable", ["DISPLAY", "WAYLAND_DISPLAY"])
+def test_a_display_is_believed(dev, monkeypatch, variable):
+    monkeypatch.setenv(variable, ":0")
+    dev.check_display(demo())
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_always_have_a_display(dev, monkeypatch, platform):
+    monkeypatch.setattr(dev.sys, "platform", platform)
+    dev.check_display(demo())
+
+
+# ---------------------------------------------------------------------- system packages
+
+
+@pytest.fixture
+def machine(dev, monkeypatch, tmp_path):
+    """A machine that has everything but the shared libraries that are named."""
+    font = tmp_path / "fonts" / "deep" / "DejaVu.ttf"
+    font.parent.mkdir(parents=True)
+    font.touch()
+
+    def without(*absent, fonts=True, venv=True):
+        def load(name):
+            if name in absent:
+                raise OSError(name)
+
+        monkeypatch.setattr(dev.ctypes, "CDLL", load)
+        folders = {"/usr/share/fonts": font.parents[1] if fonts else tmp_path / "none"}
+        monkeypatch.setattr(dev, "Path", lambda name: folders.get(name, tmp_path / "none"))
+        monkeypatch.setattr(dev.importlib.util, "find_spec", lambda _name: object() if venv else None)
+
+    return without
+
+
+def test_a_machine_that_has_all_lacks_nothing(dev, machine, programs, monkeypatch):
+    machine()
+    programs("Xvfb")
+    assert dev.missing_packages("test") == {}
+    programs()
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert dev.missing_packages("demo") == {}
+
+
+def test_what_is_missing_is_named_with_its_package(dev, machine):
+    machine("libEGL.so.1", "libxcb-cursor.so.0", fonts=False, venv=False)
+    assert dev.missing_packages("demo") == {
+        f"python3.{sys.version_info.minor}-venv": "Python's venv",
+        "libegl1": "libEGL.so.1",
+        "libxcb-cursor0": "libxcb-cursor.so.0",
+        "xvfb": "Xvfb",
+        "fonts-dejavu-core": "a font",
+    }
+
+
+def test_checks_of_the_source_need_no_libraries(dev, machine):
+    machine("libEGL.so.1", fonts=False)
+    assert dev.missing_packages("lint") == {}
+    machine(venv=False)
+    assert list(dev.missing_packages("lint").values()) == ["Python's venv"]
+
+
+@pytest.fixture
+def lacking(dev, monkeypatch):
+    monkeypatch.setattr(dev, "missing_packages", lambda _command: {"xvfb": "Xvfb", "libegl1": "libEGL.so.1"})
+
+
+@pytest.mark.usefixtures("lacking")
+def test_without_apt_it_is_said_what_to_look_for(dev, started):
+    with pytest.raises(dev.SetupError, match=r"Missing: Xvfb, libEGL\.so\.1\. Install your system's packages of these"):
+        dev.install_system_packages("test")
+    assert started.commands == []
+
+
+@pytest.mark.usefixtures("lacking")
+def test_who_is_not_root_is_told_the_line_to_run(dev, programs, started, monkeypatch):
+    programs("apt-get")
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 1000, raising=False)
+    with pytest.raises(dev.SetupError) as refused:
+        dev.install_system_packages("test")
+    line = "sudo apt-get update && sudo apt-get install -y --no-install-recommends libegl1 xvfb"
+    assert str(refused.value) == f"System packages are missing. Install them, then run this again:\n\n  {line}"
+    assert started.commands == []
+
+
+@pytest.mark.usefixtures("lacking")
+def test_root_installs_them(dev, programs, started, monkeypatch, capsys):
+    programs("apt-get")
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 0, raising=False)
+    dev.install_system_packages("test")
+    assert capsys.readouterr().out == "==> Installing system packages: libegl1 xvfb\n"
+    assert started.commands == [
+        ["apt-get", "-qq", "update"],
+        ["apt-get", "install", "-y", "--no-install-recommends", "libegl1", "xvfb", "-qq"],
+    ]
+
+
+@pytest.mark.usefixtures("lacking")
+def test_an_installation_that_fails_is_said(dev, programs, started, monkeypatch):
+    programs("apt-get")
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 0, raising=False)
+    started.answers[:] = [0, 100]
+    with pytest.raises(dev.SetupError, match=r"'apt-get install .* failed with status 100\. Mend that, then run"):
+        dev.install_system_packages("test")
+
+
+@pytest.mark.usefixtures("lacking")
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_need_no_packages(dev, started, monkeypatch, platform):
+    monkeypatch.setattr(dev.sys, "platform", platform)
+    dev.install_system_packages("test")
+    assert started.commands == []
+
+
+def test_nothing_is_installed_where_nothing_is_missing(dev, programs, started, monkeypatch):
+    programs("apt-get")
+    monkeypatch.setattr(dev, "missing_packages", lambda _command: {})
+    dev.install_system_packages("test")
+    assert started.commands == []
+
+
+# ---------------------------------------------------------------------- Python and its environment
+
+
+def test_an_old_python_is_told_which_newer_one_is_there(dev, programs, monkeypatch):
+    monkeypatch.setattr(dev.sys, "version_info", (3, 9, 1))
+    with pytest.raises(dev.SetupError, match=r"3\.11 or newer is needed\. Install Python 3\.11 or newer"):
+        dev.check_python()
+    programs("python3.12", "python3.11")
+    with pytest.raises(dev.SetupError, match=r"Run it with python3\.12\."):
+        dev.check_python()
+
+
+@pytest.mark.parametrize(
+    ("platform", "machine", "refused"),
+    [("darwin", "x86_64", True), ("darwin", "arm64", False), ("linux", "x86_64", False), ("win32", "AMD64", False)],
+)
+def test_macs_with_intel_processors_are_refused(dev, monkeypatch, platform, machine, refused):
+    monkeypatch.setattr(dev.sys, "platform", platform)
+    monkeypatch.setattr(dev.platform, "machine", lambda: machine)
+    if refused:
+        with pytest.raises(dev.SetupError, match="no longer built for Macs with Intel processors"):
+            dev.check_python()
+    else:
+        dev.check_python()
+
+
+@pytest.mark.parametrize(
+    ("system", "place"), [("posix", ("bin", "napari-nucleiseg")), ("nt", ("Scripts", "napari-nucleiseg.exe"))]
+)
+def test_programs_lie_where_the_system_puts_them(dev, monkeypatch, system, place):
+    with monkeypatch.context() as changed:  # pathlib looks at the name too
+        changed.setattr(dev.os, "name", system)
+        found = dev.venv_program("napari-nucleiseg")
+    assert found == dev.VENV.joinpath(*place)
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_take_the_ordinary_torch(dev, started, monkeypatch, platform):
+    monkeypatch.setattr(dev.sys, "platform", platform)
+    assert not dev.needs_cpu_build()
+    assert started.commands == []
+
+
+def test_linux_without_an_nvidia_driver_takes_the_cpu_build(dev, started):
+    assert dev.needs_cpu_build()
+    assert started.commands == []
+
+
+@pytest.mark.parametrize(("status", "cpu_build"), [(0, False), (9, True)])
+def test_a_driver_counts_if_it_sees_a_gpu(dev, programs, started, status, cpu_build):
+    programs("nvidia-smi")
+    started.answers[:] = [status]
+    assert dev.needs_cpu_build() is cpu_build
+    assert started.commands == [["nvidia-smi", "--list-gpus"]]
+
+
+def test_who_asks_for_cuda_gets_it(dev, monkeypatch):
+    monkeypatch.setenv("NUCLEISEG_TORCH", "cuda")
+    assert not dev.needs_cpu_build()
+    monkeypatch.setenv("NUCLEISEG_TORCH", "cpu")
+    assert dev.needs_cpu_build()
+
+
+@pytest.fixture
+def environment(dev, monkeypatch, tmp_path):
+    """An environment that was made with the key ``now``."""
+    monkeypatch.setattr(dev, "VENV", tmp_path)
+    monkeypatch.setattr(dev, "STAMP", tmp_path / "installed.json")
+    dev.venv_program("python").parent.mkdir()
+    dev.venv_program("python").touch()
+    dev.STAMP.write_text(json.dumps({"key": "now", "extras": ["pyside6", "test"]}))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_stamp_tells_what_is_installed(dev):
+    assert dev.read_stamp("now") == {"pyside6", "test"}
+    assert dev.read_stamp("changed since") == set()
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"key": "now"}', '{"extras": ["test"]}', "[1]", '{"key": "now", "extras": 1}']
+)
+def test_a_stamp_that_cannot_be_read_says_nothing(dev, text):
+    dev.STAMP.write_text(text)
+    assert dev.read_stamp("now") == set()
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_stamp_without_its_environment_says_nothing(dev):
+    dev.venv_program("python").unlink()
+    assert dev.read_stamp("now") == set()
+    dev.STAMP.unlink()
+    assert dev.read_stamp("now") == set()
+
+
+@pytest.mark.usefixtures("environment")
+def test_what_is_installed_is_not_installed_again(dev, started, monkeypatch):
+    monkeypatch.setattr(dev, "environment_key", lambda: "now")
+    dev.make_environment(("pyside6",))
+    assert started.commands == []
