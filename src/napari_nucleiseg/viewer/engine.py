@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
     from napari_nucleiseg.core.slides.tissue import TissueMask
     from napari_nucleiseg.core.store.project import Project
+
+# napari imports them with its first labels layer, on the main thread.
+LATE_IMPORTS = ("pandas", "scipy.ndimage")
 
 
 class Engine:
@@ -45,9 +50,10 @@ class Engine:
 
     def warm_up(self) -> None:
         """Import what the first segmentation and its layer need, so that they need not wait for it, nor the window."""
-        import pandas  # noqa: F401, ICN001 - napari imports it with its first labels layer, on the main thread
-
-        import napari_nucleiseg.core.inference.segment  # noqa: F401
+        for name in ("napari_nucleiseg.core.inference.segment", *LATE_IMPORTS):
+            # Another napari may need other ones.
+            with suppress(ImportError):
+                import_module(name)
 
     def load(self, name: str) -> LoadedModel:
         """Return a model, from memory if it was loaded before.
