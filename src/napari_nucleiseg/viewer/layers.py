@@ -113,7 +113,7 @@ def outline_width(screen_px: float, um_per_screen_px: float) -> int:
     um_per_screen_px : float
         Micrometres of one screen pixel: from far away, thick outlines would cover the tissue.
     """
-    return 2 if screen_px < 1.5 and um_per_screen_px < 0.7 else 1
+    return 2 if screen_px < 1.2 and um_per_screen_px < 0.7 else 1
 
 
 def outline_opacity(screen_px: float, um_per_screen_px: float) -> float:
