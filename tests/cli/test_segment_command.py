@@ -2,18 +2,21 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 import torch
 
-from dark_model import RESEARCH, disc_centres, disc_picture
+from dark_model import PITCH_PX, RESEARCH, disc_centres, disc_picture
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.weights import ModelCard, save_model
@@ -71,6 +74,76 @@ def test_a_region_that_is_none_is_status_two(shell, png, out, region):
     assert f"{region} is no region; give four whole numbers y,x,height,width" in answer.err
 
 
+@pytest.fixture
+def scan(tmp_path):
+    """A scan of dark discs, of 3 rows and 4 columns of tiles."""
+    image = disc_picture((700, 900))
+    facts = "Aperio Image Library v1\r\n900x700 |AppMag = 20|MPP = 0.5"
+    path = tmp_path / "scan.svs"
+    tifffile.imwrite(
+        path, image, tile=(256, 256), photometric="rgb", compression="zlib", description=facts, metadata=None
+    )
+    return path
+
+
+def spoil_tile(path, number):
+    """Overwrite a tile of the first page, so that it can no longer be decoded."""
+    with tifffile.TiffFile(path) as file:
+        start, size = file.pages.first.dataoffsets[number], file.pages.first.databytecounts[number]
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(bytes(size))
+
+
+@pytest.mark.usefixtures("_dark_model")
+def test_a_damaged_tile_is_told_and_the_others_are_done(shell, scan, out):
+    whole = shell("segment", scan, "--out", out / "whole", "--no-tissue-mask", "--json").document["slides"][0]
+    spoil_tile(scan, 5)
+    answer = shell("segment", scan, "--out", out / "damaged", "--no-tissue-mask", "--json")
+    assert answer.status == 0
+    (slide,) = answer.document["slides"]
+    (note,) = slide["notes"]
+    assert note.startswith("tile 5 (row 1, column 1) is damaged: cannot be decoded")
+    assert f"scan.svs: {note}\n" in answer.err
+    assert "; 1 tiles could not be read and are tried again next time" in answer.err
+    assert slide["skipped_tiles"] == 1
+    assert slide["nuclei"] == whole["nuclei"] - (256 // PITCH_PX) ** 2
+
+
+@pytest.mark.usefixtures("_dark_model")
+def test_damaged_tiles_of_a_picture_are_told_and_it_is_tried_again_next_time(shell, tmp_path, out):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, disc_picture((700, 900)), tile=(128, 128), photometric="rgb", compression="zlib")
+    words = ("segment", path, "--out", out, "--mpp", 0.5, "--json")
+    whole = shell(*words).document["slides"][0]
+    for number in range(7):
+        spoil_tile(path, number)
+    answer = shell(*words)
+    (slide,) = answer.document["slides"]
+    assert (answer.status, slide["skipped_tiles"]) == (0, 7)
+    assert slide["nuclei"] == whole["nuclei"] - 7 * (128 // PITCH_PX) ** 2
+    told = re.findall(r"a\.tif: rows 0 to 128, columns (\d+) to \d+ cannot be read and hold no nuclei: ", answer.err)
+    assert len(set(told)) == 5
+    assert "a.tif: 2 more tiles had such trouble\n" in answer.err
+    assert not shell(*words).document["slides"][0]["from_before"]
+
+
+@pytest.mark.usefixtures("_dark_model")
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300)])
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_picture_of_a_pixel_or_a_line_has_no_nuclei_and_a_result(shell, tmp_path, out, name, shape):
+    pixels = np.full((*shape, 3), 230, np.uint8)
+    if name == "a.png":
+        (tmp_path / name).write_bytes(imagecodecs.png_encode(pixels))
+    else:
+        tifffile.imwrite(tmp_path / name, pixels, photometric="rgb")
+    answer = shell("segment", tmp_path / name, "--out", out, "--mpp", 0.5)
+    assert answer.status == 0
+    assert "0 nuclei in" in answer.err
+    labels = tifffile.imread(out / "a.tif")
+    assert (labels.shape, labels.any()) == (shape, False)
+
+
 # ---------------------------------------------------------------------- bad input, through the real model
 
 
@@ -85,6 +158,34 @@ def test_no_slide(shell, tmp_path, out):
     (tmp_path / "a.svs").write_text("not a slide")
     refused(shell("segment", tmp_path / "a.svs", "--out", out), "is no slide or picture that is known here")
     refused(shell("segment", tmp_path / "gone.svs", "--out", out), "does not exist; check the name, and that its drive")
+
+
+def write_png_without_pixels(path):
+    """A PNG that states a width of 0, with its checksum right."""
+    whole = imagecodecs.png_encode(np.zeros((4, 4, 3), np.uint8))
+    header = bytearray(whole[12:29])
+    header[4:8] = bytes(4)
+    path.write_bytes(whole[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole[33:])
+
+
+def write_tiff_without_pixels(path):
+    tifffile.imwrite(path, np.zeros((4, 4, 3), np.uint8), photometric="rgb", metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages.first.tags["ImageWidth"].overwrite(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "sentence"),
+    [
+        ("a.png", write_png_without_pixels, "a.png is a damaged PNG"),
+        ("a.tif", write_tiff_without_pixels, "a.tif cannot be used"),
+        ("b.png", Path.touch, "b.png is no slide or picture that is known here"),
+    ],
+)
+def test_a_picture_without_pixels(shell, tmp_path, out, name, write, sentence):
+    write(tmp_path / name)
+    refused(shell("segment", tmp_path / name, "--out", out, "--mpp", 0.5), sentence)
+    assert not (out / "a.tif").exists()
 
 
 def test_no_pixel_size(shell, png, out):
@@ -179,29 +280,24 @@ def test_a_threshold_that_makes_no_sense(shell, png, out):
 
 # A shell's background jobs ignore SIGINT, and so would what the tests start from there.
 SLOW_PROGRAM = """
-import signal, sys, torch
+import signal, sys, time, torch
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from dark_model import CARD, SPEC, Dark
 from napari_nucleiseg.core.models.weights import LoadedModel
 import napari_nucleiseg.core.batch.segmentation as segmentation
 torch.set_num_threads(1)
 network = Dark().eval()
-network.log.seconds = float(sys.argv.pop(1))
+seconds, begin = float(sys.argv.pop(1)), network.log.begin
+def begin_slowly(tiles):
+    begin(tiles)
+    time.sleep(seconds)
+network.log.begin = begin_slowly
 segmentation.load_model = lambda name, accept_licence: LoadedModel(SPEC, CARD, network)
 from napari_nucleiseg.cli import main
 status = main()
 print("FORWARDS", network.log.tiles)
 sys.exit(status)
 """
-
-
-@pytest.fixture
-def scan(tmp_path):
-    image = disc_picture((700, 900))
-    facts = "Aperio Image Library v1\r\n900x700 |AppMag = 20|MPP = 0.5"
-    path = tmp_path / "scan.svs"
-    tifffile.imwrite(path, image, tile=(256, 256), photometric="rgb", description=facts, metadata=None)
-    return path
 
 
 def start(scan, out, seconds):

@@ -186,13 +186,25 @@ def _segment_picture(entry: Input, slide: Slide, run: _Run) -> Generator[Event, 
     )
     if run.cancelled():
         return None
-    for note in notes:
+    hurt = list(slide.damage)
+    notes += [f"{_rows_and_columns(tile.region)} cannot be read and hold no nuclei: {tile.reason}" for tile in hurt]
+    for note in notes[:MAX_NOTES]:
         yield SlideNoted(entry.path, note)
+    if len(notes) > MAX_NOTES:
+        yield SlideNoted(entry.path, _more_trouble(len(notes)))
     count = int(labels.max(initial=0))
     source = source_of_labels(labels, slide.require_mpp(), name=entry.stem, origin=run.model.version)
     outputs = yield from write_results(source, entry, run.folder, ("tif",), picture=True)
     yield SlideAdvanced(entry.path, "segmenting", 1, 1, count)
-    return SlideFinished(entry.path, outputs, count)
+    return SlideFinished(entry.path, outputs, count, len(hurt))
+
+
+def _rows_and_columns(region: Region) -> str:
+    return f"rows {region.y} to {region.y1}, columns {region.x} to {region.x1}"
+
+
+def _more_trouble(told: int) -> str:
+    return f"{told - MAX_NOTES} more tiles had such trouble"
 
 
 def _segment_into_project(
@@ -243,5 +255,5 @@ def _segment_tiles(
                     yield SlideNoted(entry.path, sentence)
             yield SlideAdvanced(entry.path, "segmenting", tile.done, tile.total, nuclei)
     if told > MAX_NOTES:
-        yield SlideNoted(entry.path, f"{told - MAX_NOTES} more tiles had such trouble")
+        yield SlideNoted(entry.path, _more_trouble(told))
     return skipped
