@@ -86,6 +86,56 @@ def test_debug_shows_where_it_came_from(monkeypatch):
         main(["--debug", "doctor"])
 
 
+# A command that logs and warns as libraries do, beside a progress bar.
+NOISY_PROGRAM = """
+import logging, sys, warnings
+from napari_nucleiseg.cli import doctor, main
+
+def run(_options, console):
+    with console.progress() as bars:
+        bars.update("tiles", 1, 2)
+        logging.getLogger("tifffile").warning("odd tag")
+        logging.getLogger("napari_nucleiseg.core.slides").debug("a detail")
+        warnings.warn("an old call")
+        logging.getLogger("zarr").error("broken chunk")
+    return 0
+
+doctor.run = run
+status = main()
+logging.getLogger("tifffile").warning("after the command")
+sys.exit(status)
+"""
+
+
+def noise(*words, **environment):
+    command = [sys.executable, "-W", "default", "-c", NOISY_PROGRAM, *words]
+    kept = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "PYTHONWARNINGS"}}
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=kept | environment)
+    assert answer.stdout == ""
+    said, _, after = answer.stderr.rpartition("after the command")
+    assert after == "\n"  # what the command set up is gone with it
+    return said
+
+
+def test_of_what_libraries_log_only_errors_are_said():
+    assert noise("doctor") == "ERROR from zarr: broken chunk\n"
+
+
+def test_errors_stand_above_the_progress_bars_of_a_terminal():
+    said = noise("doctor", FORCE_COLOR="1", TERM="xterm")
+    assert "tiles" in said
+    assert any(line.endswith("ERROR from zarr: broken chunk") for line in said.splitlines())
+    assert "odd tag" not in said
+
+
+def test_debug_shows_the_log():
+    lines = noise("--debug", "doctor").splitlines()
+    assert lines[:2] == ["WARNING from tifffile: odd tag", "DEBUG from napari_nucleiseg.core.slides: a detail"]
+    assert lines[2].startswith("WARNING from py.warnings: ")
+    assert "UserWarning: an old call" in lines[2]
+    assert lines[-1] == "ERROR from zarr: broken chunk"
+
+
 def test_an_interruption_is_status_130(shell, monkeypatch):
     break_with(monkeypatch, KeyboardInterrupt())
     answer = shell("doctor")

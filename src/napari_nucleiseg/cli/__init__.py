@@ -16,6 +16,7 @@ from types import ModuleType
 
 import napari_nucleiseg
 from napari_nucleiseg.cli.console import INTERRUPTED, OK, Console, status_of_error
+from napari_nucleiseg.cli.log import log_told
 from napari_nucleiseg.core.errors import NucleiSegError
 
 # One module a command, imported only when it is called, so that help is instant.
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(words).parse_args(words)
     console = Console(as_json=bool(getattr(options, "json", False)))
     try:
-        return int(_module(options.command).run(options, console))
+        with log_told(console, debug=options.debug):
+            return int(_module(options.command).run(options, console))
     except KeyboardInterrupt:
         console.say("Interrupted. What is done is kept; the same command goes on from there.")
         return INTERRUPTED
@@ -76,7 +78,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=napari_nucleiseg.__version__)
-    parser.add_argument("--debug", action="store_true", help="show where in the program an error came from")
+    parser.add_argument("--debug", action="store_true", help="show the log and where an error came from")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     called = next((word for word in words if word in COMMANDS), None)
     for name, summary in COMMANDS.items():
