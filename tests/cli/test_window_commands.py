@@ -12,6 +12,7 @@ import pytest
 from dark_model import CARD, SPEC, Dark, disc_picture
 from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.models.weights import LoadedModel
+from napari_nucleiseg.viewer.layers import OUTLINE
 
 
 def test_a_file_that_is_no_slide_is_refused_before_a_window_opens(shell, monkeypatch, tmp_path):
@@ -93,6 +94,6 @@ def test_demo_shows_a_slide_with_its_nuclei_and_saves_a_picture(shell, monkeypat
     assert picture.shape[0] > 500
     assert network.log.tiles > 0
     # The colour of the outlines is on the picture.
-    outline = np.array([0x00, 0xE5, 0xA0])
+    outline = np.array(list(bytes.fromhex(OUTLINE.removeprefix("#"))))
     assert np.sum(np.abs(picture[..., :3].astype(int) - outline).max(axis=-1) < 40) > 200
     assert (tmp_path / "a.nucleiseg" / "project.sqlite").exists()
