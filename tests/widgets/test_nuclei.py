@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QApplication
 
 from dark_model import disc_centres
 from gui_parts import WAIT_MS, open_and_settle, until_idle
@@ -182,6 +184,37 @@ def test_keys_do_what_buttons_do(viewer, opened, engine, qtbot):
     assert opened.panel.follow.isChecked()
     press(Qt.Key.Key_Q, shift)
     assert not opened.panel.follow.isChecked()
+
+
+def test_letters_are_keys_also_where_a_list_was_used_last(viewer, opened, qtbot):
+    model = opened.panel.model
+    model.setFocus()
+    qtbot.keyClick(model, Qt.Key.Key_R)  # a model's title begins with "Nuclei", another's name with "research"
+    qtbot.keyClick(model, Qt.Key.Key_N)
+    assert opened.session.model == "nuclei"
+    assert not opened.session.outlines
+    qtbot.keyClick(model, Qt.Key.Key_Down)
+    assert opened.session.model == "research"
+
+
+def test_the_wheel_scrolls_and_turns_nothing(viewer, opened, qtbot):
+    panel = opened.panel
+    panel.follow.setFocus()
+    before = (opened.session.model, opened.session.threshold, opened.session.min_area_um2)
+    for control in (panel.model, panel.threshold.slider, panel.threshold.box, panel.min_area.slider):
+        place = QPointF(control.rect().center())
+        turn = QWheelEvent(
+            place,
+            QPointF(control.mapToGlobal(control.rect().center())),
+            QPoint(),
+            QPoint(0, -120),
+            Qt.MouseButton.NoButton,
+            Qt.KeyboardModifier.NoModifier,
+            Qt.ScrollPhase.NoScrollPhase,
+            False,
+        )
+        QApplication.sendEvent(control, turn)
+    assert (opened.session.model, opened.session.threshold, opened.session.min_area_um2) == before
 
 
 def test_keys_are_given_back(viewer, engine):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QSlider, QWidget
 from superqt.utils import signals_blocked
 
@@ -28,6 +29,22 @@ def about(name: str) -> Mapping[str, Any]:
 def _tie(session: Session, name: str, show: Callable[[Any], None]) -> None:
     getattr(session.events, name).connect(show)
     show(getattr(session, name))
+
+
+class _WheelScrolls(QObject):
+    """Lets the wheel scroll the panel instead of turning a control that the pointer happens to pass."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Pass the wheel on, unless the control was clicked before."""
+        if event.type() == QEvent.Type.Wheel and isinstance(watched, QWidget) and not watched.hasFocus():
+            event.ignore()
+            return True
+        return False
+
+
+def _needs_click(control: QWidget) -> None:
+    control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    control.installEventFilter(_WheelScrolls(control))
 
 
 class NumberSlider(QWidget):
@@ -56,6 +73,7 @@ class NumberSlider(QWidget):
         for control in (self.slider, self.box):
             control.setToolTip(told["tip"])
             control.setAccessibleName(told["title"])
+            _needs_click(control)
         self.box.setDecimals(told["decimals"])
         self.box.setSuffix(told.get("suffix", ""))
         self.box.setKeyboardTracking(False)
@@ -109,9 +127,17 @@ class Choice(QComboBox):
         # Long titles are cut off rather than widening the panel.
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
+        _needs_click(self)
         self.offer(titles)
         self.activated.connect(self._on_chosen)
         getattr(session.events, name).connect(self._show)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
+        """Leave letters to the viewer's keys: Qt would choose an entry that begins with one."""
+        if event.text().strip():
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
 
     def offer(self, titles: Mapping[str, str]) -> None:
         """Offer these values, each with its title."""
