@@ -51,6 +51,10 @@ def test_slides_are_in_micrometres(model, slide):
     assert not layer.metadata["needs_mpp"]
 
 
+def test_a_layer_is_called_as_its_slide_without_endings(slide):
+    assert slide_layer(replace(slide, path="/somewhere/a slide.ome.tif"))[1]["name"] == "a slide"
+
+
 def test_napari_gets_the_lazy_levels_themselves(slide):
     data, _, kind = slide_layer(slide)
     assert kind == "image"

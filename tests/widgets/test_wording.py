@@ -1,11 +1,15 @@
 """How the panel says things, and that they can be read."""
 
+from dataclasses import replace
+
 import pytest
 from napari.utils.theme import get_theme
 from qtpy.QtGui import QColor
 
 from gui_parts import open_and_settle
+from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
+from napari_nucleiseg.widgets.facts import scan_text
 from napari_nucleiseg.widgets.wording import model_title, progress_text, share_text, time_left, warning_colour
 
 
@@ -64,3 +68,8 @@ def test_models_are_called_by_a_short_name():
     assert model_title("Nuclei in H&E, research only, 0.5 um/px") == "Nuclei in H&E, research only"
     assert model_title("Nuclei in H&E, 0.25 µm/px") == "Nuclei in H&E"
     assert model_title("Dark discs") == "Dark discs"
+
+
+@pytest.mark.parametrize(("vendor", "said"), [("aperio", "  ·  Aperio"), ("ome", ""), ("generic-tiff", ""), ("", "")])
+def test_only_makers_of_scanners_are_told(disc_slide, vendor, said):
+    assert scan_text(replace(open_slide(disc_slide), vendor=vendor)) == f"0.5 µm/px{said}"

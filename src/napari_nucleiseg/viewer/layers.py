@@ -21,7 +21,7 @@ _AXES = ("y", "x")
 
 def slide_name(slide: Slide) -> str:
     """Return a name for the layer list."""
-    return PurePath(slide.path).stem or "slide"
+    return PurePath(slide.path).stem.removesuffix(".ome") or "slide"
 
 
 def placement(mpp_um: YX | None, step: YX = YX(1.0, 1.0)) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def scan_text(slide: Slide) -> str:
         parts.append(f"{x:.4g} µm/px" if same else f"{x:.4g} × {y:.4g} µm/px")
     if slide.objective_power:
         parts.append(f"{slide.objective_power:g}×")
-    if slide.vendor and not slide.vendor.startswith(("unknown", "generic")):
+    if slide.vendor and slide.vendor != "ome" and not slide.vendor.startswith(("unknown", "generic")):
         parts.append(slide.vendor.capitalize() if slide.vendor.isalpha() and slide.vendor.islower() else slide.vendor)
     return "  ·  ".join(parts)
 
