@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_nucleiseg.core.errors import NucleiSegError
+from napari_nucleiseg.core.errors import NucleiSegError, SlideError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.state import Session
@@ -21,9 +21,9 @@ from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
 from napari_nucleiseg.viewer.layers import slide_layer
 from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion
 from napari_nucleiseg.viewer.opened import OpenedSlide
-from napari_nucleiseg.viewer.segmentation import Wish, open_project
+from napari_nucleiseg.viewer.segmentation import Wish, recall
 from napari_nucleiseg.viewer.segmenter import LANE, Segmenter
-from napari_nucleiseg.viewer.sentences import question_after
+from napari_nucleiseg.viewer.sentences import question_after, remembered_hint
 from napari_nucleiseg.viewer.shapes import bounds_of, selected_polygon
 from napari_nucleiseg.viewer.shelf import Shelf
 from napari_nucleiseg.viewer.visible import visible_region
@@ -59,6 +59,8 @@ class Controller:
     """Cards of the models that can be used."""
     hint_changed = Signal(Hint)
     question_asked = Signal(object)
+    picture_read = Signal(str, object)
+    """Name (label, macro, thumbnail) and pixels, ``(y, x, 3)`` uint8, of a picture that comes with the slide."""
 
     def __init__(self, viewer: Any, session: Session, engine: Engine | None = None, jobs: Jobs | None = None) -> None:
         self._viewer = viewer
@@ -147,7 +149,7 @@ class Controller:
             self._show_scale_bar()
             if len(self._viewer.layers) == 1:
                 self._framing.begin()
-            self._jobs.start(LANE, self._reopen(opened), on_end=self._on_reopened, on_error=self._on_error)
+            self._reopen(opened)
 
     def _show_scale_bar(self) -> None:
         """Show napari's scale bar with the first slide; afterwards it is the user's."""
@@ -155,14 +157,19 @@ class Controller:
             self._has_scale_bar = True
             self._viewer.canvas.overlays.scale_bar.visible = True
 
-    def _reopen(self, opened: OpenedSlide) -> Any:
-        """Look for results of earlier sessions."""
+    def _reopen(self, opened: OpenedSlide) -> None:
+        """Look for results of earlier sessions, and for what was said of the pixels then."""
+        stated = opened.slide.mpp_um
 
-        def work(_cancelled: Cancelled) -> Iterator[None]:
-            open_project(opened, self._engine, self.session.results_folder, create=False)
-            yield None
+        def work(_cancelled: Cancelled) -> Iterator[YX | None]:
+            yield recall(opened, self._engine, self.session.results_folder)
 
-        return work
+        def on_recalled(mpp_um: YX | None) -> None:
+            if mpp_um is not None and mpp_um != stated:
+                self._apply_pixel_size(opened, mpp_um)
+                self.hint_changed.emit(remembered_hint(mpp_um, stated))
+
+        self._jobs.start(LANE, work, on_value=on_recalled, on_end=self._on_reopened, on_error=self._on_error)
 
     def _on_reopened(self) -> None:
         self.display.redraw()
@@ -171,7 +178,11 @@ class Controller:
     def _on_slide_removed(self, opened: OpenedSlide) -> None:
         if self.segmenter.wish is not None and self.segmenter.wish.opened is opened:
             self.cancel()
-        self._jobs.after(LANE, opened.close)
+        self._close_unused(opened.close)
+
+    def _close_unused(self, close: Callable[[], None]) -> None:
+        """Run `close` once neither counting nor segmenting works on what it closes."""
+        self._jobs.after("count", lambda: self._jobs.after(LANE, close))
 
     def open_slides(self, paths: Sequence[str]) -> None:
         """Open slides and show each as soon as it is there."""
@@ -192,13 +203,26 @@ class Controller:
 
     def set_pixel_size(self, mpp_um: YX) -> None:
         """Tell how large the pixels of the slide in hand are, and go on with what waited for it."""
-        if self._shelf.now is None:
+        opened = self._shelf.now
+        if opened is None:
             return
         self.cancel()
-        self._shelf.now.set_pixel_size(mpp_um)
-        self._viewer.reset_view()
-        self.slide_changed.emit(self.slide)
+        opened.mpp_was_given = True
+        if opened.project is not None and opened.project.mpp_um != mpp_um:
+            # What was found at another size is not true any more; it stays in its folder.
+            project = opened.take_results(self._viewer)
+            if project is not None:
+                self._close_unused(project.close)
+            self.display.counted.emit(None)
+        self._apply_pixel_size(opened, mpp_um)
         self._resume()
+
+    def _apply_pixel_size(self, opened: OpenedSlide, mpp_um: YX) -> None:
+        opened.hide_heatmap(self._viewer)
+        opened.set_pixel_size(mpp_um)
+        self._viewer.reset_view()
+        if opened is self._shelf.now:
+            self.slide_changed.emit(self.slide)
 
     def use_folder(self, folder: Path) -> None:
         """Keep the results of the slide in hand in `folder`, and go on with what waited for it."""
@@ -215,6 +239,30 @@ class Controller:
         wish, self._unanswered = self._unanswered, None
         if wish is not None:
             self.segmenter.begin(wish)
+
+    # ------------------------------------------------------------------ how the slide is shown
+
+    def show_srgb(self, *, on: bool) -> None:
+        """Show the colours of the slide in hand by its own colour profile, or as they are stored."""
+        try:
+            if self._shelf.now is not None:
+                self._shelf.now.show_srgb(on=on)
+        except SlideError as error:
+            self._on_error(error)
+
+    def read_picture(self, name: str) -> None:
+        """Read the label, macro or thumbnail of the slide in hand; `picture_read` follows."""
+        slide = self.slide
+        if slide is None:
+            return
+
+        def work(_cancelled: Cancelled) -> Iterator[Any]:
+            yield slide.associated[name]()
+
+        def on_read(picture: Any) -> None:
+            self.picture_read.emit(name, picture)
+
+        self._jobs.start("picture", work, on_value=on_read, on_error=self._on_error)
 
     # ------------------------------------------------------------------ what the user asks for
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 
 if TYPE_CHECKING:
@@ -151,6 +151,12 @@ class Engine:
 
         cache = Path(platformdirs.user_cache_dir("napari-nucleiseg"))
         return cache / "projects" / f"{slide.fingerprint}.nucleiseg"
+
+    def remembered_pixel_size(self, slide: Slide, folder: Path) -> YX | None:
+        """Return the pixel size that the results of a slide were made with; None if `folder` holds none of it."""
+        from napari_nucleiseg.core.store.project import pixel_size_of
+
+        return pixel_size_of(folder, slide)
 
     def writer(self, project: Project) -> str:
         """Return who writes to a project that is open for reading only here; empty if nobody does any more."""

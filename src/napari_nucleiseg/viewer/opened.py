@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.core.slides.colour import icc_to_srgb
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.viewer.layers import (
     heatmap_layer,
@@ -59,6 +60,8 @@ class OpenedSlide:
     plan: InferencePlan | None = None
     done_key: tuple[str, str] = ("", "")
     head_titles: dict[str, str] = field(default_factory=dict)
+    mpp_was_given: bool = False
+    """Whether the user has said in this session how large the pixels are."""
     _contour: int = 1
     _opacity: float = 1.0
     _shown: Project | None = field(default=None, repr=False)
@@ -80,6 +83,24 @@ class OpenedSlide:
             return None
         levels = self.project.maps.levels(self.done_key[0], head)
         return None if levels is None else (levels, self.head_titles.get(head, head), self.plan.grid.downsample)
+
+    def take_results(self, viewer: Any) -> Project | None:
+        """Show no results any more; return the project, for the caller to close once nothing works on it."""
+        self.hide_heatmap(viewer)
+        if self.nuclei is not None and self.nuclei in viewer.layers:
+            viewer.layers.remove(self.nuclei)
+        project, self.project, self.nuclei = self.project, None, None
+        return project
+
+    def show_srgb(self, *, on: bool) -> None:
+        """Show colours in sRGB by the slide's own profile, or as they are stored. Models always see what is stored.
+
+        Raises
+        ------
+        SlideError
+            If the profile cannot be used.
+        """
+        self.layer.data = list((icc_to_srgb(self.slide) if on else self.slide).levels)
 
     def set_pixel_size(self, mpp_um: YX) -> None:
         """Give the slide a pixel size and bring its layers to micrometres."""

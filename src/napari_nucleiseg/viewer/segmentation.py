@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import cv2
@@ -192,6 +193,23 @@ def _results_so_far(wish: Wish, engine: Engine) -> Project | None:
     return open_project(opened, engine, wish.results_folder, create=False)
 
 
+def recall(opened: OpenedSlide, engine: Engine, results_folder: str) -> YX | None:
+    """Open the results of earlier sessions; return the pixel size that they were made with, None if there are none.
+
+    What the user said of the pixels then counts more than what the file says, unless the user has spoken again.
+    """
+    if not opened.mpp_was_given and opened.project is None:
+        mpp_um = engine.remembered_pixel_size(opened.slide, _folder(opened, engine, results_folder))
+        if mpp_um is not None:
+            opened.slide = replace(opened.slide, mpp_um=mpp_um)
+    project = open_project(opened, engine, results_folder, create=False)
+    return None if project is None else project.mpp_um
+
+
+def _folder(opened: OpenedSlide, engine: Engine, results_folder: str) -> Path:
+    return opened.folder or engine.project_folder(opened.slide, results_folder)
+
+
 @overload
 def open_project(opened: OpenedSlide, engine: Engine, results_folder: str, *, create: Literal[True]) -> Project: ...
 @overload
@@ -207,7 +225,7 @@ def open_project(opened: OpenedSlide, engine: Engine, results_folder: str, *, cr
         If it cannot be made where it belongs.
     """
     if opened.project is None:
-        folder = opened.folder or engine.project_folder(opened.slide, results_folder)
+        folder = _folder(opened, engine, results_folder)
         try:
             opened.project = engine.open_project(opened.slide, folder, create=create)
         except StoreError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.errors import LicenceNotAcceptedError, MissingPixelSizeError
+from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.viewer.messages import FolderQuestion, Hint, LicenceQuestion, PixelSizeQuestion, Question
 from napari_nucleiseg.viewer.segmentation import FolderNeededError, Planned, Wish
 
@@ -29,6 +30,14 @@ def hint_after(damage: Sequence[str]) -> Hint:
     """Return what there is to say of tiles that could not be read."""
     rest = f" ({len(damage)} tiles)" if len(damage) > 1 else ""
     return Hint(f"Part of the slide could not be read{rest}: {damage[0]}", is_warning=True)
+
+
+def remembered_hint(mpp_um: YX, stated: YX | None) -> Hint:
+    """Return what there is to say of a pixel size that was given in an earlier session."""
+    text = f"One pixel measures {mpp_um.x:.4g} µm, as was said when the nuclei shown here were found."
+    if stated is not None:
+        text += f" The file says {stated.x:.4g} µm."
+    return Hint(text)
 
 
 def question_after(wish: Wish, error: BaseException, models: Callable[[], Sequence[ModelCard]]) -> Question | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -26,6 +29,7 @@ from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import FILENAME_PATTERNS
 from napari_nucleiseg.widgets.wording import model_title
 
+LARGEST_SHOWN_PX = 800
 # What scanners deliver at each objective, micrometres per pixel.
 USUAL_MPP_UM = {40.0: 0.25, 20.0: 0.5, 10.0: 1.0}
 
@@ -107,6 +111,26 @@ def ask_pixel_size(slide: Slide, parent: QWidget) -> YX | None:
     answer = dialog.mpp_um if dialog.exec() == QDialog.DialogCode.Accepted else None
     dialog.deleteLater()
     return answer
+
+
+def show_picture(name: str, picture: NDArray[np.uint8], parent: QWidget) -> QDialog:
+    """Show a picture that comes with a slide, ``(y, x, 3)`` uint8, in a window of its own that blocks nothing."""
+    dialog = QDialog(parent)
+    dialog.setWindowTitle(name.capitalize())
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    height, width = picture.shape[:2]
+    pixels = np.ascontiguousarray(picture)
+    image = QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
+    label = QLabel()
+    pixmap = QPixmap.fromImage(image)
+    if max(width, height) > LARGEST_SHOWN_PX:
+        keep, smooth = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
+        pixmap = pixmap.scaled(LARGEST_SHOWN_PX, LARGEST_SHOWN_PX, keep, smooth)
+    label.setPixmap(pixmap)
+    label.setAccessibleName(name)
+    QVBoxLayout(dialog).addWidget(label)
+    dialog.show()
+    return dialog
 
 
 def ask_slides(parent: QWidget) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePath
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QMenu, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_nucleiseg.core.slides.pyramid import Slide
 
@@ -62,9 +64,12 @@ class SlideFacts(QWidget):
     """Name, size, pixel size, objective and maker of the slide."""
 
     pixel_size_wanted = Signal()
+    srgb_wanted = Signal(bool)
+    picture_wanted = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
+        self._fingerprint = ""
         self.name = ElidedLabel()
         self.name.setStyleSheet("font-weight: bold;")  # the theme overrides fonts
         self.extent = QLabel()
@@ -75,11 +80,41 @@ class SlideFacts(QWidget):
         self.button = QPushButton("Set pixel size…")
         self.button.setToolTip("How many micrometres a pixel measures; without it, nothing can be segmented")
         self.button.clicked.connect(self.pixel_size_wanted)
+        self._make_menu()
+        head = QHBoxLayout()
+        head.addWidget(self.name, 1)
+        head.addWidget(self.more)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
-        for widget in (self.name, self.extent, self.scan, self.button):
+        column.addLayout(head)
+        for widget in (self.extent, self.scan, self.button):
             column.addWidget(widget)
+
+    def _make_menu(self) -> None:
+        self.menu = QMenu(self)
+        self.menu.addAction("Change the pixel size…").triggered.connect(self._on_pixel_size_chosen)
+        self.srgb = self.menu.addAction("Colours by the scanner's profile (sRGB)")
+        self.srgb.setCheckable(True)
+        self.srgb.toggled.connect(self.srgb_wanted)
+        self.pictures = self.menu.addSeparator()
+        self.more = QToolButton()
+        self.more.setText("⋯")
+        self.more.setToolTip("Pixel size, colours, label and overview of this slide")
+        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.more.setMenu(self.menu)
+
+    def _on_pixel_size_chosen(self) -> None:
+        self.pixel_size_wanted.emit()
+
+    def _offer_pictures(self, names: Iterable[str]) -> None:
+        """List the pictures that come with the slide at the end of the menu."""
+        actions = self.menu.actions()
+        for action in actions[actions.index(self.pictures) + 1 :]:
+            self.menu.removeAction(action)
+        for name in sorted(names):
+            action = self.menu.addAction(f"Show the {name}")
+            action.triggered.connect(lambda _checked=False, name=name: self.picture_wanted.emit(name))
 
     def show_slide(self, slide: Slide) -> None:
         """Show the facts of a slide."""
@@ -89,3 +124,9 @@ class SlideFacts(QWidget):
         self.scan.setText(scan_text(slide))
         self.scan.setVisible(bool(self.scan.text()))
         self.button.setVisible(slide.mpp_um is None)
+        self._offer_pictures(slide.associated)
+        self.srgb.setEnabled(slide.icc_profile is not None)
+        if slide.fingerprint != self._fingerprint:
+            self._fingerprint = slide.fingerprint
+            with signals_blocked(self.srgb):
+                self.srgb.setChecked(False)

@@ -80,7 +80,10 @@ class NucleiWidget(QWidget):
         panel.shape_button.clicked.connect(self._on_shape_clicked)
         panel.slide_button.clicked.connect(self._on_slide_clicked)
         panel.stop_button.clicked.connect(self._on_stop_clicked)
+        controller.picture_read.connect(self._on_picture_read)
         panel.facts.pixel_size_wanted.connect(self._on_pixel_size_wanted)
+        panel.facts.srgb_wanted.connect(self._on_srgb_wanted)
+        panel.facts.picture_wanted.connect(self._on_picture_wanted)
         self.welcome.open_button.clicked.connect(self._on_open_clicked)
         self.welcome.folder_button.clicked.connect(self._on_folder_clicked)
         self.welcome.sample_button.clicked.connect(self._on_sample_clicked)
@@ -160,6 +163,12 @@ class NucleiWidget(QWidget):
         for page in (self.panel, self.welcome):
             page.set_warning_colour(warning_colour(self._viewer.theme))
 
+    def _on_srgb_wanted(self, on: bool) -> None:
+        self.controller.show_srgb(on=on)
+
+    def _on_picture_wanted(self, name: str) -> None:
+        self.controller.read_picture(name)
+
     # ------------------------------------------------------------------ what the controller says
 
     def _on_slide_changed(self, slide: Slide | None) -> None:
@@ -180,6 +189,9 @@ class NucleiWidget(QWidget):
                 self.controller.use_folder(folder)
         elif isinstance(question, LicenceQuestion) and dialogs.ask_licence(question.card, self):
             self.controller.accept_licence(question)
+
+    def _on_picture_read(self, name: str, picture: Any) -> None:
+        dialogs.show_picture(name, picture, self)
 
     # ------------------------------------------------------------------ the end
 

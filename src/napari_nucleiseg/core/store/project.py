@@ -308,6 +308,23 @@ def _meta(slide: Slide, mpp_um: YX) -> dict[str, str]:
     }
 
 
+def pixel_size_of(folder: str | os.PathLike[str], slide: Slide) -> YX | None:
+    """Return the micrometres per level-0 pixel ``(y, x)`` that the project in a folder was made with.
+
+    None if there is no project that can be read, or it is another slide's.
+    """
+    if not (Path(folder) / DATABASE).is_file():
+        return None
+    try:
+        with explained(Path(folder)):
+            found = read_meta(Path(folder) / DATABASE)
+    except StoreError:
+        return None  # opening it will say why
+    if not found.get("fingerprint") or found["fingerprint"] != slide.fingerprint:
+        return None
+    return YX(float(found["mpp_y_um"]), float(found["mpp_x_um"]))
+
+
 def _check_slide(folder: Path, slide: Slide | None) -> None:
     """Refuse the project of another slide, or of this one with another pixel size."""
     if slide is None:
