@@ -183,6 +183,14 @@ def test_an_image_without_pixels_is_refused_with_a_sentence(tmp_path):
         open_slide(tmp_path / "a.tif")
 
 
+def test_an_image_that_says_two_sizes_is_refused_with_a_sentence(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", tissue(20, 30), photometric="rgb")  # its description states the shape too
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages.first.tags["ImageWidth"].overwrite(0)
+    with pytest.raises(SlideError, match=r"a\.tif is no readable TIFF: the list of its images is damaged"):
+        open_slide(tmp_path / "a.tif")
+
+
 def test_fluorescence_is_refused_by_the_names_of_its_channels(tmp_path):
     metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "CD3", "CD20", "PanCK"]}}
     image = np.zeros((4, 300, 300), np.uint16)

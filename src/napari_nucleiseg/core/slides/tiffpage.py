@@ -19,7 +19,7 @@ from napari_nucleiseg.core.slides.tiled import UnreadableTileError
 Page = tifffile.TiffPage | tifffile.TiffFrame
 
 # What codecs raise on bytes that are not theirs; imagecodecs' own errors are RuntimeErrors.
-DECODE_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
+DECODE_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, ArithmeticError)
 
 ROWS_AT_A_TIME = 64
 SIDE_OF_ROW_TILES = 512
