@@ -26,6 +26,8 @@ from napari_nucleiseg.core.store.files import (
     write_file,
 )
 
+ROWS_APART = 32
+
 Key = tuple[int, int, int]
 Slices = tuple[slice, slice]
 UInt32Image = NDArray[np.uint32]
@@ -45,6 +47,18 @@ class _Strips:
 
     parts: list[tuple[Slices, UInt32Image]]
     since: int
+
+    def copy(self, inside: Slices, out: UInt32Image) -> None:
+        """Copy a part of the chunk."""
+        out[...] = 0
+        rows, columns = inside
+        for (part_rows, part_columns), values in self.parts:
+            y0, y1 = max(rows.start, part_rows.start), min(rows.stop, part_rows.stop)
+            x0, x1 = max(columns.start, part_columns.start), min(columns.stop, part_columns.stop)
+            if y0 < y1 and x0 < x1:
+                out[y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start] = values[
+                    y0 - part_rows.start : y1 - part_rows.start, x0 - part_columns.start : x1 - part_columns.start
+                ]
 
     @property
     def nbytes(self) -> int:
@@ -110,7 +124,7 @@ class ChunkPyramid:
         ndarray of uint32, shape (y1 - y0, x1 - x0)
             A copy.
         """
-        out = np.zeros((y1 - y0, x1 - x0), np.uint32)
+        out = np.empty((y1 - y0, x1 - x0), np.uint32)
         for key, inside, outside in self._pieces(level, y0, x0, y1, x1):
             with self._lock:
                 if self._copy_from_memory(key, inside, out[outside]):
@@ -118,6 +132,7 @@ class ChunkPyramid:
                 writes = self._writes
             chunk = self._load(key)
             if chunk is None:
+                out[outside] = 0
                 continue
             out[outside] = chunk[inside]
             with self._lock:
@@ -228,20 +243,19 @@ class ChunkPyramid:
             return True
         strips = self._strips.get(key)
         if strips is not None:
-            out[...] = self._filled(strips)[inside]
+            strips.copy(inside, out)
             return True
         return False
 
     def _filled(self, strips: _Strips) -> UInt32Image:
-        chunk = np.zeros((self.side, self.side), np.uint32)
-        for place, values in strips.parts:
-            chunk[place] = values
+        chunk = np.empty((self.side, self.side), np.uint32)
+        strips.copy((slice(0, self.side), slice(0, self.side)), chunk)
         return chunk
 
     def _write_into_empty(self, key: Key, inside: Slices, new: UInt32Image, since: int) -> None:
         """Change a chunk that has no file: a few pixels are kept as they are, more become a chunk in memory."""
         strips = self._strips.get(key)
-        if strips is None and not new.max():
+        if strips is None and _is_blank(new):
             return
         with self._lock:
             if new.size * 4 <= self.side * self.side and (strips is None or len(strips.parts) < 4):
@@ -284,10 +298,10 @@ class ChunkPyramid:
         waiting = self._waiting.get(key)
         chunk = waiting.chunk if waiting else self._filled(self._strips[key])
         path = self.path(key)
-        if chunk.max():
-            write_file(path, encode_chunk(chunk), self._scratch)
-        else:
+        if _is_blank(chunk):
             remove_file(path)
+        else:
+            write_file(path, encode_chunk(chunk), self._scratch)
         self._unsynced.add(path)
         self.damaged.discard(path)
         with self._lock:
@@ -295,3 +309,8 @@ class ChunkPyramid:
             self._waiting.pop(key, None)
             self._drop_strips(key)
             self._keep(key, chunk)
+
+
+def _is_blank(pixels: UInt32Image) -> bool:
+    """Whether there is background only; where there is not, a few rows mostly tell."""
+    return not pixels[::ROWS_APART].any() and not pixels.max()
