@@ -68,20 +68,21 @@ def instances_of_pixels(
         Smallest area to keep, in pixels.
     """
     height, width = probability.shape
+    ids = ids.astype(np.intp)  # an index from here on
     area = np.bincount(ids, minlength=1)
     keep = area >= max(min_area_px, 1)
     keep[0] = False
     count = int(keep.sum())
     renumber = np.zeros(len(area), np.int32)
     renumber[keep] = np.arange(1, count + 1, dtype=np.int32)
-    ids = renumber[ids]
+    numbers = renumber.take(ids)
     labels = np.zeros((height, width), np.int32)
-    labels.ravel()[flat] = ids
-    starts = _run_starts(flat, ids, width)
+    labels.ravel()[flat] = numbers
+    starts = _run_starts(flat, numbers, width)
     lengths = np.diff(starts, append=len(flat))
-    sums = np.add.reduceat(probability.ravel()[flat], starts) if len(starts) else np.zeros(0, np.float32)
-    inside = ids[starts] > 0
-    run, lengths = ids[starts][inside].astype(np.int64) - 1, lengths[inside]
+    sums = np.add.reduceat(probability.ravel().take(flat), starts) if len(starts) else np.zeros(0, np.float32)
+    inside = numbers[starts] > 0
+    run, lengths = numbers[starts][inside].astype(np.int64) - 1, lengths[inside]
     ys, xs = np.divmod(flat[starts][inside].astype(np.int64), width)
     measures = measure_runs(run, ys, xs, lengths, count)
     scores = np.bincount(run, sums[inside], count) / np.maximum(measures.areas, 1)

@@ -37,18 +37,19 @@ class OffsetDecoder:
         """Find the nuclei; see `Decoder.decode`."""
         probability = smooth_probability(maps["nuclei"][0], mpp_um)
         height, width = probability.shape
-        flat = np.flatnonzero(probability > options.threshold).astype(np.int32)
+        # Indices of numpy's own width: any other is converted at each use.
+        flat = np.flatnonzero(probability > options.threshold)
         # Votes are counted in cells of about a micrometre: finer than any two centres lie apart, a quarter of the work.
         cell = max(1, round(CELL_UM / mpp_um))
         rows, columns = -(-height // cell), -(-width // cell)
-        ys, xs = np.divmod(flat, np.int32(width))
-        offsets = maps["offsets"]
-        vote_y = _to_cell(ys + offsets[0].ravel()[flat], cell, rows)
-        vote_x = _to_cell(xs + offsets[1].ravel()[flat], cell, columns)
-        landed = vote_y * np.int32(columns) + vote_x
+        ys, xs = np.divmod(flat.astype(np.int32), np.int32(width))
+        offset_y, offset_x = maps["offsets"].reshape(2, -1)
+        vote_y = _to_cell(ys + offset_y.take(flat), cell, rows)
+        vote_x = _to_cell(xs + offset_x.take(flat), cell, columns)
+        landed = (vote_y * np.int32(columns) + vote_x).astype(np.intp)
         votes = np.bincount(landed, minlength=rows * columns).astype(np.float32).reshape(rows, columns)
         owner = nearest_peak(votes, cell * mpp_um, mpp_um)
-        return instances_of_pixels(flat, owner.ravel()[landed], probability, options.min_area_um2 / mpp_um**2)
+        return instances_of_pixels(flat, owner.ravel().take(landed), probability, options.min_area_um2 / mpp_um**2)
 
     def targets(self, labels: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:
         """Foreground and offsets (pixels) to the centroid of the nucleus each pixel lies in."""
