@@ -12,6 +12,8 @@ from napari_nucleiseg.core.decoders.measure import Measures, measure_runs
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.plan import TileGrid
 
+Narrow = NDArray[np.uint16] | NDArray[np.float32]
+
 
 def grow(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """Grow all nuclei by a pixel into the background: the true outline may lie that far beyond the coarse one.
@@ -21,27 +23,26 @@ def grow(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     labels : ndarray of int32, shape (y, x)
         Ids below 2**24, all that were found, so that none grows over another.
     """
-    narrow = _narrow(labels)
+    narrow = narrowed(labels)
     grown = cv2.dilate(narrow, np.ones((3, 3), np.uint8))
-    np.copyto(grown, narrow, where=labels > 0)
-    return grown.astype(np.int32)
+    return cv2.copyTo(narrow, (labels > 0).view(np.uint8), grown).astype(np.int32)
 
 
 def enlarge(
-    labels: NDArray[np.int32],
+    labels: Narrow,
     gate: NDArray[np.uint8] | None,
     *,
     window_px: Region,
     box: Region,
     grid: TileGrid,
     threshold: float,
-) -> NDArray[np.int32]:
+) -> Narrow:
     """Resample labels from model pixels to level 0 with outlines that follow the probability, not the pixels.
 
     Parameters
     ----------
-    labels : ndarray of int32, shape (y, x)
-        Ids below 2**24 over `window_px`, model pixels.
+    labels : ndarray of uint16 or float32, shape (y, x)
+        Ids over `window_px`, model pixels; see `narrowed`.
     gate : ndarray of uint8, shape (y, x), or None
         Probability times 255 over the same; None leaves the outlines as nearest neighbours have them.
     window_px : Region
@@ -55,19 +56,19 @@ def enlarge(
 
     Returns
     -------
-    ndarray of int32, shape (box.height, box.width)
+    ndarray of the same type, shape (box.height, box.width)
         Ids.
     """
-    fine = _resampled(_narrow(labels), window_px, box, grid, smooth=False)
+    fine = _resampled(labels, window_px, box, grid, smooth=False)
     if gate is not None:
         probability = _resampled(np.ascontiguousarray(gate), window_px, box, grid, smooth=True)
         # Bytes above t * 255 are those above its floor.
         np.multiply(fine, probability > np.uint8(threshold * 255), out=fine)
-    return fine.astype(np.int32)
+    return fine
 
 
-def _narrow(labels: NDArray[np.int32]) -> NDArray[np.uint16] | NDArray[np.float32]:
-    """Return labels in the smallest type that holds them and that cv2 can resample."""
+def narrowed(labels: NDArray[np.int32]) -> Narrow:
+    """Return ids below 2**24 in the smallest type that holds them and that cv2 can resample."""
     wide = labels.size and labels.max() > np.iinfo(np.uint16).max
     return labels.astype(np.float32) if wide else labels.astype(np.uint16)
 
@@ -92,7 +93,7 @@ def _resampled(pixels: NDArray[Any], window_px: Region, box: Region, grid: TileG
     return cv2.warpAffine(pixels, matrix, size, flags=flags | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
 
 
-def measure(labels: NDArray[np.integer], count: int) -> Measures:
+def measure(labels: NDArray[np.integer] | NDArray[np.float32], count: int) -> Measures:
     """Measure the ids 1..count of ``(y, x)`` labels from their runs along the rows: a few dozen a nucleus."""
     width = labels.shape[1]
     flat = np.ascontiguousarray(labels).ravel()

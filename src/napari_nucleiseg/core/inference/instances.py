@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, decoder
 from napari_nucleiseg.core.decoders.measure import smooth_probability
 from napari_nucleiseg.core.geometry import YX, Region
-from napari_nucleiseg.core.inference.enlarge import enlarge, grow, measure
+from napari_nucleiseg.core.inference.enlarge import Narrow, enlarge, grow, measure, narrowed
 from napari_nucleiseg.core.inference.plan import InferencePlan, Tile
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.store.nuclei import TileNuclei
@@ -118,14 +118,15 @@ def _on_level0(
         )
     if gate is not None:
         labels, gate = grow(labels), gate[window.slices]
-    fine = enlarge(np.take(renumber, labels), gate, window_px=window_px, box=box, grid=grid, threshold=threshold)
+    coarse: Narrow = narrowed(renumber).take(labels)
+    fine = enlarge(coarse, gate, window_px=window_px, box=box, grid=grid, threshold=threshold)
     return _measured(tile, box, fine, scores=scores, near=near, um2=um2)
 
 
 def _measured(
     tile: Tile,
     box: Region,
-    labels: NDArray[np.int32],
+    labels: Narrow,
     *,
     scores: NDArray[np.float32],
     near: NDArray[np.bool_],
@@ -134,15 +135,16 @@ def _measured(
     """Measure labels at level 0; ids that lost all their pixels are closed up."""
     found = measure(labels, len(scores))
     alive = np.flatnonzero(found.areas)
+    ids = labels.astype(np.int32)
     if len(alive) < len(scores):
         renumber = np.zeros(len(scores) + 1, np.int32)
         renumber[alive + 1] = np.arange(1, len(alive) + 1, dtype=np.int32)
-        labels = renumber[labels]
+        ids = renumber[ids]
     return TileNuclei(
         tile_index=tile.index,
         core=tile.core,
         box=box,
-        labels=labels,
+        labels=ids,
         centroids=found.centroids[alive] + (box.y, box.x),
         areas_um2=(found.areas[alive] * um2).astype(np.float32),
         boxes=found.boxes[alive] + np.array([box.y, box.x, box.y, box.x]),
