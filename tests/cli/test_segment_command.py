@@ -62,7 +62,7 @@ def test_some_failing_is_status_three_and_all_failing_is_one(shell, png, out):
     good, bad = answer.document["slides"]
     assert good["ok"]
     assert bad == {"ok": False, "path": str(text), "error": bad["error"], "kind": "SlideError"}
-    assert "is no slide or picture that is known here" in bad["error"]
+    assert "is no slide or picture of a kind that can be read" in bad["error"]
     assert f"Error: {text} is no slide" in answer.err
     assert shell("segment", text, "--out", out).status == 1
 
@@ -156,7 +156,7 @@ def refused(answer, sentence):
 
 def test_no_slide(shell, tmp_path, out):
     (tmp_path / "a.svs").write_text("not a slide")
-    refused(shell("segment", tmp_path / "a.svs", "--out", out), "is no slide or picture that is known here")
+    refused(shell("segment", tmp_path / "a.svs", "--out", out), "is no slide or picture of a kind that can be read")
     refused(shell("segment", tmp_path / "gone.svs", "--out", out), "does not exist; check the name, and that its drive")
 
 
@@ -179,7 +179,7 @@ def write_tiff_without_pixels(path):
     [
         ("a.png", write_png_without_pixels, "a.png is a damaged PNG"),
         ("a.tif", write_tiff_without_pixels, "a.tif cannot be used"),
-        ("b.png", Path.touch, "b.png is no slide or picture that is known here"),
+        ("b.png", Path.touch, "b.png is no slide or picture of a kind that can be read"),
     ],
 )
 def test_a_picture_without_pixels(shell, tmp_path, out, name, write, sentence):

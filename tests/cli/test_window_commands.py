@@ -20,7 +20,7 @@ def test_a_file_that_is_no_slide_is_refused_before_a_window_opens(shell, monkeyp
     (tmp_path / "a.svs").write_text("no slide")
     answer = shell("open", tmp_path / "a.svs")
     assert answer.status == 1
-    assert "is no slide or picture that is known here" in answer.err
+    assert "is no slide or picture of a kind that can be read" in answer.err
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def read(path: str, mpp_um: YX | None = None, opener: Opener | None = None) -> S
         raise SlideError(f"{path} cannot be read ({error}); check that its drive is connected.") from error
     kind = _kind(data[:16])
     if kind is None:
-        raise SlideError(f"{path} is no picture that is known here; save it as PNG, JPEG or TIFF.")
+        raise SlideError(f"{path} is no picture of a kind that can be read; save it as PNG, JPEG or TIFF.")
     name, decoder = kind
     require_memory(path, _stated_shape(data))
     if name == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):

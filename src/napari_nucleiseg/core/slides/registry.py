@@ -136,8 +136,8 @@ def _read(name: str, mpp_um: YX | None, opener: Opener | None) -> Slide:
     if Path(name).is_dir():
         raise SlideError(f"{name} is a folder without a slide in it; OME-Zarr and DICOM folders can be opened.")
     raise SlideError(
-        f"{name} is no slide or picture that is known here; "
-        "SVS, TIFF, OME-TIFF, NDPI, MRXS, SCN, BIF, OME-Zarr, DICOM, PNG and JPEG are."
+        f"{name} is no slide or picture of a kind that can be read: "
+        "choose an SVS, TIFF, OME-TIFF, NDPI, MRXS, SCN, BIF, OME-Zarr, DICOM, PNG or JPEG file."
     )
 
 
