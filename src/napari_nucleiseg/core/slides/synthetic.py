@@ -160,7 +160,7 @@ def _slide(phantom: Phantom, shape: tuple[int, int], mpp_um: float, facts: dict[
             level.forget()
 
     return SyntheticSlide(
-        path=f"synthetic-{shape[0]}x{shape[1]}-seed-{phantom.seed}.synthetic",
+        path=f"synthetic slide {phantom.seed}.synthetic",
         levels=levels,
         downsamples=tuple(YX(2.0**index, 2.0**index) for index in range(count)),
         mpp_um=YX(mpp_um, mpp_um),
