@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.decoders.measure import Measures, measure_runs
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.plan import TileGrid
-
-Narrow = NDArray[np.uint16] | NDArray[np.float32]
+from napari_nucleiseg.core.store.nuclei import LocalLabels
 
 
 def grow(labels: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -23,26 +22,26 @@ def grow(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     labels : ndarray of int32, shape (y, x)
         Ids below 2**24, all that were found, so that none grows over another.
     """
-    narrow = narrowed(labels)
+    narrow = _narrow(labels)
     grown = cv2.dilate(narrow, np.ones((3, 3), np.uint8))
     return cv2.copyTo(narrow, (labels > 0).view(np.uint8), grown).astype(np.int32)
 
 
 def enlarge(
-    labels: Narrow,
+    labels: LocalLabels,
     gate: NDArray[np.uint8] | None,
     *,
     window_px: Region,
     box: Region,
     grid: TileGrid,
     threshold: float,
-) -> Narrow:
+) -> LocalLabels:
     """Resample labels from model pixels to level 0 with outlines that follow the probability, not the pixels.
 
     Parameters
     ----------
-    labels : ndarray of uint16 or float32, shape (y, x)
-        Ids over `window_px`, model pixels; see `narrowed`.
+    labels : ndarray of uint16 or int32, shape (y, x)
+        Ids below 2**24 over `window_px`, model pixels.
     gate : ndarray of uint8, shape (y, x), or None
         Probability times 255 over the same; None leaves the outlines as nearest neighbours have them.
     window_px : Region
@@ -56,19 +55,21 @@ def enlarge(
 
     Returns
     -------
-    ndarray of the same type, shape (box.height, box.width)
+    ndarray of uint16 or, if an id is larger, int32, shape (box.height, box.width)
         Ids.
     """
-    fine = _resampled(labels, window_px, box, grid, smooth=False)
+    fine = _resampled(_narrow(labels), window_px, box, grid, smooth=False)
     if gate is not None:
         probability = _resampled(np.ascontiguousarray(gate), window_px, box, grid, smooth=True)
         # Bytes above t * 255 are those above its floor.
         np.multiply(fine, probability > np.uint8(threshold * 255), out=fine)
-    return fine
+    return fine if fine.dtype == np.uint16 else fine.astype(np.int32)
 
 
-def narrowed(labels: NDArray[np.int32]) -> Narrow:
+def _narrow(labels: LocalLabels) -> NDArray[np.uint16] | NDArray[np.float32]:
     """Return ids below 2**24 in the smallest type that holds them and that cv2 can resample."""
+    if labels.dtype == np.uint16:
+        return labels.astype(np.uint16, copy=False)
     wide = labels.size and labels.max() > np.iinfo(np.uint16).max
     return labels.astype(np.float32) if wide else labels.astype(np.uint16)
 
@@ -93,7 +94,7 @@ def _resampled(pixels: NDArray[Any], window_px: Region, box: Region, grid: TileG
     return cv2.warpAffine(pixels, matrix, size, flags=flags | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
 
 
-def measure(labels: NDArray[np.integer] | NDArray[np.float32], count: int) -> Measures:
+def measure(labels: NDArray[np.integer], count: int) -> Measures:
     """Measure the ids 1..count of ``(y, x)`` labels from their runs along the rows: a few dozen a nucleus."""
     width = labels.shape[1]
     flat = np.ascontiguousarray(labels).ravel()

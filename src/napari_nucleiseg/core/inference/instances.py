@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, decoder
 from napari_nucleiseg.core.decoders.measure import smooth_probability
 from napari_nucleiseg.core.geometry import YX, Region
-from napari_nucleiseg.core.inference.enlarge import Narrow, enlarge, grow, measure, narrowed
+from napari_nucleiseg.core.inference.enlarge import enlarge, grow, measure
 from napari_nucleiseg.core.inference.plan import InferencePlan, Tile
 from napari_nucleiseg.core.models.spec import ModelSpec
-from napari_nucleiseg.core.store.nuclei import TileNuclei
+from napari_nucleiseg.core.store.nuclei import LocalLabels, TileNuclei
 
 # A centroid this close outside the core is owned too: two tiles may place it a fraction of a pixel apart, and
 # a nucleus found twice is told apart later while one that nobody took is lost.
@@ -89,11 +90,9 @@ def _on_level0(
     threshold: float,
 ) -> TileNuclei:
     """Cut out the owned nuclei, number them 1..n, bring them to level 0 and measure them there."""
-    grid, count = plan.grid, len(owned)
-    if count == 0:
+    grid = plan.grid
+    if len(owned) == 0:
         return _no_nuclei(tile)
-    renumber = np.zeros(len(found) + 1, np.int32)
-    renumber[owned + 1] = np.arange(1, count + 1, dtype=np.int32)
     boxes = found.boxes[owned]
     # One pixel of room, for the outline to round itself into.
     window = Region.from_bounds(*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()).expand(1)
@@ -109,7 +108,7 @@ def _on_level0(
             tile_index=tile.index,
             core=tile.core,
             box=box,
-            labels=np.take(renumber, labels),
+            labels=_renumbered(labels, owned, len(found)),
             centroids=found.centroids[owned].astype(np.float64) + shift,
             areas_um2=(found.areas[owned] * um2).astype(np.float32),
             boxes=boxes + np.tile(shift, 2),
@@ -118,15 +117,22 @@ def _on_level0(
         )
     if gate is not None:
         labels, gate = grow(labels), gate[window.slices]
-    coarse: Narrow = narrowed(renumber).take(labels)
+    coarse = _renumbered(labels, owned, len(found))
     fine = enlarge(coarse, gate, window_px=window_px, box=box, grid=grid, threshold=threshold)
     return _measured(tile, box, fine, scores=scores, near=near, um2=um2)
+
+
+def _renumbered(labels: LocalLabels, kept: NDArray[np.intp], count: int) -> LocalLabels:
+    """Return labels 1..`count` with the ids ``kept + 1`` (ascending) as 1..n and the others cleared."""
+    numbers: NDArray[Any] = np.zeros(count + 1, np.uint16 if len(kept) < 1 << 16 else np.int32)
+    numbers[kept + 1] = np.arange(1, len(kept) + 1)
+    return numbers.take(labels)
 
 
 def _measured(
     tile: Tile,
     box: Region,
-    labels: Narrow,
+    labels: LocalLabels,
     *,
     scores: NDArray[np.float32],
     near: NDArray[np.bool_],
@@ -135,16 +141,13 @@ def _measured(
     """Measure labels at level 0; ids that lost all their pixels are closed up."""
     found = measure(labels, len(scores))
     alive = np.flatnonzero(found.areas)
-    ids = labels.astype(np.int32)
     if len(alive) < len(scores):
-        renumber = np.zeros(len(scores) + 1, np.int32)
-        renumber[alive + 1] = np.arange(1, len(alive) + 1, dtype=np.int32)
-        ids = renumber[ids]
+        labels = _renumbered(labels, alive, len(scores))
     return TileNuclei(
         tile_index=tile.index,
         core=tile.core,
         box=box,
-        labels=ids,
+        labels=labels,
         centroids=found.centroids[alive] + (box.y, box.x),
         areas_um2=(found.areas[alive] * um2).astype(np.float32),
         boxes=found.boxes[alive] + np.array([box.y, box.x, box.y, box.x]),
@@ -173,7 +176,7 @@ def _no_nuclei(tile: Tile) -> TileNuclei:
         tile_index=tile.index,
         core=tile.core,
         box=Region(tile.core.y, tile.core.x, 1, 1),
-        labels=np.zeros((1, 1), np.int32),
+        labels=np.zeros((1, 1), np.uint16),
         centroids=np.zeros((0, 2)),
         areas_um2=np.zeros(0, np.float32),
         boxes=np.zeros((0, 4), np.int64),

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.store.nuclei import PERSON_ID_START
+from napari_nucleiseg.core.store.nuclei import PERSON_ID_START, LocalLabels
 
 ROWS_AT_A_TIME = 64
 
@@ -56,7 +56,7 @@ class Arrivals:
     """Nuclei of one tile on their way in: local `labels` 1..n over `box`, their global `ids` and `boxes` ``(n, 4)``."""
 
     box: Region
-    labels: NDArray[np.int32]
+    labels: LocalLabels
     ids: Ids
     boxes: NDArray[np.int64]
 
@@ -69,7 +69,7 @@ class Outcome:
     claims: dict[int, Claim | None] = field(default_factory=dict)
 
 
-Shared = tuple[NDArray[np.int32], Ids]
+Shared = tuple[LocalLabels, Ids]
 Lookup = Callable[[Iterable[int]], Mapping[int, Known]]
 
 
@@ -218,9 +218,9 @@ class Merge:
         return _within(region, self.frame)
 
 
-def shared_pixels(labels: NDArray[np.int32], image: Ids) -> Shared:
+def shared_pixels(labels: LocalLabels, image: Ids) -> Shared:
     """Return the labels and the ids at the pixels where both are not background, 1-D each."""
-    both = np.flatnonzero(np.logical_and(labels.view(np.uint32), image))
+    both = np.flatnonzero(np.logical_and(labels, image))
     rows, columns = np.divmod(both, labels.shape[1])
     return labels[rows, columns], image[rows, columns]
 
@@ -240,10 +240,12 @@ def _paint(view: Ids, arrivals: Arrivals, where: BoolMask) -> None:
     # Adding everywhere and copying where wanted is quicker than adding where wanted, if the sums stay in the cache.
     for top in range(0, len(labels), ROWS_AT_A_TIME):
         rows = slice(top, top + ROWS_AT_A_TIME)
-        np.copyto(view[rows], labels[rows].view(np.uint32) + (ids[0] - np.uint32(1)), where=where[rows])
+        painted = labels[rows].astype(np.uint32)
+        painted += ids[0] - np.uint32(1)
+        np.copyto(view[rows], painted, where=where[rows])
 
 
-def _count_pairs(counts: dict[tuple[int, int], int], labels: NDArray[np.int32], others: Ids) -> None:
+def _count_pairs(counts: dict[tuple[int, int], int], labels: LocalLabels, others: Ids) -> None:
     if len(labels):
         pairs, numbers = np.unique(labels.astype(np.uint64) << np.uint64(32) | others, return_counts=True)
         for pair, number in zip(pairs.tolist(), numbers.tolist(), strict=True):

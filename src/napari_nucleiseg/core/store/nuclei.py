@@ -15,6 +15,9 @@ MAX_NUCLEI_PER_TILE = (1 << ID_BITS) - 1
 MAX_TILES = 1 << 17
 PERSON_ID_START = 1 << 31
 
+# Two bytes a pixel where they suffice: level 0 of a fine scan is long to pass over.
+LocalLabels = NDArray[np.uint16] | NDArray[np.int32]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileNuclei:
@@ -28,7 +31,7 @@ class TileNuclei:
         The tile's core, level-0 pixels; cores of a grid do not overlap.
     box : Region
         What `labels` covers, level-0 pixels, clipped to the slide.
-    labels : ndarray of int32, shape (y, x)
+    labels : ndarray of uint16 or int32, shape (y, x)
         Owned nuclei as 1..n over `box`, 0 elsewhere.
     centroids : ndarray of float64, shape (n, 2)
         ``(y, x)`` level-0 pixels; row i belongs to label i + 1.
@@ -45,7 +48,7 @@ class TileNuclei:
     tile_index: int
     core: Region
     box: Region
-    labels: NDArray[np.int32]
+    labels: LocalLabels
     centroids: NDArray[np.float64]
     areas_um2: NDArray[np.float32]
     boxes: NDArray[np.int64]

@@ -240,8 +240,8 @@ def _validate(nuclei: TileNuclei, shape: tuple[int, int]) -> None:
     n = len(nuclei)
     if not Region(0, 0, *shape).contains(nuclei.box):
         raise ValueError(f"the box of tile {nuclei.tile_index} leaves the slide: {nuclei.box}")
-    if nuclei.labels.dtype != np.int32:
-        raise ValueError(f"labels of tile {nuclei.tile_index} are {nuclei.labels.dtype}, not int32")
+    if nuclei.labels.dtype not in (np.int32, np.uint16):
+        raise ValueError(f"labels of tile {nuclei.tile_index} are {nuclei.labels.dtype}, not int32 or uint16")
     if nuclei.labels.shape != (nuclei.box.height, nuclei.box.width):
         raise ValueError(f"labels of tile {nuclei.tile_index} are {nuclei.labels.shape} but its box is {nuclei.box}")
     if nuclei.labels.size and not 0 <= int(nuclei.labels.max()) <= n:
