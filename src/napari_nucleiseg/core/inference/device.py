@@ -83,7 +83,7 @@ def _fuse(network: nn.Module) -> nn.Module:
 
 
 class Forward:
-    """Runs a model on batches of tiles; survives a full memory and a lost GPU.
+    """Runs a model on batches of tiles, for one thread; survives a full memory and a lost GPU.
 
     Parameters
     ----------
@@ -104,6 +104,7 @@ class Forward:
         self.heads: tuple[HeadSpec, ...] = tuple(model.spec.head(name) for name in heads)
         self._model = model
         self._tell = on_message or logger.warning
+        self._floats: Tensor | None = None
         self._use(choose_device(device))
 
     @property
@@ -165,6 +166,7 @@ class Forward:
         except RuntimeError as error:
             remedy = self._remedy(error, len(batch))
         # Outside the except clause, so that the failed tensors are no longer held by the traceback.
+        self._floats = None
         self._tell(remedy)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -201,12 +203,19 @@ class Forward:
         n, height, width = batch.shape[:3]
         # Normalised as rows of bytes (an inner axis of three would be slow). The last axis is colour already, which is
         # what channels_last wants: a view, no copy.
-        rows = torch.from_numpy(batch).to(placed.device).view(n, height, width * 3).to(torch.float32)
+        rows = self._floats_of(torch.from_numpy(batch).to(placed.device).view(n, height, width * 3))
         rows.mul_(self._scale.repeat(width)).add_(self._shift.repeat(width))
         x = rows.view(n, height, width, 3).permute(0, 3, 1, 2)
         with torch.autocast(placed.device.type, placed.dtype, enabled=placed.dtype != torch.float32):
             raw = cast("dict[str, Tensor]", placed.network(x))
         return {head.name: _stored(raw[head.name], head) for head in self.heads}
+
+    def _floats_of(self, values: Tensor) -> Tensor:
+        """Convert to float32 in the memory of the last batch: to get it anew costs more than to fill it."""
+        if self._floats is None or self._floats.shape != values.shape or self._floats.device != values.device:
+            self._floats = None  # given back before more is asked for
+            self._floats = torch.empty_like(values, dtype=torch.float32)
+        return self._floats.copy_(values)
 
 
 def _stored(raw: Tensor, head: HeadSpec) -> NDArray[np.uint8] | NDArray[np.float16]:
