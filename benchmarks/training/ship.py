@@ -2,6 +2,8 @@
 
     python benchmarks/training/ship.py runs/nuclei-detail nuclei --title "Nuclei in H&E, 0.5 um/px"
 
+Of a run with a validation set there are three candidates: the best by validation, the last of the schedule, and the
+mean of both (Wortsman et al., ICML 2022); all are scored on that set, and ``--take`` says which one to ship.
 The threshold and the smallest area that give the best (AJI + PQ) / 2 on the run's own validation set go into the card.
 A run without a validation set (all its labelled pictures were needed for training) keeps the defaults.
 """
@@ -17,6 +19,7 @@ import torch
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
 from napari_nucleiseg.core.evaluation import mean_scores, scores
+from napari_nucleiseg.core.models.registry import build_network
 from napari_nucleiseg.core.models.weights import SHIPPED, LoadedModel, load_model, save_model
 from napari_nucleiseg.core.training.config import load_config
 from napari_nucleiseg.core.training.validation import Validator, picture_maps
@@ -43,17 +46,44 @@ def best_options(model: LoadedModel, validator: Validator) -> DecodeOptions:
     return max(found, key=lambda options: found[options])
 
 
+def candidates(run: Path, best: LoadedModel) -> dict[str, LoadedModel]:
+    """Weights of a run that may be shipped, by name."""
+    state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)["average"]
+    last = {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}
+    mean = {
+        key: (value + last[key]) / 2 if value.is_floating_point() else value
+        for key, value in best.network.state_dict().items()
+    }
+    found = {"best": best}
+    for name, tensors in (("last", last), ("mean", mean)):
+        network = build_network(best.spec)
+        network.load_state_dict(tensors)
+        found[name] = LoadedModel(best.spec, best.card, network.eval())
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument("--title", required=True)
+    parser.add_argument("--take", choices=("best", "last", "mean"), default="best")
     args = parser.parse_args()
     model = load_model(str(args.run / "best.safetensors"), accept_licence=True)
     validator = Validator(load_config(str(args.run / "config.json")), model.spec)
-    options = best_options(model, validator) if validator else DecodeOptions()
+    options, notes, metrics = DecodeOptions(), model.card.notes, model.card.metrics
+    if validator:
+        found = candidates(args.run, model)
+        for name, candidate in found.items():
+            print(f"{name}: {validator.scores(candidate.network, torch.device('cpu'))}")
+        model = found[args.take]
+        notes = notes if args.take == "best" else f"{args.take} of {notes}" if args.take == "mean" else "last step"
+        options = best_options(model, validator)
+        metrics = {"validation": validator.scores(model.network, torch.device("cpu"))}
     card = replace(
         model.card,
+        notes=notes,
+        metrics=metrics,
         name=args.name,
         title=args.title.replace("um/px", "µm/px"),
         threshold=options.threshold,
