@@ -5,7 +5,8 @@
 Data: ``$NUCLEISEG_DATA`` (default ``../shared/data``): 14 test images of HoVer-Net's Kumar split (8 of organs seen in
 training, 6 of others), TNBC patients 04-05 (validation: they chose the weights), NuCLS sample (trained on by the
 shipped models: only meaningful for a model of a fold, see ``training/nuclei-fold.json``). Nothing is tuned on the Kumar
-images.
+test images. On demand the 16 images of that split's training part, which tell how well ``nuclei-research`` fits what it
+was trained on, and are new to ``nuclei``.
 Scores are at the images' own pixel size, through the same functions as the viewer and the command line.
 """
 
@@ -31,6 +32,7 @@ from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.training.samples import read_labels
 
 DATA = Path(os.environ.get("NUCLEISEG_DATA", Path(__file__).parents[2] / "shared" / "data"))
+TRAINING_PART = "Kumar 16, training part"
 Segment = Callable[[Path, float], NDArray[np.int32]]
 
 
@@ -51,6 +53,7 @@ def image_sets() -> dict[str, tuple[str, float, list[str]]]:
         "other organ 6": ("kumar_train30", 0.25, other),
         "TNBC 04-05": ("tnbc_dev", 0.25, tnbc),
         "NuCLS 15": ("nucls15", 0.2, nucls),
+        TRAINING_PART: ("kumar_train30", 0.25, kumar("train")),
     }
 
 
@@ -94,13 +97,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", default=[], help="name or file; may be given several times")
     parser.add_argument("--decoder", action="append", default=[], help="offsets, distance, border (default: all)")
-    parser.add_argument("--set", action="append", default=[], choices=list(image_sets()), help="default: all")
+    parser.add_argument("--set", action="append", default=[], choices=list(image_sets()), help="default: all test sets")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--accept-licence", action="store_true")
     parser.add_argument("--distances", action="store_true", help="also AHD (slow)")
     parser.add_argument("--no-floor", action="store_true")
     args = parser.parse_args()
-    sets = args.set or list(image_sets())
+    sets = args.set or [name for name in image_sets() if name != TRAINING_PART]
     rows: list[tuple[str, Segment]] = [] if args.no_floor else [("classical floor", floor)]
     for name in args.model or ["nuclei"]:
         model = load_model(name, accept_licence=args.accept_licence)

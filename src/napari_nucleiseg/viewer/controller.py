@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_nucleiseg.core.errors import NucleiSegError, SlideError
+from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.state import Session
@@ -21,6 +21,7 @@ from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
 from napari_nucleiseg.viewer.layers import slide_layer
 from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion
 from napari_nucleiseg.viewer.opened import OpenedSlide
+from napari_nucleiseg.viewer.pictures import SlidePictures
 from napari_nucleiseg.viewer.segmentation import Wish, recall
 from napari_nucleiseg.viewer.segmenter import LANE, Segmenter
 from napari_nucleiseg.viewer.sentences import question_after, remembered_hint
@@ -59,8 +60,6 @@ class Controller:
     """Cards of the models that can be used."""
     hint_changed = Signal(Hint)
     question_asked = Signal(object)
-    picture_read = Signal(str, object)
-    """Name (label, macro, thumbnail) and pixels, ``(y, x, 3)`` uint8, of a picture that comes with the slide."""
 
     def __init__(self, viewer: Any, session: Session, engine: Engine | None = None, jobs: Jobs | None = None) -> None:
         self._viewer = viewer
@@ -70,6 +69,8 @@ class Controller:
         self._shelf = Shelf(viewer)
         self.display = Display(viewer, session, self._shelf, self._jobs, self._on_error)
         self.segmenter = Segmenter(self._engine, self._jobs, self.display)
+        self.pictures = SlidePictures(self._shelf, self._jobs, self._on_error)
+        self._cards: dict[str, Any] = {}
         self._unanswered: Wish | None = None
         self._has_scale_bar = False
         self._framing = Framing(viewer)
@@ -91,7 +92,7 @@ class Controller:
         self.segmenter.failed.connect(self._on_failed)
         self._shelf.switched.connect(self._on_slide_switched)
         self._shelf.removed.connect(self._on_slide_removed)
-        self._jobs.start("models", self._list_models, on_value=self.models_listed.emit, on_error=self._on_error)
+        self._jobs.start("models", self._list_models, on_value=self._on_models_listed, on_error=self._on_error)
         self._jobs.later("warm up", IDLE_S, self._on_idle)
         self._shelf.start()
 
@@ -115,6 +116,18 @@ class Controller:
 
     def _list_models(self, _cancelled: Cancelled) -> Iterator[Any]:
         yield self._engine.models()
+
+    def _on_models_listed(self, cards: tuple[Any, ...]) -> None:
+        self._cards = {card.name: card for card in cards}
+        if self.session.options == Session().options:  # nobody has turned them yet
+            self._recommend()
+        self.models_listed.emit(cards)
+
+    def _recommend(self) -> None:
+        """Set threshold and smallest area to what is best for the model."""
+        card = self._cards.get(self.session.model)
+        if card is not None:
+            self.session.threshold, self.session.min_area_um2 = card.threshold, card.min_area_um2
 
     def _on_idle(self) -> None:
         self._jobs.start("warm up", self._warm_up)
@@ -240,30 +253,6 @@ class Controller:
         if wish is not None:
             self.segmenter.begin(wish)
 
-    # ------------------------------------------------------------------ how the slide is shown
-
-    def show_srgb(self, *, on: bool) -> None:
-        """Show the colours of the slide in hand by its own colour profile, or as they are stored."""
-        try:
-            if self._shelf.now is not None:
-                self._shelf.now.show_srgb(on=on)
-        except SlideError as error:
-            self._on_error(error)
-
-    def read_picture(self, name: str) -> None:
-        """Read the label, macro or thumbnail of the slide in hand; `picture_read` follows."""
-        slide = self.slide
-        if slide is None:
-            return
-
-        def work(_cancelled: Cancelled) -> Iterator[Any]:
-            yield slide.associated[name]()
-
-        def on_read(picture: Any) -> None:
-            self.picture_read.emit(name, picture)
-
-        self._jobs.start("picture", work, on_value=on_read, on_error=self._on_error)
-
     # ------------------------------------------------------------------ what the user asks for
 
     def segment_view(self) -> None:
@@ -384,6 +373,7 @@ class Controller:
 
     def _on_model_changed(self) -> None:
         self.cancel()
+        self._recommend()
         self._jobs.later("options", TURNED_S, self._on_view_settled)
 
     def _on_options_changed(self) -> None:

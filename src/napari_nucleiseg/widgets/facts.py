@@ -100,6 +100,7 @@ class SlideFacts(QWidget):
         self.pictures = self.menu.addSeparator()
         self.more = QToolButton()
         self.more.setText("⋯")
+        self.more.setStyleSheet("QToolButton::menu-indicator { image: none; }")  # it would lie over the dots
         self.more.setToolTip("Pixel size, colours, label and overview of this slide")
         self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.more.setMenu(self.menu)

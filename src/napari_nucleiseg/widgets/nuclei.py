@@ -80,7 +80,7 @@ class NucleiWidget(QWidget):
         panel.shape_button.clicked.connect(self._on_shape_clicked)
         panel.slide_button.clicked.connect(self._on_slide_clicked)
         panel.stop_button.clicked.connect(self._on_stop_clicked)
-        controller.picture_read.connect(self._on_picture_read)
+        controller.pictures.read.connect(self._on_picture_read)
         panel.facts.pixel_size_wanted.connect(self._on_pixel_size_wanted)
         panel.facts.srgb_wanted.connect(self._on_srgb_wanted)
         panel.facts.picture_wanted.connect(self._on_picture_wanted)
@@ -164,10 +164,10 @@ class NucleiWidget(QWidget):
             page.set_warning_colour(warning_colour(self._viewer.theme))
 
     def _on_srgb_wanted(self, on: bool) -> None:
-        self.controller.show_srgb(on=on)
+        self.controller.pictures.show_srgb(on=on)
 
     def _on_picture_wanted(self, name: str) -> None:
-        self.controller.read_picture(name)
+        self.controller.pictures.ask(name)
 
     # ------------------------------------------------------------------ what the controller says
 
