@@ -87,13 +87,17 @@ def exact_counts(side, folder):
         orders = {"as planned": np.arange(len(tiles))}
         orders |= {f"shuffled {seed}": np.random.default_rng(seed).permutation(len(tiles)) for seed in (1, 2)}
         whole = segment_picture(slide, darkness_model(tile_px=-(-side // 16) * 16, halo_px=48), device="cpu")
+        count = f"{len(np.unique(truth)) - 1:,}"
+        # What the stand-in network misses in one piece is not the seams' fault.
+        missed, surplus = errors(whole, truth)
+        rows.append((f"{mpp:g}", "-", "in one piece", count, f"{whole.max():,}", missed, surplus, "-", "-"))
         for name, order in orders.items():
             image, seconds = joined(slide, tiles, order, folder / "p")
             lost, extra = errors(image, truth)
             same = same_up_to_numbers(image, whole)
-            wrong += lost + extra + (not same)
+            wrong += abs(lost - missed) + abs(extra - surplus) + (not same)
             megapixels = slide.region.area / 1e6
-            rows.append((f"{mpp:g}", tile, name, f"{len(np.unique(truth)) - 1:,}", f"{image.max():,}", lost, extra,
+            rows.append((f"{mpp:g}", tile, name, count, f"{image.max():,}", lost, extra,
                          "yes" if same else "NO", f"{megapixels / seconds:.0f}"))  # fmt: skip
     print("### Counts on the synthetic slide\n")
     header = ("um/px", "tile", "order", "true", "found", "lost", "extra", "as in one piece", "write MP/cpu-s")
@@ -155,7 +159,7 @@ def main():
         quality = against_untiled(wanted.side, wanted.model)
     finally:
         shutil.rmtree(folder)
-    good = verdict("nuclei lost, split or doubled", wrong, 0, form="{:.0f}")
+    good = verdict("nuclei lost, split or doubled at seams", wrong, 0, form="{:.0f}")
     good &= verdict("counting error with tiles a pixel apart", off, 0.001, form="{:.5f}")
     good &= verdict("PQ of tiled against untiled", quality, 0.99, at_most=False, form="{:.4f}")
     raise SystemExit(not good)
