@@ -128,7 +128,7 @@ def swapping_profile():
     return bytes(profile)
 
 
-def test_colours_are_shown_by_the_profile_on_request(viewer, panel, tmp_path, swapping_profile, qtbot):
+def test_colours_are_shown_by_the_profile_on_request(viewer, panel, disc_slide, tmp_path, swapping_profile, qtbot):
     path = tmp_path / "profiled.tif"
     tifffile.imwrite(
         path, disc_picture((256, 256)), tile=(128, 128), iccprofile=swapping_profile,
@@ -141,6 +141,11 @@ def test_colours_are_shown_by_the_profile_on_request(viewer, panel, tmp_path, sw
     shown = np.asarray(layer.data[0][:64, :64]).astype(int)
     assert np.abs(shown - stored[..., ::-1]).max() <= 2
     assert np.array_equal(panel.controller.slide.levels[0][:64, :64], stored)  # what models see
+    open_and_settle(viewer, panel, disc_slide, qtbot)
+    assert not panel.panel.facts.srgb.isChecked()
+    viewer.layers.selection.active = layer
+    until_idle(qtbot, panel)
+    assert panel.panel.facts.srgb.isChecked()
     choose(panel, "Colours by the scanner's profile")
     assert np.array_equal(np.asarray(layer.data[0][:64, :64]), stored)
 

@@ -62,6 +62,8 @@ class OpenedSlide:
     head_titles: dict[str, str] = field(default_factory=dict)
     mpp_was_given: bool = False
     """Whether the user has said in this session how large the pixels are."""
+    in_srgb: bool = False
+    """Whether colours are shown by the slide's own profile."""
     _contour: int = 1
     _opacity: float = 1.0
     _shown: Project | None = field(default=None, repr=False)
@@ -101,6 +103,7 @@ class OpenedSlide:
             If the profile cannot be used.
         """
         self.layer.data = list((icc_to_srgb(self.slide) if on else self.slide).levels)
+        self.in_srgb = on
 
     def set_pixel_size(self, mpp_um: YX) -> None:
         """Give the slide a pixel size and bring its layers to micrometres."""

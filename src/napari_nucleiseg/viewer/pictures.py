@@ -31,6 +31,11 @@ class SlidePictures:
     def __init__(self, shelf: Shelf, jobs: Jobs, on_error: Callable[[BaseException], None]) -> None:
         self._shelf, self._jobs, self._on_error = shelf, jobs, on_error
 
+    @property
+    def in_srgb(self) -> bool:
+        """Whether the slide in hand is shown by its own colour profile."""
+        return self._shelf.now is not None and self._shelf.now.in_srgb
+
     def show_srgb(self, *, on: bool) -> None:
         """Show the slide by its own colour profile, or as it is stored."""
         try:

@@ -69,7 +69,6 @@ class SlideFacts(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._fingerprint = ""
         self.name = ElidedLabel()
         self.name.setStyleSheet("font-weight: bold;")  # the theme overrides fonts
         self.extent = QLabel()
@@ -127,7 +126,8 @@ class SlideFacts(QWidget):
         self.button.setVisible(slide.mpp_um is None)
         self._offer_pictures(slide.associated)
         self.srgb.setEnabled(slide.icc_profile is not None)
-        if slide.fingerprint != self._fingerprint:
-            self._fingerprint = slide.fingerprint
-            with signals_blocked(self.srgb):
-                self.srgb.setChecked(False)
+
+    def show_colours(self, *, in_srgb: bool) -> None:
+        """Show whether the slide's colours are converted."""
+        with signals_blocked(self.srgb):
+            self.srgb.setChecked(in_srgb)

@@ -165,6 +165,7 @@ class NucleiWidget(QWidget):
 
     def _on_srgb_wanted(self, on: bool) -> None:
         self.controller.pictures.show_srgb(on=on)
+        self.panel.facts.show_colours(in_srgb=self.controller.pictures.in_srgb)
 
     def _on_picture_wanted(self, name: str) -> None:
         self.controller.pictures.ask(name)
@@ -175,6 +176,7 @@ class NucleiWidget(QWidget):
         self._pages.setCurrentIndex(0 if slide is None else 1)
         if slide is not None:
             self.panel.facts.show_slide(slide)
+            self.panel.facts.show_colours(in_srgb=self.controller.pictures.in_srgb)
 
     def _on_hint_changed(self, hint: Hint) -> None:
         self.panel.show_hint(hint)
