@@ -105,7 +105,7 @@ def test_a_damaged_tile_is_told_and_the_others_are_done(shell, scan, out):
     (note,) = slide["notes"]
     assert note.startswith("tile 5 (row 1, column 1) is damaged: cannot be decoded")
     assert f"scan.svs: {note}\n" in answer.err
-    assert "; 1 tiles could not be read and are tried again next time" in answer.err
+    assert "; 1 tile could not be read and is tried again next time" in answer.err
     assert slide["skipped_tiles"] == 1
     assert slide["nuclei"] == whole["nuclei"] - (256 // PITCH_PX) ** 2
 

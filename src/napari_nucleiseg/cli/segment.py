@@ -126,5 +126,10 @@ def _told(event: Any) -> str:
     where = ", ".join(event.outputs)
     if event.from_before:
         return f"{event.path}: done before, {event.nuclei:,} nuclei in {where}"
-    left = f"; {event.skipped_tiles} tiles could not be read and are tried again next time" * bool(event.skipped_tiles)
+    some = (
+        "1 tile could not be read and is"
+        if event.skipped_tiles == 1
+        else f"{event.skipped_tiles} tiles could not be read and are"
+    )
+    left = f"; {some} tried again next time" * bool(event.skipped_tiles)
     return f"{event.path}: {event.nuclei:,} nuclei in {event.seconds:.0f} s, {where}{left}"
