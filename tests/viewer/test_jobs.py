@@ -141,7 +141,7 @@ def test_nothing_arrives_after_closing_and_threads_end(pump):
 def test_what_comes_after_a_lane_runs_even_when_it_was_closed(pump):
     gate, said = threading.Event(), []
     pump.jobs.start("lane", counting(1000, gate))
-    pump.jobs.after("lane", lambda: said.append(threading.current_thread()))
+    pump.jobs.after(lambda: said.append(threading.current_thread()), "lane")
     pump.jobs.close()
     gate.set()
     pump.jobs.join()
@@ -185,3 +185,18 @@ def test_work_steps_back_behind_the_window(pump):
     pump.run_until(lambda: said)
     assert said == [10]
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+def test_what_comes_after_several_lanes_waits_for_each_and_for_no_window(pump):
+    gates, said = {"one": threading.Event(), "two": threading.Event()}, []
+    for lane, gate in gates.items():
+        pump.jobs.start(lane, counting(1, gate))
+    pump.run_for(0.1)
+    pump.jobs.after(lambda: said.append("closed"), "one", "two", "never used")
+    pump.jobs.close()  # at once: what is to be closed is closed all the same
+    gates["two"].set()
+    time.sleep(0.2)
+    assert said == []
+    gates["one"].set()
+    pump.jobs.join()
+    assert said == ["closed"]

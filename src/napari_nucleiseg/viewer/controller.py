@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ SETTLED_S = 0.08
 TURNED_S = 0.2
 # The window is up by then, and the user is still looking.
 IDLE_S = 2.0
+# Lanes in which a project is worked on: it is closed after them.
+WORKING = ("count", LANE)
 
 
 class Controller:
@@ -103,7 +105,7 @@ class Controller:
             emitter.disconnect(self._on_view_moved)
         self.cancel()
         for opened in self._shelf.close():
-            self._jobs.after(LANE, opened.close)
+            self._jobs.after(opened.close, *WORKING)
         self._jobs.close()
 
     def join(self) -> None:
@@ -191,11 +193,7 @@ class Controller:
     def _on_slide_removed(self, opened: OpenedSlide) -> None:
         if self.segmenter.wish is not None and self.segmenter.wish.opened is opened:
             self.cancel()
-        self._close_unused(opened.close)
-
-    def _close_unused(self, close: Callable[[], None]) -> None:
-        """Run `close` once neither counting nor segmenting works on what it closes."""
-        self._jobs.after("count", lambda: self._jobs.after(LANE, close))
+        self._jobs.after(opened.close, *WORKING)
 
     def open_slides(self, paths: Sequence[str]) -> None:
         """Open slides and show each as soon as it is there."""
@@ -221,11 +219,11 @@ class Controller:
             return
         self.cancel()
         opened.mpp_was_given = True
-        if opened.project is not None and opened.project.mpp_um != mpp_um:
+        project = opened.project
+        if project is not None and project.mpp_um != mpp_um:
             # What was found at another size is not true any more; it stays in its folder.
-            project = opened.take_results(self._viewer)
-            if project is not None:
-                self._close_unused(project.close)
+            opened.drop_results(self._viewer)
+            self._jobs.after(project.close, *WORKING)
             self.display.counted.emit(None)
         self._apply_pixel_size(opened, mpp_um)
         self._resume()

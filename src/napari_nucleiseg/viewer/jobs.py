@@ -46,6 +46,10 @@ def _run(call: Call) -> None:
     call()
 
 
+def _nothing() -> None:
+    """Take a place in a lane."""
+
+
 @dataclass(eq=False)
 class Job:
     """One piece of work in a lane.
@@ -133,12 +137,23 @@ class Jobs:
         pool.submit(lambda: self._post(lambda: self._finish(job, future)))
         return job
 
-    def after(self, lane: str, call: Call) -> None:
-        """Run `call` in the thread of `lane` once all that was started there has ended; it is never superseded."""
-        if lane in self._pools:
-            self._pools[lane].submit(call)
-        else:
+    def after(self, call: Call, *lanes: str) -> None:
+        """Run `call` once all that was started in `lanes` has ended, in the thread of one; it is never superseded.
+
+        It runs even if this is closed meanwhile.
+        """
+        pools = [self._pools[lane] for lane in lanes if lane in self._pools]
+        if not pools:
             call()
+            return
+        earlier = [pool.submit(_nothing) for pool in pools[:-1]]
+
+        def run() -> None:
+            for future in earlier:
+                future.result()
+            call()
+
+        pools[-1].submit(run)
 
     def _drain(self, job: Job, work: Work) -> None:
         """Run in the lane's thread."""

@@ -86,13 +86,12 @@ class OpenedSlide:
         levels = self.project.maps.levels(self.done_key[0], head)
         return None if levels is None else (levels, self.head_titles.get(head, head), self.plan.grid.downsample)
 
-    def take_results(self, viewer: Any) -> Project | None:
-        """Show no results any more; return the project, for the caller to close once nothing works on it."""
+    def drop_results(self, viewer: Any) -> None:
+        """Show no results any more; the project is the caller's to close once nothing works on it."""
         self.hide_heatmap(viewer)
         if self.nuclei is not None and self.nuclei in viewer.layers:
             viewer.layers.remove(self.nuclei)
-        project, self.project, self.nuclei = self.project, None, None
-        return project
+        self.project = self.nuclei = None
 
     def show_srgb(self, *, on: bool) -> None:
         """Show colours in sRGB by the slide's own profile, or as they are stored. Models always see what is stored.

@@ -64,8 +64,8 @@ def _separated(raw: Tensor, batch: Mapping[str, Tensor], options: LossOptions) -
     balance = class_weights(target, known) if options.class_balance else torch.ones_like(target)
     # w(x) = w_c(x) + the ridge between neighbours, which lies on background only (Ronneberger et al. 2015).
     weights = (balance + batch["weights"] * (1 - target)) * known
-    loss = cross_entropy(raw, batch["separated"], weights, options.focal_gamma)
-    return loss + options.dice * soft_dice(raw, batch["separated"], batch["known"])
+    loss = cross_entropy(raw, target, weights, options.focal_gamma)
+    return loss + options.dice * soft_dice(raw, target, known)
 
 
 def _offsets(raw: Tensor, batch: Mapping[str, Tensor], _options: LossOptions) -> Tensor:
