@@ -128,7 +128,7 @@ def test_a_foreign_or_damaged_image_is_refused_with_a_sentence(tmp_path, harm):
     shape = (1400, 1701) if harm == "other size" else (1300, 1701)
     words = "belongs to another slide" if harm == "other size" else "move it away and segment the slide again"
     with pytest.raises(StoreError, match=words):
-        LabelStore(tmp_path / "labels.zarr", shape, tmp_path / "s")
+        LabelStore(tmp_path / "labels.zarr", shape, tmp_path / "s", YX(0.25, 0.25))
 
 
 def test_levels_are_lazy(tmp_path):

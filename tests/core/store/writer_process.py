@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from fields import Grid, blank_slide, random_tiles
 
-from napari_nucleiseg.core.store import tiles as tiles_module
+from napari_nucleiseg.core.store import redo as redo_module
 from napari_nucleiseg.core.store.chunks import ChunkPyramid
 from napari_nucleiseg.core.store.project import Project
 
@@ -19,7 +19,7 @@ def main():
     folder, seed, options = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     # Small bounds, so that files are written and notes dropped all the time.
     ChunkPyramid.__init__.__kwdefaults__.update(waiting_bytes=4 << 20, kept_bytes=4 << 20)
-    tiles_module.REDO_BYTES = 50_000
+    redo_module.REDO_BYTES = 50_000
     slide = blank_slide(2000, 2000)
     tiles = random_tiles(ord(options), Grid(slide.shape, 400), n=900)
     project = Project.open_or_create(folder, slide)

@@ -156,7 +156,7 @@ def table_of(rows: list[Row], runs: dict[int, str]) -> NucleiTable:
     ids = np.array(columns[0], np.uint32)
     order = np.argsort(ids)
     origins = np.empty(len(rows), object)
-    origins[:] = [person if run is None else runs[run] for run, person in zip(columns[10], columns[11], strict=True)]
+    origins[:] = [runs[run] if person is None else person for run, person in zip(columns[10], columns[11], strict=True)]
     return NucleiTable(
         ids=ids[order],
         centroids=_stacked(columns[1:3], np.float64)[order],

@@ -80,6 +80,8 @@ class LabelStore:
         Level-0 ``(height, width)``.
     scratch : Path
         Folder on the same disk for files in the making.
+    mpp_um : YX
+        Micrometres per level-0 pixel.
 
     Raises
     ------
@@ -87,9 +89,10 @@ class LabelStore:
         If the folder is not the label image of a slide of that size.
     """
 
-    def __init__(self, root: Path, shape: tuple[int, int], scratch: Path) -> None:
+    def __init__(self, root: Path, shape: tuple[int, int], scratch: Path, mpp_um: YX) -> None:
         self.root = root
         self.shape = shape
+        self.mpp_um = mpp_um
         self.shapes = pyramid_shapes(*shape)
         self._check_metadata()
         self.chunks = ChunkPyramid(root, self.shapes, CHUNK_PX, scratch)
@@ -117,7 +120,7 @@ class LabelStore:
                 dimension_names=("y", "x"),
                 config={"write_empty_chunks": False},
             )
-        return cls(root, shape, scratch)
+        return cls(root, shape, scratch, mpp_um)
 
     def read(self, region: Region) -> UInt32Image:
         """Read ids at level 0; `region` must lie inside the slide. Unwritten changes are included."""

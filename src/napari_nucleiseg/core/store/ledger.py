@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,42 +18,13 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.files import decode_chunk, encode_chunk
 from napari_nucleiseg.core.store.merge import Claim, State
 from napari_nucleiseg.core.store.nuclei import TileNuclei
+from napari_nucleiseg.core.store.schema import FORMAT, MIGRATIONS, create_tables
 
-FORMAT = 1
 CELL_PX = 512
+# What a person said of a nucleus; replaced: its pixels went to others.
 APPROVED = 1
-
-_SCHEMA = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
--- A run is one model version with one set of decoding options.
-CREATE TABLE runs(
-    run INTEGER PRIMARY KEY, model_version TEXT NOT NULL, options_key TEXT NOT NULL,
-    UNIQUE(model_version, options_key));
--- whole: 0 once another run took nuclei out of the tile, so that it has to be done again.
-CREATE TABLE tiles(
-    tile INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, whole INTEGER NOT NULL,
-    y0 INTEGER NOT NULL, x0 INTEGER NOT NULL, y1 INTEGER NOT NULL, x1 INTEGER NOT NULL,
-    n INTEGER NOT NULL, done_at REAL NOT NULL);
--- Level-0 pixels; cell: 512 px square of the centroid; state: shown, covered, duplicate; review: unseen, approved,
--- rejected; run is NULL and person set for what a person drew.
-CREATE TABLE nuclei(
-    id INTEGER PRIMARY KEY, run INTEGER REFERENCES runs, person TEXT, cell INTEGER NOT NULL,
-    y REAL NOT NULL, x REAL NOT NULL,
-    y0 INTEGER NOT NULL, x0 INTEGER NOT NULL, y1 INTEGER NOT NULL, x1 INTEGER NOT NULL,
-    area_um2 REAL NOT NULL, class INTEGER NOT NULL, score REAL NOT NULL,
-    state INTEGER NOT NULL, review INTEGER NOT NULL);
-CREATE INDEX nuclei_place ON nuclei(cell, y, x, state);
--- Pixels that a nucleus claims but does not show: packed bits over its box.
-CREATE TABLE claims(id INTEGER PRIMARY KEY, mask BLOB NOT NULL);
-CREATE VIRTUAL TABLE claim_boxes USING rtree_i32(id, y0, y1, x0, x1);
--- Pixels (zstd, uint32) of changes whose chunks may not have reached their files.
-CREATE TABLE redo(
-    entry INTEGER PRIMARY KEY AUTOINCREMENT,
-    y0 INTEGER NOT NULL, x0 INTEGER NOT NULL, y1 INTEGER NOT NULL, x1 INTEGER NOT NULL, after BLOB NOT NULL);
-"""
-
-# Version n -> what brings a database from version n to n + 1; runs inside one transaction.
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+REJECTED = 2
+REPLACED = 3
 
 Row = tuple[Any, ...]
 
@@ -95,7 +66,8 @@ class Ledger:
         connection = sqlite3.connect(unfinished, isolation_level=None)
         try:
             connection.execute("PRAGMA page_size = 8192")
-            connection.executescript("BEGIN;" + _SCHEMA)
+            connection.execute("BEGIN")
+            create_tables(connection)
             connection.executemany("INSERT INTO meta VALUES (?, ?)", {**meta, "format": str(FORMAT)}.items())
             connection.execute("COMMIT")
         finally:
@@ -233,6 +205,12 @@ def claims_in(connection: sqlite3.Connection, region: Region) -> dict[int, Claim
         (region.y1, region.y, region.x1, region.x),
     )
     return {row[0]: _unpacked(row[1:5], row[5]) for row in rows}
+
+
+def claim_row(nucleus_id: int, claim: Claim) -> Row:
+    """Return a claim as id, box (y0, x0, y1, x1) and packed bits."""
+    box = claim.box
+    return nucleus_id, box.y, box.x, box.y1, box.x1, np.packbits(claim.mask).tobytes()
 
 
 def put_claims(connection: sqlite3.Connection, claims: Mapping[int, Claim | None]) -> None:

@@ -53,7 +53,7 @@ class WriterLock:
 
     def __init__(self, path: Path, *, take_over: bool = False) -> None:
         self.path = path
-        self.holder = Holder(_user(), platform.node(), os.getpid(), time.time(), uuid.uuid4().hex)
+        self.holder = Holder(user_name(), platform.node(), os.getpid(), time.time(), uuid.uuid4().hex)
         self._acquire(take_over=take_over)
         self._released = threading.Event()
         # The file's age tells other machines that this one is alive; a thread, because an idle window writes nothing.
@@ -179,7 +179,8 @@ def process_runs(pid: int) -> bool:
     return True
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return who uses this machine."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

@@ -26,11 +26,16 @@ Ids = NDArray[np.uint32]
 
 
 class State(IntEnum):
-    """What is seen of a nucleus: something, nothing because others cover it, nothing because it is a duplicate."""
+    """What is seen of a nucleus: something, or nothing: others cover it, it is a duplicate, a person rejected it."""
 
     SHOWN = 0
     COVERED = 1
     DUPLICATE = 2
+    REJECTED = 3
+
+
+# Nuclei whose claims never become pixels, whatever is cleared.
+_UNSEEN = State.DUPLICATE, State.REJECTED
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +175,7 @@ class Merge:
 
     def _bystanders(self, known: Mapping[int, Known]) -> dict[int, Claim]:
         """Claims that may show up where something was cleared."""
-        return {other: claim for other, claim in self.claims.items() if known[other].state is not State.DUPLICATE}
+        return {other: claim for other, claim in self.claims.items() if known[other].state not in _UNSEEN}
 
     def _show(
         self, whole: Mapping[int, Claim], partial: Mapping[int, Claim], known: Mapping[int, Known], duplicates: set[int]
@@ -189,7 +194,7 @@ class Merge:
                 part[higher | (claim.mask & (part == 0))] = nucleus_id
         for nucleus_id, claim in masks.items():
             shown = self.image[self._slices(claim.box)] == nucleus_id
-            self._note_claim(nucleus_id, _cropped(claim.box, claim.mask & ~shown))
+            self._note_claim(nucleus_id, cropped(claim.box, claim.mask & ~shown))
             if nucleus_id in duplicates:
                 self.outcome.states[nucleus_id] = State.DUPLICATE
             elif shown.any():
@@ -271,7 +276,8 @@ def _duplicates(
     return found
 
 
-def _cropped(box: Region, mask: BoolMask) -> Claim | None:
+def cropped(box: Region, mask: BoolMask) -> Claim | None:
+    """Return the claim of what is set of a mask over `box`; None if nothing is."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None

@@ -19,12 +19,14 @@ from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.census import Census
+from napari_nucleiseg.core.store.editor import Editor
 from napari_nucleiseg.core.store.failure import explained, not_writable
 from napari_nucleiseg.core.store.labels import LabelStore
 from napari_nucleiseg.core.store.ledger import Ledger, read_meta, tiles_done
-from napari_nucleiseg.core.store.lock import Holder, WriterLock, read_holder
+from napari_nucleiseg.core.store.lock import Holder, WriterLock, read_holder, user_name
 from napari_nucleiseg.core.store.maps import MapStore
 from napari_nucleiseg.core.store.nuclei import NucleiTable, TileNuclei
+from napari_nucleiseg.core.store.redo import Parts, RedoLog
 from napari_nucleiseg.core.store.tiles import TileWriter
 
 DATABASE = "project.sqlite"
@@ -62,6 +64,8 @@ class Project:
         Counts and tables of regions.
     maps : MapStore
         What the network said, as far as it is kept.
+    editor : Editor
+        What people change, with its history.
     writable : bool
         Whether this process holds the writer's lock.
     """
@@ -79,11 +83,14 @@ class Project:
             self.fingerprint = meta["fingerprint"]
             self.shape = int(meta["height"]), int(meta["width"])
             self.mpp_um = YX(float(meta["mpp_y_um"]), float(meta["mpp_x_um"]))
-            self.labels = LabelStore(folder / LABELS, self.shape, folder / SCRATCH)
+            self.labels = LabelStore(folder / LABELS, self.shape, folder / SCRATCH, self.mpp_um)
             self.maps = MapStore(folder / MAPS, folder / SCRATCH, writable=self.writable)
             self.census = Census(self.ledger, self.shape)
-            self._writer = TileWriter(self.labels, self.ledger, self.census)
-            self._writer.replay(write=self.writable)
+            self._redo = RedoLog(self.labels, self.ledger)
+            self._redo.replay(write=self.writable)
+            self._writer = TileWriter(self.labels, self.ledger, self.census, self._redo)
+            parts = Parts(self.labels, self.ledger, self.census, self._redo)
+            self.editor = Editor(parts, self.changing, user_name())
         except BaseException:
             self.ledger.close()
             raise
@@ -209,22 +216,13 @@ class Project:
         """
         with self.changing():
             if settle:
-                self._writer.settle()
+                self._redo.settle()
             else:
-                self._writer.flush()
+                self._redo.flush()
 
     def approve(self, ids: Iterable[int], *, approved: bool = True) -> None:
-        """Mark nuclei as approved by a person, so that no model touches them; or give them back to the models.
-
-        What is given back counts as undone: the next run of a model replaces it.
-
-        Raises
-        ------
-        StoreError
-            As `write_tile`.
-        """
-        with self.changing():
-            self._writer.approve(ids, approved=approved)
+        """Mark nuclei as approved, or give them back to the models; see `Editor.review`."""
+        self.editor.review(list(ids), approved=approved)
 
     def tiles_done(self, model_version: str, options_key: str) -> set[int]:
         """Return the indices of the tiles that are whole for a model version and its decoding options."""
@@ -246,7 +244,7 @@ class Project:
         """Look anew at what another process has written; only for a project open for reading."""
         if not self.writable:
             self.labels.chunks.forget()
-            self._writer.replay(write=False)
+            self._redo.replay(write=False)
             self.census.recount_all()
 
     def close(self) -> None:
@@ -259,7 +257,7 @@ class Project:
                 if self._lock is not None:
                     with explained(self.folder):
                         self._lock.check()
-                        self._writer.settle()
+                        self._redo.settle()
             finally:
                 self.ledger.close()
                 if self._lock is not None:

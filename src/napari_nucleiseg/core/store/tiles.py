@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -21,10 +20,8 @@ from napari_nucleiseg.core.store.ledger import (
     drop_nuclei,
     put_claims,
     put_nuclei,
-    put_redo,
     put_states,
     put_tile,
-    redo_entries,
     reopen_tiles,
     rows_by_id,
     run_number,
@@ -38,8 +35,8 @@ from napari_nucleiseg.core.store.nuclei import (
     global_ids,
     tile_of,
 )
+from napari_nucleiseg.core.store.redo import Noted, RedoLog
 
-REDO_BYTES = 16 << 20
 # What overlapping nuclei of neighbours usually need around a tile.
 ROOM_PX = 40
 
@@ -87,20 +84,21 @@ class TileWriter:
         The database, writable.
     census : Census
         Counts to keep in step.
+    redo : RedoLog
+        Takes the changed pixels.
     """
 
-    def __init__(self, labels: LabelStore, ledger: Ledger, census: Census) -> None:
+    def __init__(self, labels: LabelStore, ledger: Ledger, census: Census, redo: RedoLog) -> None:
         self._labels = labels
         self._ledger = ledger
         self._census = census
-        self._redo: deque[tuple[int, int]] = deque()
+        self._redo = redo
 
     def write(self, nuclei: TileNuclei, model_version: str, options_key: str) -> None:
         """Write one tile; see `Project.write_tile`."""
         _validate(nuclei, self._labels.shape)
-        if sum(size for _, size in self._redo) > REDO_BYTES:
-            self._shorten_redo(REDO_BYTES // 2)
-        changed: list[tuple[int, int, Region, NDArray[np.uint32]]] = []
+        self._redo.make_room()
+        changed: list[Noted] = []
         around = self._around(nuclei)
         before = self._labels.read(around)
         shared = shared_pixels(nuclei.labels, before[nuclei.box.translate(-around.y, -around.x).slices])
@@ -121,14 +119,11 @@ class TileWriter:
                     merge.put_in(arrivals, None if frame.leaving else shared)
                 put_states(database, merge.outcome.states)
                 put_claims(database, merge.outcome.claims)
-                changed.append((*put_redo(database, region, image), region, image))
+                changed.append(self._redo.note(database, region, image))
             _retire(database, nuclei, run, leaving)
             put_tile(database, nuclei.tile_index, run, nuclei.core, len(nuclei))
-        for entry, size, region, image in changed:
-            self._redo.append((entry, size))
-            self._labels.apply(region, image, entry)
-        self._census.recount(region for _, _, region, _ in changed)
-        self._labels.chunks.trim()
+        self._redo.apply(changed)
+        self._census.recount(noted.region for noted in changed)
 
     def approve(self, ids: Iterable[int], *, approved: bool) -> None:
         """Mark nuclei as approved or not; see `Project.approve`."""
@@ -142,49 +137,17 @@ class TileWriter:
             else:
                 reopen_tiles(database, set(tile_of(keys).tolist()))
 
-    def replay(self, *, write: bool) -> None:
-        """Bring changes into the image that the chunk files may lack; the files are left alone unless `write`."""
-        for entry, size, region, image in redo_entries(self._ledger.reader):
-            self._redo.append((entry, size))
-            self._labels.apply(region, image, entry)
-            if write:
-                self._labels.chunks.trim()
-
-    def flush(self) -> None:
-        """Write every changed chunk; the notes stay until the files are sure to outlive a power cut."""
-        self._labels.chunks.flush()
-
-    def settle(self) -> None:
-        """Write every changed chunk, wait for the disk and drop the notes."""
-        self._shorten_redo(0)
-
-    def _shorten_redo(self, most_bytes: int) -> None:
-        """Write the chunks that old notes stand for, then drop those notes; at most `most_bytes` of notes remain."""
-        kept = sum(size for _, size in self._redo)
-        last = 0
-        dropped = 0
-        for entry, size in self._redo:
-            if kept <= most_bytes:
-                break
-            kept, last, dropped = kept - size, entry, dropped + 1
-        self._labels.chunks.flush(before=last + 1 if self._redo else None)
-        self._labels.chunks.sync()
-        if dropped:
-            self._ledger.writer.execute("DELETE FROM redo WHERE entry <= ?", (last,))
-            for _ in range(dropped):
-                self._redo.popleft()
-
     def _leaving(
         self, database: sqlite3.Connection, nuclei: TileNuclei, run: int, touched: Mapping[int, _Record]
     ) -> dict[int, _Bounds]:
         """Return the boxes of the nuclei that must go: this tile's own old ones and those of other runs in its way."""
         first = nuclei.tile_index << ID_BITS
         rows = database.execute(
-            f"SELECT id, y0, x0, y1, x1 FROM nuclei WHERE id BETWEEN ? AND ? AND review != {APPROVED}",  # noqa: S608
+            "SELECT id, y0, x0, y1, x1 FROM nuclei WHERE id BETWEEN ? AND ? AND review = 0",
             (first, first + MAX_NUCLEI_PER_TILE),
         ).fetchall()
         if database.execute("SELECT count(*) FROM runs").fetchone()[0] > 1:
-            stale = f"run IS NOT NULL AND run != {run} AND review != {APPROVED}"
+            stale = f"run IS NOT NULL AND run != {run} AND review = 0"
             rows += self._census.rows_in(database, nuclei.core, "id, y0, x0, y1, x1", stale)
         leaving = {row[0]: row[1:] for row in rows}
         for other, record in touched.items():
@@ -252,12 +215,12 @@ def _validate(nuclei: TileNuclei, shape: tuple[int, int]) -> None:
 
 
 def _free_ids(database: sqlite3.Connection, nuclei: TileNuclei) -> NDArray[np.uint32]:
-    """Return the ids for a tile's nuclei, leaving out those that approved nuclei keep."""
+    """Return the ids for a tile's nuclei, leaving out those that a person decided about."""
     first = nuclei.tile_index << ID_BITS
     taken = [
         row[0]
         for row in database.execute(
-            f"SELECT id FROM nuclei WHERE id BETWEEN ? AND ? AND review = {APPROVED}",  # noqa: S608
+            "SELECT id FROM nuclei WHERE id BETWEEN ? AND ? AND review != 0",
             (first, first + MAX_NUCLEI_PER_TILE),
         )
     ]
@@ -268,7 +231,7 @@ def _free_ids(database: sqlite3.Connection, nuclei: TileNuclei) -> NDArray[np.ui
 def _records(database: sqlite3.Connection, ids: Iterable[int]) -> dict[int, _Record]:
     found = {}
     for row in rows_by_id(database, "run, review, state, y0, x0, y1, x1", ids):
-        protected = row[0] >= PERSON_ID_START or row[2] == APPROVED
+        protected = row[0] >= PERSON_ID_START or row[2] != 0
         known = Known(row[0], Region.from_bounds(*row[4:]), State(row[3]), protected)
         found[row[0]] = _Record(known, row[1])
     return found

@@ -1,0 +1,276 @@
+"""What people change on the slide: every change is in the journal before anything else happens, and can be undone."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.journal import Heading, Step, get_edit, mark, next_turn, put_edit, steps
+from napari_nucleiseg.core.store.ledger import APPROVED, reopen_tiles
+from napari_nucleiseg.core.store.nuclei import PERSON_ID_START, tile_of
+from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, Records, Row, put_rows, rows_of
+from napari_nucleiseg.core.store.redo import Noted, Parts
+from napari_nucleiseg.core.store.retouch import Attributes, Retouch
+from napari_nucleiseg.core.store.turn import Turn
+
+MOST_PX = 1 << 28
+NEXT_ID = "next_id"
+UNSEEN = 0
+
+Ids = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What an edit (or its undoing) changed: step of the journal, pixels and nuclei, level-0 pixels."""
+
+    step: int
+    region: Region
+    ids: frozenset[int] = field(default_factory=frozenset)
+
+
+class Editor:
+    """The edits of one project; every method that changes something is durable when it returns.
+
+    Parameters
+    ----------
+    parts : Parts
+        Of the project.
+    changing : callable
+        Returns a context that holds the right to write, see `Project.changing`.
+    person : str
+        Who edits.
+    """
+
+    def __init__(self, parts: Parts, changing: Callable[[], AbstractContextManager[None]], person: str) -> None:
+        self._parts = parts
+        self._labels, self._ledger, self._census, self._redo = parts.labels, parts.ledger, parts.census, parts.redo
+        self._changing = changing
+        self.person = person
+        self._next_id = int(parts.ledger.meta().get(NEXT_ID, PERSON_ID_START))
+
+    # ------------------------------------------------------------------ pixels
+
+    def new_id(self) -> int:
+        """Return an id that no nucleus has or had; for the main thread or the writing one, not both at once."""
+        self._next_id += 1
+        return self._next_id - 1
+
+    def paint(
+        self,
+        region: Region,
+        after: Ids,
+        *,
+        before: Ids | None = None,
+        kind: str = "paint",
+        attributes: Mapping[int, Attributes] | None = None,
+        step: int | None = None,
+    ) -> Changed | None:
+        """Bring pixels to what a person made of them.
+
+        Nuclei whose pixels change are theirs from now on: no model touches them any more. Nuclei that lose their last
+        pixel are kept as rejected, so that no model brings them back. New ids become nuclei, with the class of what
+        they replace unless `attributes` says otherwise.
+
+        Parameters
+        ----------
+        region : Region
+            Level-0 pixels inside the slide.
+        after : ndarray of uint32, shape (y, x)
+            Ids over `region`.
+        before : ndarray of uint32, shape (y, x), optional
+            What the person saw there: only pixels that differ from it are changed. Default: what is there.
+        kind : str
+            For the history.
+        attributes : mapping of int to Attributes, optional
+            Of new nuclei, by id.
+        step : int, optional
+            Number of an earlier step that this belongs to: both are undone together.
+
+        Returns
+        -------
+        Changed or None
+            None if nothing changed.
+
+        Raises
+        ------
+        ValueError
+            If `region` leaves the slide or `after` has another shape.
+        StoreError
+            If it cannot be written, or a nucleus would reach over too large a part of the slide.
+        """
+        if not self._labels.whole.contains(region) or after.shape != (region.height, region.width):
+            raise ValueError(f"{after.shape} pixels do not fit {region} of a slide of {self._labels.shape}")
+        with self._changing():
+            self._redo.make_room()
+            current = self._labels.read(region)
+            wanted = after if before is None else np.where(before != after, after, current)
+            box = _box_of(wanted != current)
+            if box is None:
+                return None
+            pixels = np.ascontiguousarray(current[box.slices]), np.ascontiguousarray(wanted[box.slices])
+            heading = Heading(kind, self.person, step)
+            return self._commit(heading, box.translate(region.y, region.x), pixels, attributes or {})
+
+    def _commit(
+        self, heading: Heading, place: Region, pixels: tuple[Ids, Ids], attributes: Mapping[int, Attributes]
+    ) -> Changed:
+        """Journal, tables, then image; the right to write is held."""
+        with self._ledger.transaction() as database:
+            retouch = Retouch(database, self._parts, place, pixels)
+            if retouch.frame.area > MOST_PX:
+                raise StoreError(
+                    "A nucleus would reach over too large a part of the slide. Take a new label for another one."
+                )
+            records = retouch.records(self.person, attributes)
+            ids = retouch.touched
+            step = put_edit(database, heading, place, records, nuclei=len(ids), pixels=pixels)
+            self._keep_next_id(database, ids)
+            noted = self._note(database, place, pixels[1])
+        self._redo.apply([noted])
+        self._census.recount([retouch.frame])
+        return Changed(step, place, frozenset(ids))
+
+    def delete(self, ids: Collection[int], *, kind: str = "delete") -> list[Changed]:
+        """Take nuclei out of the image as one step; those that a model found stay in the table as rejected."""
+        return list(self.delete_in_parts(ids, kind=kind))
+
+    def delete_in_parts(self, ids: Collection[int], *, kind: str = "delete") -> Iterator[Changed]:
+        """Like `delete`, part by part of the slide, so that it can be stopped; all parts are one step."""
+        step = None
+        for box, group in self._groups(ids):
+            image = self._labels.read(box)
+            image[np.isin(image, np.array(group, np.uint32))] = 0
+            changed = self.paint(box, image, kind=kind, step=step)
+            if changed is not None:
+                step = changed.step
+                yield changed
+
+    def _groups(self, ids: Iterable[int]) -> Iterator[tuple[Region, list[int]]]:
+        """Sort nuclei by place, so that each group lies together; yield the box of each group."""
+        groups: dict[int, list[tuple[int, Region]]] = {}
+        for row in rows_of(self._ledger.reader, NUCLEI, ids).values():
+            groups.setdefault(row[3], []).append((row[0], Region.from_bounds(*row[6:10])))
+        for cell in sorted(groups):
+            boxes = [box for _, box in groups[cell]]
+            bounds = np.array([(box.y, box.x, box.y1, box.x1) for box in boxes])
+            box = Region.from_bounds(*bounds[:, :2].min(0).tolist(), *bounds[:, 2:].max(0).tolist())
+            yield box, [nucleus_id for nucleus_id, _ in groups[cell]]
+
+    # ------------------------------------------------------------------ rows
+
+    def classify(self, ids: Collection[int], number: int) -> Changed | None:
+        """Give nuclei a class (0: none)."""
+        return self.change_rows(ids, "classify", lambda row: (*row[:11], number, *row[12:]))
+
+    def review(self, ids: Collection[int], *, approved: bool) -> Changed | None:
+        """Mark nuclei as approved, so that no model touches them; or give them back to the models.
+
+        What is given back counts as undone: the next run of a model replaces it.
+        """
+        state = APPROVED if approved else UNSEEN
+        changed = self.change_rows(ids, "approve" if approved else "unapprove", lambda row: (*row[:14], state))
+        if changed is not None and not approved:
+            with self._changing(), self._ledger.transaction() as database:
+                reopen_tiles(database, set(tile_of(list(changed.ids)).tolist()) - {-1})
+        return changed
+
+    def change_rows(self, ids: Collection[int], kind: str, change: Callable[[Row], Row]) -> Changed | None:
+        """Change rows of the nuclei table as one step."""
+        with self._changing(), self._ledger.transaction() as database:
+            before = {key: row for key, row in rows_of(database, NUCLEI, ids).items() if row[13] == 0}
+            after = {key: change(row) for key, row in before.items()}
+            records = Records()
+            records.note(NUCLEI, before, after)
+            if not records:
+                return None
+            if kind == "approve":
+                # Approved is what was seen: pixels that others covered are given up.
+                records.note(CLAIMS, rows_of(database, CLAIMS, records.after[NUCLEI]), {})
+            for table, rows in records.after.items():
+                put_rows(database, table, rows)
+            touched = records.before[NUCLEI].values()
+            bounds = np.array([row[6:10] for row in touched if row is not None])
+            box = Region.from_bounds(*bounds[:, :2].min(0).tolist(), *bounds[:, 2:].max(0).tolist())
+            step = put_edit(database, Heading(kind, self.person), box, records, nuclei=len(bounds))
+            return Changed(step, box, frozenset(records.before[NUCLEI]))
+
+    def put(self, table: str, key: int, row: Row | None, *, kind: str, region: Region) -> Changed | None:
+        """Add, change or (None) remove a row of another table as one step; see `records`."""
+        with self._changing(), self._ledger.transaction() as database:
+            records = Records()
+            records.note(table, rows_of(database, table, [key]), {key: row})
+            if not records:
+                return None
+            put_rows(database, table, records.after[table])
+            return Changed(put_edit(database, Heading(kind, self.person), region, records), region)
+
+    # ------------------------------------------------------------------ history
+
+    def history(self, most: int = 200, *, before: int | None = None) -> list[Step]:
+        """Return the newest steps, newest first; `before` leaves out that step and later ones."""
+        return steps(self._ledger.reader, most, before)
+
+    def undo(self) -> list[Changed]:
+        """Undo the last step that is done; empty if there is none."""
+        return list(self._turn_step(back=True))
+
+    def redo(self) -> list[Changed]:
+        """Do the first step again that is undone; empty if there is none."""
+        return list(self._turn_step(back=False))
+
+    def jump(self, step: int) -> Iterator[Changed]:
+        """Undo what came after a step, or do again what is undone up to it; 0 undoes everything."""
+        for back in (True, False):
+            while (turn := next_turn(self._ledger.reader, back=back)) and (turn[1] > step) == back:
+                yield from self._turn_step(back=back)
+
+    def _turn_step(self, *, back: bool) -> Iterator[Changed]:
+        first = next_turn(self._ledger.reader, back=back)
+        turn = first
+        while first is not None and turn is not None and turn[1] == first[1]:
+            yield self._turn(turn[0], turn[1], back=back)
+            turn = next_turn(self._ledger.reader, back=back)
+
+    def _turn(self, number: int, step: int, *, back: bool) -> Changed:
+        with self._changing():
+            self._redo.make_room()
+            with self._ledger.transaction() as database:
+                edit = get_edit(database, number)
+                turn = Turn(database, self._parts, edit, back=back)
+                turn.restore()
+                mark(database, number, undone=back)
+                noted = [] if turn.image is None else [self._note(database, edit.region, turn.image)]
+            self._redo.apply(noted)
+            self._census.recount([turn.frame])
+            return Changed(step, edit.region, frozenset(turn.ids))
+
+    # ------------------------------------------------------------------ inside
+
+    def _note(self, database: sqlite3.Connection, place: Region, image: Ids) -> Noted:
+        aligned = self._labels.aligned(place)
+        whole = self._labels.read(aligned)
+        whole[place.translate(-aligned.y, -aligned.x).slices] = image
+        return self._redo.note(database, aligned, whole)
+
+    def _keep_next_id(self, database: sqlite3.Connection, ids: Iterable[int]) -> None:
+        highest = max(ids, default=0)
+        if highest >= PERSON_ID_START:
+            self._next_id = max(self._next_id, highest + 1)
+            database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NEXT_ID, str(self._next_id)))
+
+
+def _box_of(mask: NDArray[np.bool_]) -> Region | None:
+    """Return the box of what is set; None if nothing is."""
+    rows = np.flatnonzero(mask.any(1))
+    if not len(rows):
+        return None
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(0))
+    return Region.from_bounds(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)

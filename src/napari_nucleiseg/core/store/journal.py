@@ -1,0 +1,132 @@
+"""The list of edits in the database: what was changed, where, when and by whom; undone ones come last."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.files import decode_chunk, encode_chunk
+from napari_nucleiseg.core.store.records import Records
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry of the history; it may consist of several edits, which are undone together.
+
+    Parameters
+    ----------
+    number : int
+        Place in the history, ascending, not without gaps.
+    kind : str
+        What was done: ``paint``, ``erase``, ``delete``, ``merge``, ...
+    person : str
+        By whom.
+    at : float
+        When it began, seconds since 1970.
+    region : Region or None
+        Where pixels or nuclei changed, level-0 pixels; None if it has no place.
+    nuclei : int
+        How many nuclei changed.
+    undone : bool
+        Whether it is undone (wholly).
+    """
+
+    number: int
+    kind: str
+    person: str
+    at: float
+    region: Region | None
+    nuclei: int
+    undone: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """One edit as the journal holds it; `before` and `after` are ids over `region`, None if no pixel changed."""
+
+    number: int
+    region: Region
+    before: NDArray[np.uint32] | None
+    after: NDArray[np.uint32] | None
+    records: Records
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What the journal says of an edit besides its content; `step` is None for a step of its own."""
+
+    kind: str
+    person: str
+    step: int | None = None
+
+
+def put_edit(
+    database: sqlite3.Connection,
+    heading: Heading,
+    region: Region,
+    records: Records,
+    *,
+    nuclei: int = 0,
+    pixels: tuple[NDArray[np.uint32], NDArray[np.uint32]] | None = None,
+) -> int:
+    """Add an edit as the last that is done, forget those that are undone, and return the number of its step."""
+    database.execute("DELETE FROM edits WHERE undone = 1")
+    before, after = (None, None) if pixels is None else (encode_chunk(pixels[0]), encode_chunk(pixels[1]))
+    box = region.y, region.x, region.y1, region.x1
+    number = database.execute(
+        "INSERT INTO edits(step, kind, person, at, undone, nuclei, y0, x0, y1, x1, before, after, records) "
+        "VALUES (0, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (heading.kind, heading.person, time.time(), nuclei, *box, before, after, records.encoded()),
+    ).lastrowid
+    step = int(number or 0) if heading.step is None else heading.step
+    database.execute("UPDATE edits SET step = ? WHERE edit = ?", (step, number))
+    return step
+
+
+def next_turn(database: sqlite3.Connection, *, back: bool) -> tuple[int, int] | None:
+    """Return edit and step that undo (`back`) or redo turns next; None if there is none."""
+    order, undone = ("DESC", 0) if back else ("ASC", 1)
+    found: tuple[int, int] | None = database.execute(
+        f"SELECT edit, step FROM edits WHERE undone = ? ORDER BY edit {order} LIMIT 1",  # noqa: S608
+        (undone,),
+    ).fetchone()
+    return found
+
+
+def get_edit(database: sqlite3.Connection, number: int) -> Edit:
+    """Return an edit of the journal."""
+    *bounds, before, after, records = database.execute(
+        "SELECT y0, x0, y1, x1, before, after, records FROM edits WHERE edit = ?", (number,)
+    ).fetchone()
+    region = Region.from_bounds(*bounds)
+    return Edit(number, region, _pixels(before, region), _pixels(after, region), Records.decoded(records))
+
+
+def mark(database: sqlite3.Connection, number: int, *, undone: bool) -> None:
+    """Note that an edit is undone, or done again."""
+    database.execute("UPDATE edits SET undone = ? WHERE edit = ?", (int(undone), number))
+
+
+def steps(database: sqlite3.Connection, most: int, before: int | None = None) -> list[Step]:
+    """Return the newest `most` steps (with a number below `before`), newest first."""
+    rows = database.execute(
+        "SELECT step, min(kind), min(person), min(at), min(y0), min(x0), max(y1), max(x1), sum(nuclei), min(undone) "
+        "FROM edits WHERE step < ? GROUP BY step ORDER BY step DESC LIMIT ?",
+        (1 << 62 if before is None else before, most),
+    )
+    found = []
+    for step, kind, person, at, y0, x0, y1, x1, nuclei, undone in rows:
+        region = Region.from_bounds(y0, x0, y1, x1)
+        found.append(Step(step, kind, person, at, None if region.is_empty else region, nuclei, bool(undone)))
+    return found
+
+
+def _pixels(data: bytes | None, region: Region) -> NDArray[np.uint32] | None:
+    if data is None:
+        return None
+    return decode_chunk(data, (region.height, region.width), np.dtype(np.uint32))

@@ -1,0 +1,121 @@
+"""Rows of the tables as they were before and after an edit, so that it can be undone and done again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import imagecodecs
+
+from napari_nucleiseg.core.store.ledger import drop_claims, drop_nuclei
+
+NUCLEI = "nuclei"
+CLAIMS = "claims"
+REGIONS = "regions"
+CLASSES = "classes"
+
+_KEYS = {NUCLEI: "id", REGIONS: "region", CLASSES: "class"}
+_COLUMNS = {
+    NUCLEI: "id, run, person, cell, y, x, y0, x0, y1, x1, area_um2, class, score, state, review",
+    REGIONS: "region, name, role, vertices, complete, done, person, at",
+    CLASSES: "class, name, colour",
+}
+_AT_A_TIME = 500
+
+Row = tuple[Any, ...]
+Rows = Mapping[int, Row | None]
+
+
+@dataclass(slots=True)
+class Records:
+    """Rows by table and key, before and after; None where there is no row."""
+
+    before: dict[str, dict[int, Row | None]] = field(default_factory=dict)
+    after: dict[str, dict[int, Row | None]] = field(default_factory=dict)
+
+    def note(self, table: str, before: Rows, after: Rows) -> None:
+        """Note what becomes of rows; keys that one side lacks have no row there."""
+        for key in {*before, *after}:
+            if before.get(key) != after.get(key):
+                self.before.setdefault(table, {})[key] = before.get(key)
+                self.after.setdefault(table, {})[key] = after.get(key)
+
+    def __bool__(self) -> bool:
+        return bool(self.before)
+
+    def encoded(self) -> bytes:
+        """Return this as compressed JSON."""
+        text = json.dumps([_plain(self.before), _plain(self.after)], separators=(",", ":"))
+        return bytes(imagecodecs.zstd_encode(text.encode(), 1))
+
+    @classmethod
+    def decoded(cls, data: bytes) -> Records:
+        """Return what `encoded` made bytes of."""
+        before, after = json.loads(imagecodecs.zstd_decode(data))
+        return cls(_typed(before), _typed(after))
+
+
+def rows_of(database: sqlite3.Connection, table: str, keys: Iterable[int]) -> dict[int, Row]:
+    """Return whole rows (`claims`: box and mask) by key; keys without a row are left out."""
+    if table == CLAIMS:
+        query = "SELECT id, y0, x0, y1, x1, mask FROM claim_boxes JOIN claims USING (id) WHERE id IN ({})"
+    else:
+        query = f"SELECT {_COLUMNS[table]} FROM {table} WHERE {_KEYS[table]} IN ({{}})"  # noqa: S608
+    found = {}
+    for part in _parts(keys):
+        for row in database.execute(query.format(",".join("?" * len(part))), part):
+            found[row[0]] = tuple(row)
+    return found
+
+
+def put_rows(database: sqlite3.Connection, table: str, rows: Rows) -> None:
+    """Bring rows to what is given; None removes."""
+    kept = [row for row in rows.values() if row is not None]
+    if table == CLAIMS:
+        drop_claims(database, rows)
+        database.executemany("INSERT INTO claims VALUES (?, ?)", [(row[0], row[5]) for row in kept])
+        boxes = [(row[0], row[1], row[3], row[2], row[4]) for row in kept]
+        database.executemany("INSERT INTO claim_boxes VALUES (?, ?, ?, ?, ?)", boxes)
+        return
+    gone = [key for key, row in rows.items() if row is None]
+    if table == NUCLEI:
+        drop_nuclei(database, gone)
+    else:
+        database.executemany(
+            f"DELETE FROM {table} WHERE {_KEYS[table]} = ?",  # noqa: S608
+            [(key,) for key in gone],
+        )
+    if kept:
+        marks = ",".join("?" * len(kept[0]))
+        database.executemany(f"INSERT OR REPLACE INTO {table}({_COLUMNS[table]}) VALUES ({marks})", kept)  # noqa: S608
+
+
+def _parts(keys: Iterable[int]) -> Iterator[list[int]]:
+    every = [int(key) for key in keys]
+    for start in range(0, len(every), _AT_A_TIME):
+        yield every[start : start + _AT_A_TIME]
+
+
+def _plain(tables: dict[str, dict[int, Row | None]]) -> dict[str, list[Any]]:
+    return {
+        table: [[key, None if row is None else [_text(value) for value in row]] for key, row in rows.items()]
+        for table, rows in tables.items()
+    }
+
+
+def _typed(tables: dict[str, list[Any]]) -> dict[str, dict[int, Row | None]]:
+    return {
+        table: {
+            key: None if row is None else tuple(base64.b64decode(v["b"]) if isinstance(v, dict) else v for v in row)
+            for key, row in rows
+        }
+        for table, rows in tables.items()
+    }
+
+
+def _text(value: Any) -> Any:
+    return {"b": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
