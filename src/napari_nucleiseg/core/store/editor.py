@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -53,15 +54,17 @@ class Editor:
         self._parts = parts
         self._labels, self._ledger, self._census, self._redo = parts.labels, parts.ledger, parts.census, parts.redo
         self._changing = changing
+        self._counting = threading.Lock()
         self.person = person
         self._next_id = int(parts.ledger.meta().get(NEXT_ID, PERSON_ID_START))
 
     # ------------------------------------------------------------------ pixels
 
     def new_id(self) -> int:
-        """Return an id that no nucleus has or had; for the main thread or the writing one, not both at once."""
-        self._next_id += 1
-        return self._next_id - 1
+        """Return an id that no nucleus has or had; for any thread."""
+        with self._counting:
+            self._next_id += 1
+            return self._next_id - 1
 
     def paint(
         self,
@@ -176,11 +179,7 @@ class Editor:
         What is given back counts as undone: the next run of a model replaces it.
         """
         state = APPROVED if approved else UNSEEN
-        changed = self.change_rows(ids, "approve" if approved else "unapprove", lambda row: (*row[:14], state))
-        if changed is not None and not approved:
-            with self._changing(), self._ledger.transaction() as database:
-                reopen_tiles(database, set(tile_of(list(changed.ids)).tolist()) - {-1})
-        return changed
+        return self.change_rows(ids, "approve" if approved else "unapprove", lambda row: (*row[:14], state))
 
     def change_rows(self, ids: Collection[int], kind: str, change: Callable[[Row], Row]) -> Changed | None:
         """Change rows of the nuclei table as one step."""
@@ -194,6 +193,8 @@ class Editor:
             if kind == "approve":
                 # Approved is what was seen: pixels that others covered are given up.
                 records.note(CLAIMS, rows_of(database, CLAIMS, records.after[NUCLEI]), {})
+            if kind == "unapprove":
+                reopen_tiles(database, set(tile_of(list(records.after[NUCLEI])).tolist()) - {-1})
             for table, rows in records.after.items():
                 put_rows(database, table, rows)
             touched = records.before[NUCLEI].values()
@@ -263,7 +264,8 @@ class Editor:
     def _keep_next_id(self, database: sqlite3.Connection, ids: Iterable[int]) -> None:
         highest = max(ids, default=0)
         if highest >= PERSON_ID_START:
-            self._next_id = max(self._next_id, highest + 1)
+            with self._counting:
+                self._next_id = max(self._next_id, highest + 1)
             database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NEXT_ID, str(self._next_id)))
 
 
