@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,8 @@ class Server:
             said.append(self._line())
             assert not said[-1].startswith(("failed", "ended")), (said, SEED)
         time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it says why it failed
+            os.kill(child, signal.SIGKILL)
         while not said or said[-1] != "ended":
             said.append(self._line())
             assert not said[-1].startswith("failed"), (said, SEED)

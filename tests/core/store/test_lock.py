@@ -92,6 +92,35 @@ def test_a_damaged_lock_does_not_lock_out_for_ever(path):
     WriterLock(path).release()
 
 
+def test_a_lock_appears_with_its_content_and_without_links_too(path, monkeypatch):
+    def killed(_made, _path):
+        assert read_holder(_made) is not None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "link", killed)
+    with pytest.raises(KeyboardInterrupt):
+        WriterLock(path)
+    assert list(path.parent.iterdir()) == []
+
+    def unknown(_made, _path):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unknown)
+    lock = WriterLock(path)
+    with pytest.raises(StoreError, match="in use by"):
+        WriterLock(path)
+    lock.release()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_what_was_left_of_a_kill_amid_taking_the_lock_goes(path):
+    left = path.with_name("project.lock.0123")
+    left.write_text("{")
+    os.utime(left, (0, 0))
+    WriterLock(path).release()
+    assert list(path.parent.iterdir()) == []
+
+
 def test_of_many_that_try_at_once_one_gets_a_stale_lock(path):
     for _ in range(10):
         put(path, pid=ended_process())

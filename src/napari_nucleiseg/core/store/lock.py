@@ -101,6 +101,23 @@ class WriterLock:
         raise StoreError(f"The lock {self.path} cannot be taken. Try again in a moment.")
 
     def _create(self) -> bool:
+        """Make the lock file unless there is one; it appears with its content, so that no kill leaves it empty."""
+        made = self._beside()
+        try:
+            made.write_text(json.dumps(asdict(self.holder)), encoding="utf-8")
+            try:
+                os.link(made, self.path)
+            except FileExistsError:
+                return False
+            except OSError:
+                return self._create_without_link()
+        finally:
+            made.unlink(missing_ok=True)
+        self._tidy()
+        return True
+
+    def _create_without_link(self) -> bool:
+        """Make the lock file where the file system knows no links: exFAT, some network drives."""
         try:
             handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
@@ -109,9 +126,18 @@ class WriterLock:
             json.dump(asdict(self.holder), file)
         return True
 
+    def _beside(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.{self.holder.token}")
+
+    def _tidy(self) -> None:
+        """Remove what those left that were killed while they took the lock."""
+        for left in self.path.parent.glob(f"{self.path.name}.*"):
+            if age_s(left) > SILENT_S:
+                left.unlink(missing_ok=True)
+
     def _set_aside(self, expected: Holder | None) -> None:
         """Remove a stale lock; if somebody renewed it meanwhile, theirs is put back."""
-        aside = self.path.with_name(f"{self.path.name}.{self.holder.token}")
+        aside = self._beside()
         try:
             self.path.replace(aside)
         except FileNotFoundError:
