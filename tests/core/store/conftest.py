@@ -1,6 +1,8 @@
 """Projects in temporary folders."""
 
+import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -56,3 +58,17 @@ def draw():
         return nucleus_id
 
     return put
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 3 MiB that can be filled and made read-only."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.name != "posix" or os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can make a small disk")
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"cannot make a small disk here: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)

@@ -6,13 +6,10 @@ is started forks one child a run: a fresh interpreter would take ten times as lo
 
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 from fields import Grid, blank_slide, disc, random_tiles
 
-from napari_nucleiseg.core.exchange.formats import export
-from napari_nucleiseg.core.exchange.source import source_of_project
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store import redo as redo_module
 from napari_nucleiseg.core.store.chunks import ChunkPyramid
@@ -121,15 +118,20 @@ def say(what):
     os.write(1, f"{what}\n".encode())
 
 
+def export_as(form, project):
+    from napari_nucleiseg.core.exchange.formats import export
+    from napari_nucleiseg.core.exchange.source import source_of_project
+
+    export(source_of_project(project), project.folder.with_name(f"out.{form}"), form)
+
+
 def run(mode, folder, seed, number):
     """Act for ever."""
     project = Project.open(folder, SLIDE)
     say("open")
     while True:
         if mode == "export":
-            suffix = ("geojson", "csv", "tif", "zarr")[number % 4]
-            path = Path(folder).with_name(f"out.{'ome.zarr' if suffix == 'zarr' else suffix}")
-            export(source_of_project(project), path, suffix)
+            export_as(("geojson", "csv", "tif", "zarr")[number % 4], project)
         else:
             for _ in parts(project, mode, seed, number):
                 pass
@@ -140,6 +142,11 @@ def run(mode, folder, seed, number):
 def serve():
     """Fork a child for every line on stdin, and say when it has ended."""
     small_bounds()
+    import napari_nucleiseg.core.exchange.geojson
+    import napari_nucleiseg.core.exchange.label_tiff
+    import napari_nucleiseg.core.exchange.ome_zarr
+    import napari_nucleiseg.core.exchange.table  # noqa: F401  # before the fork, so that children need not
+
     say("ready")
     for line in sys.stdin:
         mode, folder, seed, number = line.rstrip("\n").split("\t")

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 from contextlib import suppress
@@ -224,20 +223,6 @@ def test_a_file_in_the_way_is_told(tmp_path):
     for folder in (tmp_path / "p", tmp_path / "p" / "q"):
         with pytest.raises(StoreError, match=r"cannot be written. Choose another folder"):
             Project.create(folder, blank_slide())
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 3 MiB that can be filled and made read-only."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.name != "posix" or os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can make a small disk")
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip(f"cannot make a small disk here: {made.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_folder_that_cannot_be_written_is_named(small_disk):

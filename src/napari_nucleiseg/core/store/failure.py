@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_nucleiseg.core.errors import StoreError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_ROOM_BYTES = 256 << 10
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
@@ -59,7 +61,8 @@ def _say_os(folder: Path, error: OSError) -> str:
 
 def _say_sqlite(folder: Path, error: sqlite3.Error) -> str:
     text = str(error)
-    if "full" in text:
+    # Where there is no room for the index of the write-ahead log, sqlite speaks of the disk only.
+    if "full" in text or ("disk I/O" in text and _has_no_room(folder)):
         return full_disk(folder)
     if "readonly" in text or "unable to open" in text:
         return not_writable(folder)
@@ -69,3 +72,9 @@ def _say_sqlite(folder: Path, error: sqlite3.Error) -> str:
             "or move it away and segment the slide again."
         )
     return f"project.sqlite in {folder} cannot be used ({text}). Check the drive and open the slide again."
+
+
+def _has_no_room(folder: Path) -> bool:
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free < _NO_ROOM_BYTES
+    return False

@@ -45,7 +45,11 @@ class RedoLog:
         self._kept: deque[tuple[int, int]] = deque()
 
     def make_room(self) -> None:
-        """Settle the older half of the notes if they have become many; before a transaction, not inside one."""
+        """Write chunks if many wait, and settle the older half of the notes if those have become many.
+
+        Before a transaction: where the disk is full, nothing has changed yet, and what is through never seems to fail.
+        """
+        self._labels.chunks.trim()
         if sum(size for _, size in self._kept) > REDO_BYTES:
             self._shorten(REDO_BYTES // 2)
 
@@ -59,7 +63,6 @@ class RedoLog:
         for noted in changes:
             self._kept.append((noted.entry, noted.size))
             self._labels.apply(noted.region, noted.image, noted.entry)
-        self._labels.chunks.trim()
 
     def replay(self, *, write: bool) -> None:
         """Bring changes into the image that the chunk files may lack; the files are left alone unless `write`."""
