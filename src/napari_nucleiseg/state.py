@@ -11,6 +11,7 @@ from napari_nucleiseg.core.decoders.base import DecodeOptions
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 NO_HEATMAP = ""
+TOOLS = ("move", "brush", "erase", "add", "propose", "fill", "join", "split", "lasso", "pick")
 
 
 def _option(default: Any, title: str, tip: str, **limits: Any) -> Any:
@@ -40,6 +41,10 @@ class Session:
         Name of the model's output that is shown as a heatmap; empty for none.
     outlines : bool
         Whether the nuclei are shown.
+    editing : bool
+        Whether nuclei can be corrected.
+    tool : str
+        One of `TOOLS`.
     follow_limit : int
         Tiles that a view may need before following asks to zoom in.
     results_folder : str
@@ -78,6 +83,8 @@ class Session:
     )
     heatmap: str = _option(NO_HEATMAP, "Heatmap", "Show what the model itself says, before nuclei are made of it")
     outlines: bool = _option(True, "Outlines", "Show or hide the nuclei")
+    editing: bool = _option(False, "Correct nuclei", "Draw, erase, split and join nuclei on the slide itself")
+    tool: str = _option("brush", "Tool", "What the mouse does to nuclei", choices=TOOLS)
     follow_limit: int = _option(
         64,
         "Tiles to follow",

@@ -12,7 +12,7 @@ import pytest
 from dark_model import CARD, SPEC, Dark, disc_picture
 from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.models.weights import LoadedModel
-from napari_nucleiseg.viewer.layers import OUTLINE
+from napari_nucleiseg.viewer.outlines import OUTLINE
 
 
 def test_a_file_that_is_no_slide_is_refused_before_a_window_opens(shell, monkeypatch, tmp_path):

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.state import Session
+from napari_nucleiseg.viewer import editing
 from napari_nucleiseg.viewer.display import Display
+from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.framing import Framing
 from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
 from napari_nucleiseg.viewer.layers import slide_layer
-from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion
+from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion, Question
 from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.pictures import SlidePictures
-from napari_nucleiseg.viewer.segmentation import Wish, recall
+from napari_nucleiseg.viewer.segmentation import Wish, recall, wish_of
 from napari_nucleiseg.viewer.segmenter import LANE, Segmenter
 from napari_nucleiseg.viewer.sentences import question_after, remembered_hint
 from napari_nucleiseg.viewer.shapes import bounds_of, selected_polygon
 from napari_nucleiseg.viewer.shelf import Shelf
+from napari_nucleiseg.viewer.tools import Tools
 from napari_nucleiseg.viewer.visible import visible_region
 
 SETTLED_S = 0.08
@@ -34,7 +35,7 @@ TURNED_S = 0.2
 # The window is up by then, and the user is still looking.
 IDLE_S = 2.0
 # Lanes in which a project is worked on: it is closed after them.
-WORKING = ("count", LANE)
+WORKING = ("count", LANE, editing.LANE)
 
 
 class Controller:
@@ -71,9 +72,11 @@ class Controller:
         self._shelf = Shelf(viewer)
         self.display = Display(viewer, session, self._shelf, self._jobs, self._on_error)
         self.segmenter = Segmenter(self._engine, self._jobs, self.display)
+        self.editing = Editing(self._engine, self.display)
+        self.tools = Tools(viewer, self.editing)
         self.pictures = SlidePictures(self._shelf, self._jobs, self._on_error)
         self._cards: dict[str, Any] = {}
-        self._unanswered: Wish | None = None
+        self._unanswered: Callable[[], None] | None = None
         self._has_scale_bar = False
         self._framing = Framing(viewer)
 
@@ -92,6 +95,9 @@ class Controller:
         wishes.min_area_um2.connect(self._on_options_changed)
         self.segmenter.hinted.connect(self._on_hinted)
         self.segmenter.failed.connect(self._on_failed)
+        self.editing.hinted.connect(self._on_hinted)
+        self.editing.failed.connect(self._on_edit_failed)
+        self.display.tile_done.connect(self.editing.tile_finished)
         self._shelf.switched.connect(self._on_slide_switched)
         self._shelf.removed.connect(self._on_slide_removed)
         self._jobs.start("models", self._list_models, on_value=self._on_models_listed, on_error=self._on_error)
@@ -104,6 +110,7 @@ class Controller:
         for emitter in self._camera_emitters():
             emitter.disconnect(self._on_view_moved)
         self.cancel()
+        self.editing.end()
         for opened in self._shelf.close():
             self._jobs.after(opened.close, *WORKING)
         self._jobs.close()
@@ -157,6 +164,7 @@ class Controller:
 
     def _on_slide_switched(self, opened: OpenedSlide | None) -> None:
         self.cancel()
+        self.session.editing = False
         self.slide_changed.emit(self.slide)
         self.display.counted.emit(None)
         self.hint_changed.emit(Hint())
@@ -218,6 +226,7 @@ class Controller:
         if opened is None:
             return
         self.cancel()
+        self.session.editing = False
         opened.mpp_was_given = True
         project = opened.project
         if project is not None and project.mpp_um != mpp_um:
@@ -247,9 +256,9 @@ class Controller:
         self._resume()
 
     def _resume(self) -> None:
-        wish, self._unanswered = self._unanswered, None
-        if wish is not None:
-            self.segmenter.begin(wish)
+        go_on, self._unanswered = self._unanswered, None
+        if go_on is not None:
+            go_on()
 
     # ------------------------------------------------------------------ what the user asks for
 
@@ -293,28 +302,8 @@ class Controller:
             return None
         return region
 
-    def _wish(
-        self,
-        opened: OpenedSlide,
-        region: Region | None,
-        *,
-        polygon: NDArray[np.float64] | None = None,
-        limit: int | None = None,
-        again: bool = False,
-    ) -> Wish:
-        session = self.session
-        return Wish(
-            opened,
-            model=session.model,
-            options=session.options,
-            device=session.device,
-            tissue_only=session.tissue_only,
-            region=region,
-            polygon=polygon,
-            limit=limit,
-            again=again,
-            results_folder=session.results_folder,
-        )
+    def _wish(self, opened: OpenedSlide, region: Region | None, **more: Any) -> Wish:
+        return wish_of(self.session, opened, region, **more)
 
     # ------------------------------------------------------------------ what went wrong
 
@@ -327,7 +316,18 @@ class Controller:
             self._on_error(error)
             return
         self.session.follow = False
-        self._unanswered = wish
+        self._ask(question, lambda: self.segmenter.begin(wish))
+
+    def _on_edit_failed(self, error: BaseException) -> None:
+        opened = self._shelf.now
+        question = None if opened is None else question_after(self._wish(opened, None), error, self._engine.models)
+        if question is None:
+            self._on_error(error)
+        else:
+            self._ask(question, lambda: setattr(self.session, "editing", True))
+
+    def _ask(self, question: Question, go_on: Callable[[], None]) -> None:
+        self._unanswered = go_on
         self.question_asked.emit(question)
 
     def _on_error(self, error: BaseException) -> None:
@@ -350,6 +350,7 @@ class Controller:
 
     def _on_view_settled(self) -> None:
         self.display.fit_outlines()
+        self.editing.follow()
         if self.session.follow:
             self._follow()
         else:

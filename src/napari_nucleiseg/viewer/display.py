@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -43,13 +44,16 @@ class Display:
 
     counted = Signal(object)
     """New `Counts`, or None where nothing is known."""
+    tile_done = Signal(Region)
+    """A model has written here, level-0 pixels."""
 
     def __init__(
         self, viewer: Any, session: Session, shelf: Shelf, jobs: Jobs, on_error: Callable[[BaseException], None]
     ) -> None:
-        self._viewer, self._session, self._shelf, self._jobs = viewer, session, shelf, jobs
+        self.viewer, self.session, self.shelf, self.jobs = viewer, session, shelf, jobs
         self._on_error = on_error
         self._redraw_took_s = 0.0
+        self._eye_closed = False
         self.polygon: NDArray[np.float64] | None = None
         """Counts are of this ``(y, x)`` in level-0 pixels; None is the view."""
         session.events.heatmap.connect(self.show_heatmap)
@@ -63,21 +67,22 @@ class Display:
         region : Region
             Level-0 pixels that the tile changed.
         """
-        opened = self._shelf.now
-        seen = None if opened is None else visible_region(self._viewer, opened.layer)
+        self.tile_done.emit(region)
+        opened = self.shelf.now
+        seen = None if opened is None else visible_region(self.viewer, opened.layer)
         if seen is None or seen.overlaps(region):
-            self._jobs.soon("redraw", max(REDRAW_S, REST * self._redraw_took_s), self.redraw)
-            self._jobs.soon("count", RECOUNT_S, self.count)
+            self.jobs.soon("redraw", max(REDRAW_S, REST * self._redraw_took_s), self.redraw)
+            self.jobs.soon("count", RECOUNT_S, self.count)
 
     def fit_outlines(self) -> None:
         """Have the outlines seen at the present zoom."""
-        if self._shelf.now is not None:
-            self._shelf.now.fit_outlines(self._viewer.scene.camera.zoom)
+        if self.shelf.now is not None:
+            self.shelf.now.fit_outlines(self.viewer.scene.camera.zoom)
 
     def show(self) -> bool:
         """Show the nuclei layer if there are results and it is not there; return whether it was added."""
-        opened = self._shelf.now
-        if opened is None or not opened.show_nuclei(self._viewer, visible=self._session.outlines):
+        opened = self.shelf.now
+        if opened is None or not opened.show_nuclei(self.viewer, visible=self.session.outlines):
             return False
         opened.nuclei.events.visible.connect(self._on_eye_clicked)
         self.fit_outlines()
@@ -85,43 +90,53 @@ class Display:
 
     def _on_eye_clicked(self, event: Any) -> None:
         """The layer list's eye and the panel's box say the same."""
-        self._session.outlines = event.source.visible
+        if not self._eye_closed:
+            self.session.outlines = event.source.visible
+
+    @contextmanager
+    def eye_closed(self) -> Iterator[None]:
+        """Within the block, hiding the nuclei layer is not what the user wants."""
+        self._eye_closed = True
+        try:
+            yield
+        finally:
+            self._eye_closed = False
 
     def redraw(self) -> None:
         """Draw the nuclei anew."""
         start = time.perf_counter()
-        opened = self._shelf.now
+        opened = self.shelf.now
         if opened is not None and not self.show():
             opened.redraw_nuclei()
         self._redraw_took_s = time.perf_counter() - start
 
     def _on_outlines_changed(self, visible: bool) -> None:
-        opened = self._shelf.now
-        if opened is not None and opened.nuclei is not None:
-            opened.nuclei.visible = visible
+        opened = self.shelf.now
+        if opened is not None and (opened.edit or opened.nuclei) is not None:
+            (opened.edit or opened.nuclei).visible = visible
 
     def show_heatmap(self) -> None:
         """Show the output that the session names, as far as it was kept."""
-        opened = self._shelf.now
+        opened = self.shelf.now
         if opened is None:
             return
-        found = opened.heatmap_levels(self._session.heatmap) if self._session.heatmap else None
+        found = opened.heatmap_levels(self.session.heatmap) if self.session.heatmap else None
         if found is None:
-            opened.hide_heatmap(self._viewer)
+            opened.hide_heatmap(self.viewer)
         else:
-            opened.show_heatmap(self._viewer, *found)
+            opened.show_heatmap(self.viewer, *found)
 
     def count(self) -> None:
         """Count the nuclei in view, or in `polygon`."""
-        opened = self._shelf.now
+        opened = self.shelf.now
         if opened is None or opened.project is None or opened.plan is None:
             return
-        region = visible_region(self._viewer, opened.layer)
+        region = visible_region(self.viewer, opened.layer)
         if region is None or region.is_empty:
             self.counted.emit(None)
             return
         project, slide, grid = opened.project, opened.slide, opened.plan.grid
-        tissue = opened.tissue if self._session.tissue_only else None
+        tissue = opened.tissue if self.session.tissue_only else None
         (version, key), polygon = opened.done_key, self.polygon
 
         def work(_cancelled: Cancelled) -> Iterator[Counts]:
@@ -131,4 +146,4 @@ class Display:
             else:
                 yield count_polygon(project, slide, grid, done, polygon, tissue=tissue)
 
-        self._jobs.start("count", work, on_value=self.counted.emit, on_error=self._on_error)
+        self.jobs.start("count", work, on_value=self.counted.emit, on_error=self._on_error)

@@ -127,15 +127,61 @@ class Jobs:
         self._count += 1
         job = Job(lane, self._count, title, on_value, on_end, on_error or _raise)
         self._current[lane] = job
-        pool = self._pools.get(lane)
-        if pool is None:
-            pool = ThreadPoolExecutor(1, f"nucleiseg-{lane}", initializer=_step_back)
-            self._pools[lane] = pool
+        pool = self._pool(lane)
         future = pool.submit(self._drain, job, work)
         self._futures.add(future)
         # From the lane's own thread, so that the end is posted after the last value.
         pool.submit(lambda: self._post(lambda: self._finish(job, future)))
         return job
+
+    def enqueue(
+        self,
+        lane: str,
+        call: Callable[[], Any],
+        *,
+        on_value: Callable[[Any], None] = lambda _value: None,
+        on_error: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        """Run `call` in `lane` after all that was asked for before; it is never superseded or cancelled.
+
+        Parameters
+        ----------
+        lane : str
+            Name of the lane; not one of `start`.
+        call : callable
+            Runs in the lane's thread, even if this is closed meanwhile.
+        on_value, on_error : callable
+            Called on the main thread with what `call` returned or raised, unless this is closed by then.
+        """
+        if self._closed:
+            return
+        pool = self._pool(lane)
+        future = pool.submit(call)
+        self._futures.add(future)
+        pool.submit(lambda: self._post(lambda: self._answer(lane, future, on_value, on_error or _raise)))
+
+    def _answer(
+        self,
+        lane: str,
+        future: Future[Any],
+        on_value: Callable[[Any], None],
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        self._futures.discard(future)
+        error = future.exception()
+        if error is not None and self._closed:
+            logger.error("%s failed after its window was closed", lane, exc_info=error)
+        elif error is not None:
+            on_error(error)
+        elif not self._closed:
+            on_value(future.result())
+
+    def _pool(self, lane: str) -> ThreadPoolExecutor:
+        pool = self._pools.get(lane)
+        if pool is None:
+            pool = ThreadPoolExecutor(1, f"nucleiseg-{lane}", initializer=_step_back)
+            self._pools[lane] = pool
+        return pool
 
     def after(self, call: Call, *lanes: str) -> None:
         """Run `call` once all that was started in `lanes` has ended, in the thread of one; it is never superseded.

@@ -14,8 +14,6 @@ LayerData = tuple[Any, dict[str, Any], str]
 OWNER = "nucleiseg_of"
 # What a layer of results shows: they are made anew where the panel is opened anew.
 ROLE = "nucleiseg_role"
-# The complement of haematoxylin and eosin, and lighter than any nucleus.
-OUTLINE = "#00f56a"
 _AXES = ("y", "x")
 
 
@@ -83,9 +81,7 @@ def nuclei_layer(levels: Sequence[Any], slide: Slide) -> Any:
     slide : Slide
         Gives name and pixel size.
     """
-    from napari.utils.colormaps import CyclicLabelColormap
-
-    from napari_nucleiseg.viewer.outlines import Labels
+    from napari_nucleiseg.viewer.outlines import NO_CLASSES, Labels, colours_of
 
     # napari unwraps a list of one level and then takes its rows for levels.
     several = len(levels) > 1
@@ -94,7 +90,7 @@ def nuclei_layer(levels: Sequence[Any], slide: Slide) -> Any:
         name=f"{slide_name(slide)} nuclei",
         multiscale=several,
         metadata={OWNER: slide.fingerprint, ROLE: "nuclei"},
-        colormap=CyclicLabelColormap(colors=["transparent", OUTLINE], background_value=0),
+        colormap=colours_of(NO_CLASSES),
         opacity=1.0,
         **placement(slide.mpp_um),
     )

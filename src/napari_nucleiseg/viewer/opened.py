@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from napari_nucleiseg.core.geometry import YX
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.colour import icc_to_srgb
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.viewer.layers import (
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.slides.tissue import TissueMask
     from napari_nucleiseg.core.store.project import Project
 
+# Heads that say whether a pixel belongs to a nucleus.
+FOREGROUND = ("nuclei", "separated")
+
 
 @dataclass(eq=False)
 class OpenedSlide:
@@ -38,8 +46,8 @@ class OpenedSlide:
         Where the user wants the results; None is the usual place.
     project : Project, optional
         Once there are results.
-    nuclei, heatmap : napari layers, optional
-        Once they are shown.
+    nuclei, heatmap, edit : napari layers, optional
+        Once they are shown; `edit` is the part that can be painted on.
     tissue : TissueMask, optional
         Once it was computed.
     plan : InferencePlan, optional
@@ -56,6 +64,7 @@ class OpenedSlide:
     project: Project | None = None
     nuclei: Any = None
     heatmap: Any = None
+    edit: Any = None
     tissue: TissueMask | None = None
     plan: InferencePlan | None = None
     done_key: tuple[str, str] = ("", "")
@@ -64,14 +73,13 @@ class OpenedSlide:
     """Whether the user has said in this session how large the pixels are."""
     in_srgb: bool = False
     """Whether colours are shown by the slide's own profile."""
-    _contour: int = 1
-    _opacity: float = 1.0
+    _fitted: WeakKeyDictionary[Any, tuple[int, float]] = field(default_factory=WeakKeyDictionary, repr=False)
     _shown: Project | None = field(default=None, repr=False)
 
     @property
     def layers(self) -> tuple[Any, ...]:
         """All layers of ours that exist, the slide's first."""
-        return tuple(layer for layer in (self.layer, self.heatmap, self.nuclei) if layer is not None)
+        return tuple(layer for layer in (self.layer, self.heatmap, self.nuclei, self.edit) if layer is not None)
 
     def close(self) -> None:
         """Close the project; only once nothing works on it any more."""
@@ -85,6 +93,34 @@ class OpenedSlide:
             return None
         levels = self.project.maps.levels(self.done_key[0], head)
         return None if levels is None else (levels, self.head_titles.get(head, head), self.plan.grid.downsample)
+
+    def foreground(self, region: Region) -> NDArray[np.float32] | None:
+        """Return the probability of nucleus that the model gave, 0..1, at level 0; None where nothing was kept.
+
+        Parameters
+        ----------
+        region : Region
+            Level-0 pixels inside the slide.
+        """
+        project = self.project
+        if project is None:
+            return None
+        runs = project.ledger.reader.execute("SELECT model_version FROM runs ORDER BY run DESC").fetchall()
+        versions = [version for version in dict.fromkeys([self.done_key[0], *(row[0] for row in runs)]) if version]
+        kept = ((version, head) for version in versions for head in project.maps.heads(version) if head in FOREGROUND)
+        levels = next((found for found in (project.maps.levels(*key) for key in kept) if found is not None), None)
+        if levels is None:
+            return None
+        step = YX(project.shape[0] / levels[0].shape[0], project.shape[1] / levels[0].shape[1])
+        grid = region.scaled_outward(1 / step.y, 1 / step.x).expand(1).intersect(Region(0, 0, *levels[0].shape))
+        coarse = np.asarray(levels[0][grid.slices], np.float32) / 255
+        if coarse.size == 0 or not coarse.any():
+            return None
+        ys = (np.arange(region.y, region.y1) + 0.5) / step.y - 0.5 - grid.y
+        xs = (np.arange(region.x, region.x1) + 0.5) / step.x - 0.5 - grid.x
+        columns, rows = np.meshgrid(xs.astype(np.float32), ys.astype(np.float32))
+        border = cv2.BORDER_REPLICATE
+        return np.asarray(cv2.remap(coarse, columns, rows, cv2.INTER_LINEAR, borderMode=border), np.float32)
 
     def drop_results(self, viewer: Any) -> None:
         """Show no results any more; the project is the caller's to close once nothing works on it."""
@@ -123,9 +159,8 @@ class OpenedSlide:
         if self.nuclei is None or self.nuclei not in viewer.layers:
             self.nuclei = nuclei_layer(self.project.labels.levels, self.slide)
             self.nuclei.visible = visible
-            self._shown, self._contour = self.project, int(self.nuclei.contour)
-            self._opacity = float(self.nuclei.opacity)
-            self._insert(viewer, self.nuclei)
+            self._shown = self.project
+            self.insert_above(viewer, self.nuclei, self.layer)
             return True
         return False
 
@@ -137,16 +172,18 @@ class OpenedSlide:
         zoom : float
             Screen pixels per world unit.
         """
-        layer = self.nuclei
-        if layer is None:
-            return
-        level_px = layer.scale[-1] * layer.downsample_factors[layer.data_level][-1]
-        if layer.contour == self._contour:
-            self._contour = outline_width(zoom * level_px, 1 / zoom)
-            layer.contour = self._contour
-        if layer.opacity == self._opacity:
-            self._opacity = outline_opacity(zoom * level_px, 1 / zoom)
-            layer.opacity = self._opacity
+        for layer, level in ((self.nuclei, None), (self.edit, 1.0)):
+            if layer is not None:
+                factor = layer.downsample_factors[layer.data_level][-1] if level is None else level
+                self._fit(layer, zoom * layer.scale[-1] * factor, 1 / zoom)
+
+    def _fit(self, layer: Any, screen_px: float, um_per_screen_px: float) -> None:
+        contour, opacity = self._fitted.get(layer, (int(layer.contour), float(layer.opacity)))
+        if layer.contour == contour:
+            layer.contour = contour = outline_width(screen_px, um_per_screen_px)
+        if layer.opacity == opacity:
+            layer.opacity = opacity = outline_opacity(screen_px, um_per_screen_px)
+        self._fitted[layer] = contour, opacity
 
     def redraw_nuclei(self) -> None:
         """Draw anew what has changed."""
@@ -158,7 +195,7 @@ class OpenedSlide:
         """Show one output of the model below the nuclei, in place of the one before."""
         self.hide_heatmap(viewer)
         self.heatmap = heatmap_layer(levels, self.slide, title, step)
-        self._insert(viewer, self.heatmap)
+        self.insert_above(viewer, self.heatmap, self.layer)
 
     def hide_heatmap(self, viewer: Any) -> None:
         """Take the heatmap away."""
@@ -166,10 +203,10 @@ class OpenedSlide:
             viewer.layers.remove(self.heatmap)
         self.heatmap = None
 
-    def _insert(self, viewer: Any, layer: Any) -> None:
-        """Add a layer right above the slide's (the heatmap below the nuclei) and keep the selection."""
+    def insert_above(self, viewer: Any, layer: Any, lower: Any) -> None:
+        """Add a layer right above another (the heatmap below the nuclei) and keep the selection."""
         selected = set(viewer.layers.selection)
         active = viewer.layers.selection.active
-        viewer.layers.insert(viewer.layers.index(self.layer) + 1, layer)
+        viewer.layers.insert(viewer.layers.index(lower) + 1, layer)
         viewer.layers.selection = selected
         viewer.layers.selection.active = active

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ from napari.layers import Labels as NapariLabels
 from napari.utils.colormaps import CyclicLabelColormap
 from numpy.typing import NDArray
 
+# The complement of haematoxylin and eosin, and lighter than any nucleus.
+OUTLINE = "#00f56a"
+BY_CLASS = "nuclei by class"
 # Each pixel and the one below it; each and the one right of it.
 _NEIGHBOURS = (
     ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
@@ -46,20 +50,85 @@ def is_outline(labels: NDArray[Any], width: int = 1) -> NDArray[np.bool_]:
     return outline
 
 
-class Labels(NapariLabels):  # type: ignore[misc]
-    """napari's own, of the same name and kind, with a short cut for outlines of one or two pixels.
+@dataclass(frozen=True, slots=True, eq=False)
+class Classes:
+    """Which nuclei have a class.
 
-    The short cut is not public in napari; where a later one does not look for it, outlines are only slower.
+    Parameters
+    ----------
+    ids : ndarray of uint32, shape (n,)
+        Ascending.
+    numbers : ndarray of uint8, shape (n,)
+        Class number of each, above 0.
+    colours : tuple of str
+        Colour of class number 1, 2 and so on.
     """
+
+    ids: NDArray[np.uint32]
+    numbers: NDArray[np.uint8]
+    colours: tuple[str, ...] = ()
+
+    def colour_numbers(self, ids: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return 0 for background, 1 for a nucleus without class, one more than the class for others."""
+        colours = (ids != 0).astype(np.uint8)
+        if len(self.ids):
+            places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+            colours += np.where(self.ids[places] == ids, self.numbers[places], 0).astype(np.uint8)
+        return np.asarray(colours, np.uint8)
+
+
+NO_CLASSES = Classes(np.zeros(0, np.uint32), np.zeros(0, np.uint8))
+
+
+def colours_of(classes: Classes) -> CyclicLabelColormap:
+    """Return the colours by `Classes.colour_numbers`."""
+    colours = ["transparent", OUTLINE, *classes.colours]
+    return CyclicLabelColormap(colors=colours, background_value=0, name=BY_CLASS)
+
+
+class Labels(NapariLabels):  # type: ignore[misc]
+    """napari's own, of the same name and kind, with a short cut for outlines, and with the colours of classes.
+
+    What is overridden is not public in napari; where a later one does not look for it, outlines are only slower and
+    classes are not seen.
+    """
+
+    _classes: Classes = NO_CLASSES
+
+    def show_classes(self, classes: Classes) -> None:
+        """Colour nuclei by class."""
+        same_colours = classes.colours == self._classes.colours
+        self._classes = classes
+        if same_colours:
+            self.refresh(thumbnail=False, extent=False, highlight=False)
+        else:
+            self.colormap = colours_of(classes)
+
+    def get_color(self, label: int | None) -> Any:
+        """Return the colour of a nucleus."""
+        if not self._is_by_class or not label:
+            return super().get_color(label)
+        return self.colormap.colors[int(self._classes.colour_numbers(np.array([label]))[0])]
+
+    @property
+    def _is_by_class(self) -> bool:
+        """Whether the colours are ours, and not shuffled or reduced to the selected label by the user."""
+        colormap = self.colormap
+        return getattr(colormap, "name", "") == BY_CLASS and not colormap.use_selection
 
     def _calculate_contour(self, labels: NDArray[Any], data_slice: tuple[slice, ...]) -> NDArray[Any] | None:
         whole = all(part.indices(size) == (0, size, 1) for part, size in zip(data_slice, labels.shape, strict=False))
         if self.contour in {1, 2} and labels.ndim == 2 and whole:
             outline = is_outline(labels, int(self.contour))
-            colormap = self.colormap
-            if isinstance(colormap, CyclicLabelColormap) and len(colormap.colors) == 2 and not colormap.use_selection:
-                # With one colour, all labels are that colour: no need to have it worked out for each.
-                return outline.view(np.uint8)
-            return np.where(outline, labels, labels.dtype.type(0))
+            if not self._is_by_class:
+                return np.where(outline, labels, labels.dtype.type(0))
+            numbers = outline.view(np.uint8)
+            if len(self._classes.ids):
+                # Few pixels are outline, and few nuclei have a class.
+                numbers = numbers.copy()
+                numbers[outline] = self._classes.colour_numbers(labels[outline])
+            return numbers
         slow: NDArray[Any] | None = super()._calculate_contour(labels, data_slice)
-        return slow
+        if not self._is_by_class or labels.ndim != 2:
+            return slow
+        return self._classes.colour_numbers(labels[data_slice] if slow is None else slow)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.opened import OpenedSlide
 
@@ -80,6 +81,20 @@ class Wish:
     def title(self) -> str:
         """What is being done, for people."""
         return "Updating" if self.again else "Segmenting"
+
+
+def wish_of(session: Session, opened: OpenedSlide, region: Region | None, **more: Any) -> Wish:
+    """Return the wish for a region with the session's settings; `more` are further fields of `Wish`."""
+    return Wish(
+        opened,
+        model=session.model,
+        options=session.options,
+        device=session.device,
+        tissue_only=session.tissue_only,
+        region=region,
+        results_folder=session.results_folder,
+        **more,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

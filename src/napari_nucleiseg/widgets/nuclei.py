@@ -81,6 +81,10 @@ class NucleiWidget(QWidget):
         panel.slide_button.clicked.connect(self._on_slide_clicked)
         panel.stop_button.clicked.connect(self._on_stop_clicked)
         controller.pictures.read.connect(self._on_picture_read)
+        controller.editing.edited.connect(self._on_edited)
+        panel.correct.undo_button.clicked.connect(controller.editing.undo)
+        panel.correct.redo_button.clicked.connect(controller.editing.redo)
+        panel.correct.class_wanted.connect(controller.tools.choose_class)
         panel.facts.pixel_size_wanted.connect(self._on_pixel_size_wanted)
         panel.facts.srgb_wanted.connect(self._on_srgb_wanted)
         panel.facts.picture_wanted.connect(self._on_picture_wanted)
@@ -98,12 +102,19 @@ class NucleiWidget(QWidget):
             shortcuts.STOP: self._on_stop_clicked,
             shortcuts.OUTLINES: self._toggle_outlines,
             shortcuts.HEATMAP: self._toggle_heatmap,
+            shortcuts.CORRECT: self._toggle_correct,
+            shortcuts.UNDO: self.controller.editing.undo,
+            shortcuts.REDO: self.controller.editing.redo,
+            shortcuts.NEXT: self.controller.editing.next_unseen,
         }
 
     # ------------------------------------------------------------------ what the user does
 
     def _toggle_follow(self) -> None:
         self.session.follow = not self.session.follow
+
+    def _toggle_correct(self) -> None:
+        self.session.editing = not self.session.editing
 
     def _toggle_outlines(self) -> None:
         self.session.outlines = not self.session.outlines
@@ -171,6 +182,10 @@ class NucleiWidget(QWidget):
         self.controller.pictures.ask(name)
 
     # ------------------------------------------------------------------ what the controller says
+
+    def _on_edited(self) -> None:
+        self.panel.correct.show_history(self.controller.editing.turns())
+        self.panel.correct.show_classes(self.controller.editing.classes())
 
     def _on_slide_changed(self, slide: Slide | None) -> None:
         self._pages.setCurrentIndex(0 if slide is None else 1)

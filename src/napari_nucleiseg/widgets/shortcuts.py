@@ -28,6 +28,10 @@ SHAPE = Shortcut("Shift-S", "segment the selected shape")
 SLIDE = Shortcut("Shift-W", "segment the whole slide")
 STOP = Shortcut("Shift-Q", "stop")
 OUTLINES = Shortcut("N", "show or hide the nuclei")
+CORRECT = Shortcut("Shift-E", "correct nuclei")
+UNDO = Shortcut("Control-Z", "undo")
+REDO = Shortcut("Control-Shift-Z", "do again")
+NEXT = Shortcut("U", "go to the next nucleus that nobody has approved")
 HEATMAP = Shortcut("H", "show or hide the heatmap")
 
 

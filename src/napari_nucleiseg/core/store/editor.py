@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.store.journal import Heading, Step, get_edit, mark, next_turn, put_edit, steps
+from napari_nucleiseg.core.store.journal import Heading, Step, get_edit, kind_of, mark, next_turn, put_edit, steps
 from napari_nucleiseg.core.store.ledger import APPROVED, reopen_tiles
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START, tile_of
 from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, Records, Row, put_rows, rows_of
@@ -135,7 +135,7 @@ class Editor:
             records = retouch.records(self.person, attributes)
             ids = retouch.touched
             step = put_edit(database, heading, place, records, nuclei=len(ids), pixels=pixels)
-            self._keep_next_id(database, ids)
+            self.keep_next_id(database, ids)
             noted = self._note(database, place, pixels[1])
         self._redo.apply([noted])
         self._census.recount([retouch.frame])
@@ -219,6 +219,12 @@ class Editor:
         """Return the newest steps, newest first; `before` leaves out that step and later ones."""
         return steps(self._ledger.reader, most, before)
 
+    def turns(self) -> tuple[str, str]:
+        """Return the kinds of what `undo` and `redo` would turn next; empty for nothing."""
+        found = [next_turn(self._ledger.reader, back=back) for back in (True, False)]
+        undo, redo = ("" if turn is None else kind_of(self._ledger.reader, turn[0]) for turn in found)
+        return undo, redo
+
     def undo(self) -> list[Changed]:
         """Undo the last step that is done; empty if there is none."""
         return list(self._turn_step(back=True))
@@ -261,7 +267,8 @@ class Editor:
         whole[place.translate(-aligned.y, -aligned.x).slices] = image
         return self._redo.note(database, aligned, whole)
 
-    def _keep_next_id(self, database: sqlite3.Connection, ids: Iterable[int]) -> None:
+    def keep_next_id(self, database: sqlite3.Connection, ids: Iterable[int]) -> None:
+        """Note, inside the caller's transaction, that people's names among `ids` are not to be used again."""
         highest = max(ids, default=0)
         if highest >= PERSON_ID_START:
             with self._counting:

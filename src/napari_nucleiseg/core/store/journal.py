@@ -107,6 +107,12 @@ def get_edit(database: sqlite3.Connection, number: int) -> Edit:
     return Edit(number, region, _pixels(before, region), _pixels(after, region), Records.decoded(records))
 
 
+def kind_of(database: sqlite3.Connection, number: int) -> str:
+    """Return the kind of an edit; empty if it is gone."""
+    row = database.execute("SELECT kind FROM edits WHERE edit = ?", (number,)).fetchone()
+    return "" if row is None else str(row[0])
+
+
 def mark(database: sqlite3.Connection, number: int, *, undone: bool) -> None:
     """Note that an edit is undone, or done again."""
     database.execute("UPDATE edits SET undone = ? WHERE edit = ?", (int(undone), number))

@@ -1,0 +1,376 @@
+"""Correcting nuclei: the paint layer follows the view, and every stroke goes into the project's journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.viewer.display import Display
+from napari_nucleiseg.viewer.edit_window import COARSEST, EditWindow, Stroke, window_around
+from napari_nucleiseg.viewer.engine import Engine
+from napari_nucleiseg.viewer.messages import Hint
+from napari_nucleiseg.viewer.opened import OpenedSlide
+from napari_nucleiseg.viewer.outlines import NO_CLASSES, Classes
+from napari_nucleiseg.viewer.project_view import Pixels, classes_of, nearest_unseen, pixels_of
+from napari_nucleiseg.viewer.segmentation import open_project
+from napari_nucleiseg.viewer.visible import visible_region
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.edits import Edited
+    from napari_nucleiseg.core.store.editor import Changed, Editor
+    from napari_nucleiseg.core.store.project import Project
+
+LANE = "edit"
+TOO_FAR = "Zoom in to correct nuclei."
+KINDS = {"paint": "paint", "erase": "erase", "fill": "fill", "polygon": "draw"}
+
+Edit = Callable[["Editor"], Iterable["Changed | None"]]
+
+
+class Editing:
+    """What happens while nuclei are corrected in one viewer; all methods are for the main thread.
+
+    Parameters
+    ----------
+    engine : Engine
+        Opens projects.
+    display : Display
+        Shows the nuclei where they are not painted on; its viewer is painted in, its session says whether and with
+        which tool, its shelf on which slide. Writing and reading run in its jobs, in the lane `LANE`, in the order
+        they were asked for.
+    """
+
+    hinted = Signal(Hint)
+    failed = Signal(object)
+    """An exception."""
+    layer_made = Signal(object)
+    """A new `PaintLayer` is in the viewer."""
+    edited = Signal()
+    """The history, the nuclei or their classes are no longer what they were."""
+    picked = Signal(int)
+    """The user pointed at this nucleus; 0 is none."""
+
+    def __init__(self, engine: Engine, display: Display) -> None:
+        self._engine, self._display, self.jobs = engine, display, display.jobs
+        self._viewer, self.session, self._shelf = display.viewer, display.session, display.shelf
+        self.window = EditWindow()
+        self.is_drawing = False
+        """Whether the mouse is down: the window then stays where it is."""
+        self.opened: OpenedSlide | None = None
+        """The slide that is edited."""
+        self._reads = 0
+        self._hidden = False
+        self._classes = NO_CLASSES
+        self.session.events.editing.connect(self._on_editing_changed)
+        self._viewer.layers.events.removed.connect(self._on_layer_removed)
+
+    # ------------------------------------------------------------------ begin and end
+
+    @property
+    def project(self) -> Project | None:
+        """The project that is edited, once it is open."""
+        return None if self.opened is None else self.opened.project
+
+    def _on_editing_changed(self, on: bool) -> None:
+        if not on:
+            self.end()
+            return
+        opened = self._shelf.now
+        if opened is None:
+            self.session.editing = False
+            return
+        self.opened = opened
+
+        def open_it() -> Project:
+            opened.slide.require_mpp()
+            project = open_project(opened, self._engine, self.session.results_folder, create=True)
+            if not project.writable:
+                raise StoreError(
+                    f"The results of this slide are in use by {self._engine.writer(project) or 'another program'}: "
+                    "you can look at them here, but not correct them. Close the slide there and try again."
+                )
+            return project
+
+        self.jobs.enqueue(LANE, open_it, on_value=self._on_project_opened, on_error=self._on_failed)
+
+    def _on_project_opened(self, project: Project) -> None:
+        if self.project is project and self.session.editing:
+            self._display.show()
+            self.recolour()
+            self.follow()
+            self.edited.emit()
+
+    def end(self) -> None:
+        """Take the paint layer away and show what the project has; what was drawn last is written."""
+        self.commit("paint")
+        self._close_window()
+        self.opened = None
+        if self.session.editing:
+            self.session.editing = False
+
+    def _on_failed(self, error: BaseException) -> None:
+        self.end()
+        self.failed.emit(error)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if self.window.layer is not None and event.value == self.window.layer:
+            self.window.close()
+            self.end()
+
+    # ------------------------------------------------------------------ where the view is
+
+    def follow(self) -> None:
+        """Bring the paint layer to the view, or take it away where the view is too far for it."""
+        opened, project = self.opened, self.project
+        if opened is None or project is None or self.is_drawing:
+            return
+        view = visible_region(self._viewer, opened.layer)
+        if view is None or view.is_empty:
+            return
+        whole = Region(0, 0, *project.shape)
+        too_far = view.height > COARSEST * self._viewer.canvas.size[0]
+        wanted = None if too_far else window_around(view, whole)
+        if wanted is None:
+            self._close_window()
+            self.hinted.emit(Hint(TOO_FAR))
+        elif not self.window.covers(view):
+            self._read(wanted, self._open)
+
+    def _read(self, region: Region, then: Callable[[Pixels], None]) -> None:
+        project = self.project
+        if project is None:
+            return
+        self._reads += 1
+        number = self._reads
+
+        def on_value(pixels: Pixels) -> None:
+            if number == self._reads and self.project is project:
+                then(pixels)
+
+        self.jobs.enqueue(LANE, lambda: pixels_of(project, region), on_value=on_value, on_error=self._on_failed)
+
+    def _open(self, pixels: Pixels) -> None:
+        opened = self.opened
+        if opened is None or self.is_drawing:
+            return
+        self.commit("paint")
+        layer = self.window.open(pixels.region, pixels.ids, opened.slide)
+        if layer is not None:
+            layer.show_classes(self._classes)
+            layer.visible = self.session.outlines
+            layer.on_undo, layer.on_redo = self.undo, self.redo
+            layer.events.paint.connect(self._on_painted)
+            opened.edit = layer
+            opened.insert_above(self._viewer, layer, opened.nuclei or opened.layer)
+            self._viewer.layers.selection.active = layer
+            self.layer_made.emit(layer)
+        self._hide_overview()
+        self.hinted.emit(Hint())
+
+    def _close_window(self) -> None:
+        layer = self.window.close()
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+        opened = self.opened
+        if opened is None:
+            return
+        opened.edit = None
+        if self._hidden and opened.nuclei is not None:
+            opened.nuclei.visible = self.session.outlines
+        self._hidden = False
+        self._display.redraw()
+
+    def _hide_overview(self) -> None:
+        """Show the nuclei once: painted on, not below as well."""
+        nuclei = None if self.opened is None else self.opened.nuclei
+        if nuclei is not None and not self._hidden:
+            self._hidden = True
+            with self._display.eye_closed():
+                nuclei.visible = False
+
+    # ------------------------------------------------------------------ what is painted
+
+    def _on_painted(self, _event: Any) -> None:
+        layer = self.window.layer
+        if layer is not None:
+            self.commit(KINDS.get(str(layer.mode), "paint"))
+
+    def change(self, edited: Edited | None, kind: str) -> bool:
+        """Do an edit to the window, as one step; return whether there was anything to do."""
+        return self.change_all([edited], kind)
+
+    def change_all(self, edits: Iterable[Edited | None], kind: str) -> bool:
+        """Do edits to the window, each made after the one before was done, all as one step."""
+        layer = self.window.layer
+        done = False
+        for edited in edits:
+            if edited is not None and layer is not None:
+                self.window.ids[edited.box.slices] = edited.after
+                done = True
+        if done and layer is not None:
+            layer.refresh(thumbnail=False, extent=False, highlight=False)
+            self.commit(kind)
+        return done
+
+    def commit(self, kind: str) -> None:
+        """Write what was painted since the last time, off the main thread."""
+        stroke = None if self.window.layer is None else self.window.take_stroke()
+        if stroke is None:
+            return
+
+        def paint(editor: Editor) -> Iterable[Changed | None]:
+            yield editor.paint(stroke.region, stroke.after, before=stroke.before, kind=kind)
+
+        self.do(paint, on_error=lambda error: self._on_refused(stroke, error))
+
+    def do(self, edit: Edit, *, on_error: Callable[[BaseException], None] | None = None, show: bool = False) -> None:
+        """Change the project off the main thread, then show what became of it.
+
+        Parameters
+        ----------
+        edit : callable
+            Called with the project's `Editor`; returns what changed.
+        on_error : callable, optional
+            Told if it failed.
+        show : bool
+            Whether the view goes where something changed, if that is out of sight.
+        """
+        project = self.project
+        if project is None:
+            return
+
+        def work() -> list[Pixels]:
+            parts = [changed for changed in edit(project.editor) if changed is not None]
+            return [pixels_of(project, part.region.intersect(self.window.region), part.region) for part in parts]
+
+        self.jobs.enqueue(
+            LANE,
+            work,
+            on_value=lambda parts: self._on_edited(project, parts, show=show),
+            on_error=on_error or self.failed.emit,
+        )
+
+    def _on_edited(self, project: Project, parts: list[Pixels], *, show: bool) -> None:
+        if self.project is not project:
+            return
+        for part in parts:
+            self._show_pixels(part)
+        if not parts:
+            return
+        if show:
+            self._go_to([part.changed for part in parts])
+        if self.window.layer is None:
+            self._display.redraw()
+        self._display.count()
+        self.edited.emit()
+
+    def _show_pixels(self, part: Pixels) -> None:
+        layer = self.window.layer
+        if layer is not None and self.window.renew(part.region, part.ids):
+            layer.refresh(thumbnail=False, extent=False, highlight=False)
+
+    def _on_refused(self, stroke: Stroke, error: BaseException) -> None:
+        """What could not be written is taken back, so that nobody believes it safe."""
+        project = self.project
+        if project is not None:
+            self.jobs.enqueue(
+                LANE, lambda: pixels_of(project, stroke.region), on_value=self._show_pixels, on_error=self.failed.emit
+            )
+        self.failed.emit(error)
+
+    def tile_finished(self, region: Region) -> None:
+        """Take over what a model has written below the window."""
+        project = self.project
+        seen = region.intersect(self.window.region)
+        if project is not None and not seen.is_empty:
+            self.jobs.enqueue(LANE, lambda: pixels_of(project, seen), on_value=self._show_pixels)
+
+    # ------------------------------------------------------------------ history
+
+    def undo(self) -> None:
+        """Undo the last edit, wherever on the slide it lies."""
+        self.commit("paint")
+        self.do(lambda editor: editor.undo(), show=True)
+
+    def redo(self) -> None:
+        """Do the next edit again."""
+        self.do(lambda editor: editor.redo(), show=True)
+
+    def jump(self, step: int) -> None:
+        """Go to a step of the history."""
+        self.do(lambda editor: editor.jump(step), show=True)
+
+    def _go_to(self, regions: list[Region]) -> None:
+        """Move the view to what changed, unless some of it is seen."""
+        opened = self.opened
+        view = None if opened is None else visible_region(self._viewer, opened.layer)
+        if view is None or any(view.overlaps(region) for region in regions):
+            return
+        self.go_to(regions[-1].centre)
+
+    def go_to(self, point: tuple[float, float]) -> None:
+        """Move the camera to ``(y, x)`` in level-0 pixels."""
+        opened = self.opened or self._shelf.now
+        if opened is not None:
+            world = opened.layer.data_to_world(point)
+            self._viewer.scene.camera.center = (*self._viewer.scene.camera.center[:-2], *world[-2:])
+
+    # ------------------------------------------------------------------ rows
+
+    def delete(self, ids: Collection[int], *, kind: str = "delete") -> None:
+        """Take nuclei away."""
+        self.do(lambda editor: editor.delete_in_parts(ids, kind=kind))
+
+    def classify(self, ids: Collection[int], number: int) -> None:
+        """Give nuclei a class; 0 takes it from them."""
+        self.do(lambda editor: [editor.classify(ids, number)])
+        self.recolour()
+
+    def approve(self, ids: Collection[int], *, approved: bool = True) -> None:
+        """Mark nuclei as right."""
+        self.do(lambda editor: [editor.review(ids, approved=approved)])
+
+    def next_unseen(self) -> None:
+        """Fly to the nearest nucleus that nobody has looked at."""
+        project, opened = self.project, self.opened
+        view = None if opened is None else visible_region(self._viewer, opened.layer)
+        if project is None or view is None:
+            return
+        centre = view.centre
+
+        def work() -> tuple[float, float] | None:
+            return nearest_unseen(project, centre)
+
+        self.jobs.enqueue(LANE, work, on_value=self._on_unseen_found, on_error=self.failed.emit)
+
+    def _on_unseen_found(self, point: tuple[float, float] | None) -> None:
+        if point is None:
+            self.hinted.emit(Hint("Every nucleus on this slide has been approved."))
+        else:
+            self.go_to(point)
+
+    def turns(self) -> tuple[str, str]:
+        """Return what undo and redo would turn, in a word each; empty for nothing."""
+        return ("", "") if self.project is None else self.project.editor.turns()
+
+    def classes(self) -> list[tuple[int, str, str]]:
+        """Return number, name and colour of each class."""
+        project = self.project
+        return [] if project is None else project.ledger.reader.execute("SELECT * FROM classes").fetchall()
+
+    def recolour(self) -> None:
+        """Show classes as they are now."""
+        project = self.project
+        if project is not None:
+            self.jobs.enqueue(LANE, lambda: classes_of(project), on_value=self._on_classes_read)
+
+    def _on_classes_read(self, classes: Classes) -> None:
+        self._classes = classes
+        nuclei = None if self.opened is None else self.opened.nuclei
+        for layer in (self.window.layer, nuclei):
+            if layer is not None:
+                layer.show_classes(classes)

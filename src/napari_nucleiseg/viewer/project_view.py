@@ -1,0 +1,61 @@
+"""What a project says of a part of its slide, as the paint layer needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.viewer.outlines import OUTLINE, Classes
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.store.project import Project
+
+Ids = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """The ids that the project has in a region; `changed` may reach beyond it (level-0 pixels)."""
+
+    region: Region
+    ids: Ids
+    changed: Region
+
+
+def pixels_of(project: Project, region: Region, changed: Region | None = None) -> Pixels:
+    """Read a part of the slide."""
+    changed = changed or region
+    if region.is_empty:
+        return Pixels(region, np.zeros((0, 0), np.uint32), changed)
+    return Pixels(region, project.labels.read(region), changed)
+
+
+def nearest_unseen(project: Project, centre: tuple[float, float]) -> tuple[float, float] | None:
+    """Return the centroid of the unapproved nucleus nearest to ``(y, x)``, level-0 pixels; None if there is none."""
+    reach = 512
+    while True:
+        region = Region(int(centre[0]), int(centre[1]), 1, 1).expand(reach)
+        rows = project.census.rows_in(
+            project.ledger.reader, region, "y, x", "review = 0 AND person IS NULL AND state = 0"
+        )
+        away = [(y - centre[0]) ** 2 + (x - centre[1]) ** 2 for y, x in rows]
+        if rows and min(away) <= reach**2:
+            found = rows[int(np.argmin(away))]
+            return float(found[0]), float(found[1])
+        if reach > max(project.shape):
+            return None
+        reach *= 2
+
+
+def classes_of(project: Project) -> Classes:
+    """Return the classes of all nuclei of a slide."""
+    database = project.ledger.reader
+    colours = dict(database.execute("SELECT class, colour FROM classes"))
+    rows = database.execute("SELECT id, class FROM nuclei WHERE class != 0 AND state = 0 ORDER BY id").fetchall()
+    table = np.array(rows, np.uint32).reshape(-1, 2)
+    names = tuple(colours.get(number, OUTLINE) for number in range(1, max(colours, default=0) + 1))
+    return Classes(table[:, 0].copy(), np.minimum(table[:, 1], len(names)).astype(np.uint8), names)

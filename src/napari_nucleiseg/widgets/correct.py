@@ -1,0 +1,137 @@
+"""The part of the panel with which nuclei are corrected: tools, classes, undo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_nucleiseg.state import Session
+from napari_nucleiseg.viewer.tools import TOOLS
+from napari_nucleiseg.widgets import shortcuts
+
+COLUMNS = 5
+SWATCH_PX = 12
+KEYS = (
+    "D delete · Y approve · R reject · U next\n"
+    "G fill holes · S smooth · . grow · , shrink\n"
+    "1–9 class, 0 none · Space moves the slide"
+)
+KEYS_TIP = "All of these act on the nucleus under the mouse. Nothing needs to be saved: every stroke is kept at once."
+
+
+class Correct(QWidget):
+    """Tools and their keys; does nothing by itself.
+
+    Parameters
+    ----------
+    session : Session
+        What the controls show and set.
+    """
+
+    class_wanted = Signal(int)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.toggle = QPushButton("Correct nuclei")
+        self.toggle.setCheckable(True)
+        self.toggle.setMinimumHeight(34)
+        self.toggle.setToolTip(f"Draw, erase, split and join nuclei on the slide itself  ({shortcuts.CORRECT.text})")
+        self.toggle.toggled.connect(self._on_toggled)
+        self._make_tools()
+        self._make_history()
+        self._classes = QHBoxLayout()
+        self._classes.setSpacing(4)
+        self.keys = QLabel(KEYS)
+        self.keys.setToolTip(KEYS_TIP)
+        self._body = QWidget()
+        body = QVBoxLayout(self._body)
+        body.setContentsMargins(0, 0, 0, 0)
+        body.setSpacing(6)
+        for part in (self._tools_part, self._history_part, self._classes):
+            body.addLayout(part)
+        body.addWidget(self.keys)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.toggle)
+        column.addWidget(self._body)
+        self._body.hide()
+        self._shown: list[tuple[int, str, str]] = []
+        session.events.editing.connect(self._on_editing_changed)
+        session.events.tool.connect(self._on_tool_changed)
+        self._on_tool_changed(session.tool)
+
+    def _make_tools(self) -> None:
+        self._tools_part = QGridLayout()
+        self._tools_part.setSpacing(4)
+        self.buttons: dict[str, QPushButton] = {}
+        group = QButtonGroup(self)
+        for index, tool in enumerate(TOOLS.values()):
+            button = QPushButton(tool.title)
+            button.setCheckable(True)
+            button.setToolTip(f"{tool.tip}  ({tool.key.replace('-', '+')})")
+            button.setMinimumWidth(48)
+            button.clicked.connect(lambda _on=True, name=tool.name: self._on_tool_clicked(name))
+            group.addButton(button)
+            self.buttons[tool.name] = button
+            self._tools_part.addWidget(button, index // COLUMNS, index % COLUMNS)
+
+    def _make_history(self) -> None:
+        self._history_part = QHBoxLayout()
+        self.undo_button = QPushButton("Undo")
+        self.redo_button = QPushButton("Redo")
+        for button, shortcut in ((self.undo_button, shortcuts.UNDO), (self.redo_button, shortcuts.REDO)):
+            button.setToolTip(f"Anywhere on the slide, also after a restart  ({shortcut.text})")
+            button.setEnabled(False)
+            self._history_part.addWidget(button, 1)
+
+    # ------------------------------------------------------------------ what the controller says
+
+    def show_history(self, turns: tuple[str, str]) -> None:
+        """Show what undo and redo would turn; empty for nothing."""
+        for button, word, kind in ((self.undo_button, "Undo", turns[0]), (self.redo_button, "Redo", turns[1])):
+            button.setEnabled(bool(kind))
+            button.setText(f"{word} {kind}" if kind else word)
+
+    def show_classes(self, classes: Sequence[tuple[int, str, str]]) -> None:
+        """Offer classes: number, name, colour."""
+        if list(classes) == self._shown:
+            return
+        self._shown = list(classes)
+        while (item := self._classes.takeAt(0)) is not None:
+            widget = item.widget()
+            if widget is not None:
+                widget.deleteLater()
+        for number, name, colour in self._shown[:9]:
+            button = QPushButton(str(number))
+            button.setIcon(_swatch(colour))
+            button.setIconSize(QSize(SWATCH_PX, SWATCH_PX))
+            button.setToolTip(f"{name}: press {number} over a nucleus, or click here for the one drawn or picked last")
+            button.setMinimumWidth(36)
+            button.clicked.connect(lambda _on=False, number=number: self.class_wanted.emit(number))
+            self._classes.addWidget(button, 1)
+
+    # ------------------------------------------------------------------ session
+
+    def _on_toggled(self, on: bool) -> None:
+        self._session.editing = on
+
+    def _on_editing_changed(self, on: bool) -> None:
+        self.toggle.setChecked(on)
+        self.toggle.setText("Correcting nuclei" if on else "Correct nuclei")
+        self._body.setVisible(on)
+
+    def _on_tool_clicked(self, name: str) -> None:
+        self._session.tool = name
+
+    def _on_tool_changed(self, name: str) -> None:
+        self.buttons[name].setChecked(True)
+
+
+def _swatch(colour: str) -> QIcon:
+    pixmap = QPixmap(SWATCH_PX, SWATCH_PX)
+    pixmap.fill(QColor(colour) if QColor(colour).isValid() else Qt.GlobalColor.transparent)
+    return QIcon(pixmap)
