@@ -44,13 +44,21 @@ class Census:
 
     def recount_all(self) -> None:
         """Count every cell anew from the database."""
+        self._counts = self._counted()
+
+    def stale_cells(self) -> int:
+        """Return the number of cells whose count is not what the database says."""
+        return int(np.count_nonzero(self._counts != self._counted()))
+
+    def _counted(self) -> NDArray[np.int64]:
         counts = np.zeros(self._grid[0] * self._grid[1], np.int64)
         rows = self._ledger.reader.execute(
             "SELECT cell, count(*) FROM nuclei WHERE state = ? GROUP BY cell", (int(State.SHOWN),)
         )
         for cell, number in rows:
-            counts[cell] = number
-        self._counts = counts.reshape(self._grid)
+            if 0 <= cell < len(counts):  # elsewhere only in a damaged table; a check finds it
+                counts[cell] = number
+        return counts.reshape(self._grid)
 
     def recount(self, regions: Iterable[Region]) -> None:
         """Count the cells that these regions touch anew; for the writing thread."""
@@ -97,20 +105,24 @@ class Census:
             return table_of([], {})
         database = self._ledger.reader
         runs = dict(database.execute("SELECT run, model_version FROM runs"))
-        return table_of(rows_in(database, self._spans(region), region, _COLUMNS, "state = 0"), runs)
+        return table_of(rows_in(database, self.spans(region), region, _COLUMNS, "state = 0"), runs)
 
     def centroids_in(self, region: Region) -> NDArray[np.float64]:
         """Return ``(y, x)`` of the nuclei in `region`, in no order; several times faster than the whole table."""
         region = region.intersect(self._slide)
-        rows = [] if region.is_empty else rows_in(self._ledger.reader, self._spans(region), region, "y, x", "state = 0")
+        rows = [] if region.is_empty else rows_in(self._ledger.reader, self.spans(region), region, "y, x", "state = 0")
         return np.array(rows, np.float64).reshape(-1, 2)
 
     def rows_in(self, database: sqlite3.Connection, region: Region, columns: str, condition: str) -> list[Row]:
         """Return rows of nuclei of any state whose centroid lies in `region` and that meet an SQL condition."""
         region = region.intersect(self._slide)
-        return [] if region.is_empty else rows_in(database, self._spans(region), region, columns, condition)
+        return [] if region.is_empty else rows_in(database, self.spans(region), region, columns, condition)
 
-    def _spans(self, region: Region) -> Iterator[tuple[int, int]]:
+    def spans(self, region: Region) -> Iterator[tuple[int, int]]:
+        """Yield first and last of the runs of cells, ends included, that hold all nuclei of a region."""
+        region = region.intersect(self._slide)
+        if region.is_empty:
+            return
         rows, columns = self._cell_range(region)
         if columns == (0, self._grid[1]):
             yield rows[0] * self._grid[1], rows[1] * self._grid[1] - 1

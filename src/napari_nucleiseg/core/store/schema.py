@@ -45,6 +45,7 @@ CREATE TABLE edits(
     y0 INTEGER NOT NULL, x0 INTEGER NOT NULL, y1 INTEGER NOT NULL, x1 INTEGER NOT NULL,
     before BLOB, after BLOB, records BLOB NOT NULL);
 CREATE INDEX edits_undone ON edits(undone, edit);
+CREATE INDEX edits_step ON edits(step);
 -- Annotated regions: role teach, hold out or reference; vertices: JSON list of (y, x) level-0 pixels; complete: whether
 -- everything inside was looked at, or only the approved nuclei count.
 CREATE TABLE regions(
@@ -53,6 +54,7 @@ CREATE TABLE regions(
 CREATE TABLE classes(class INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, colour TEXT NOT NULL);
 CREATE INDEX nuclei_reviewed ON nuclei(review) WHERE review != 0;
 CREATE INDEX nuclei_of_class ON nuclei(class) WHERE class != 0;
+CREATE INDEX nuclei_of_person ON nuclei(person) WHERE person IS NOT NULL;
 """
 
 CLASSES = (
