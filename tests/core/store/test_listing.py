@@ -137,12 +137,6 @@ def test_the_list_is_what_a_plain_search_finds(project, rows, query):
 def test_origins_are_the_models_and_then_the_people(project):
     found = list_nuclei(project.ledger.reader, project.census, Query())
     assert found.origins == ("zebra@1", "ant@2", "Ada", "bob", "Zoe")
-        "zebra@1",
-        "ant@2",
-        "Ada",
-        "bob",
-        "Zoe",
-    )
 
 
 def test_entries_say_what_the_rows_hold(project, rows):
