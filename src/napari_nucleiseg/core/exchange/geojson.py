@@ -1,4 +1,4 @@
-"""QuPath GeoJSON: one polygon per nucleus with class, area and score, written as a stream."""
+"""QuPath GeoJSON: nuclei as detections, annotated regions as annotations; written as a stream."""
 
 from __future__ import annotations
 
@@ -6,19 +6,31 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from napari_nucleiseg.core.errors import ExportError
-from napari_nucleiseg.core.exchange.outlines import Polygon, polygons_of
-from napari_nucleiseg.core.exchange.source import LabelSource, NucleiBlock, Progress, iterate_blocks, no_progress
+from napari_nucleiseg.core.exchange.coordinates import ring_texts
+from napari_nucleiseg.core.exchange.outlines import Outlines, simplified, trace
+from napari_nucleiseg.core.exchange.source import (
+    AnnotatedRegion,
+    LabelSource,
+    NamedClass,
+    NucleiBlock,
+    Progress,
+    iterate_blocks,
+    no_progress,
+)
 from napari_nucleiseg.core.exchange.whole_file import whole_file
 
 OBJECT_TYPES = ("detection", "annotation")
+# Names of measurements; `Label` is the nucleus' id.
+LABEL, AREA, SCORE, APPROVED = "Label", "Area µm^2", "Score", "Approved"
 _NAMESPACE = uuid.UUID("4f0c7c0e-3d52-5f0b-9c53-6a4a2f0d9e11")
+_ID_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +38,20 @@ class _Style:
     """What all features of a file share."""
 
     object_type: str
-    class_names: Mapping[int, str]
+    classes: Mapping[int, str]
     tolerance_px: float
-    identities: uuid.UUID
+    identities: str
+
+
+def identities_of(slide: str) -> str:
+    """Return what the UUIDs of a slide's nuclei begin with; the nucleus' id is the rest, as eight hexadecimal digits.
+
+    Parameters
+    ----------
+    slide : str
+        The slide's fingerprint or name.
+    """
+    return str(uuid.uuid5(_NAMESPACE, slide))[:-_ID_DIGITS]
 
 
 def write_geojson(
@@ -36,15 +59,14 @@ def write_geojson(
     path: str | os.PathLike[str],
     *,
     object_type: str = "detection",
-    class_names: Mapping[int, str] | None = None,
-    tolerance_px: float = 0.35,
+    tolerance_px: float = 0.0,
     on_progress: Progress = no_progress,
 ) -> int:
-    """Write all nuclei as a FeatureCollection that QuPath opens by drag and drop.
+    """Write all nuclei and annotated regions as a FeatureCollection that QuPath opens by drag and drop.
 
     Coordinates are level-0 pixels ``(x, y)``, as QuPath wants them. Each feature's ``id`` is a UUID made of the
-    slide's fingerprint and the nucleus' id, so that exporting again gives the same objects; the nucleus' own id
-    is the measurement ``Label``.
+    slide's fingerprint and the nucleus' id, so that exporting again gives the same objects and an import knows them
+    again; the nucleus' own id is also the measurement ``Label``.
 
     Parameters
     ----------
@@ -53,11 +75,9 @@ def write_geojson(
     path : path
         File to write; replaced only when the export is complete.
     object_type : {"detection", "annotation"}
-        What QuPath makes of them; detections are lighter, annotations can be edited.
-    class_names : mapping of int to str, optional
-        Name of each class number; a nucleus of class 0 gets no classification.
+        What QuPath makes of nuclei; detections are lighter, annotations can be edited.
     tolerance_px : float
-        How far outlines may be simplified, level-0 pixels; 0 keeps them exact.
+        How far outlines may be simplified, level-0 pixels; 0 keeps them exact, along pixel edges.
     on_progress : callable
         Called with blocks done and in all.
 
@@ -73,58 +93,93 @@ def write_geojson(
     """
     if object_type not in OBJECT_TYPES:
         raise ExportError(f"QuPath knows no object type {object_type}; choose one of {', '.join(OBJECT_TYPES)}")
-    identities = uuid.uuid5(_NAMESPACE, source.fingerprint or source.name)
-    style = _Style(object_type, class_names or {}, tolerance_px, identities)
+    slide = source.fingerprint or source.name
+    classes = {number: _classification(found) for number, found in source.classes.items()}
+    style = _Style(object_type, classes, tolerance_px, identities_of(slide))
     count = 0
     with whole_file(path) as file:
         file.write('{"type":"FeatureCollection","features":[')
+        separator = "\n"
+        for region in source.regions:
+            file.write(separator + _region_feature(region, slide))
+            separator = ",\n"
         for block in iterate_blocks(source, on_progress):
-            for row in range(len(block.table)):
-                feature = _feature(block, row, style)
-                if feature is None:
-                    continue
-                file.write(",\n" if count else "\n")
-                file.write(json.dumps(feature, ensure_ascii=False, separators=(",", ":")))
-                count += 1
+            features = list(_features(block, style))
+            if features:
+                file.write(separator + ",\n".join(features))
+                separator = ",\n"
+            count += len(features)
         file.write("\n]}\n")
     return count
 
 
-def _feature(block: NucleiBlock, row: int, style: _Style) -> dict[str, Any] | None:
-    """Return one nucleus as a feature, or None if others cover it wholly."""
+def _features(block: NucleiBlock, style: _Style) -> Iterator[str]:
+    """Yield each nucleus of a block as JSON; one that others cover wholly has none."""
+    corner = block.region.y, block.region.x
+    outlines = trace(block.labels, block.table.ids, block.boxes - np.tile(corner, 2), corner)
+    texts = _simplified_texts(outlines, style.tolerance_px) if style.tolerance_px > 0 else ring_texts(outlines)
+    describe = _describer(block, style)
+    for row, polygons in outlines.polygons():
+        parts = [f"[{','.join([texts[ring] for ring in polygon])}]" for polygon in polygons]
+        geometry = (
+            f'"Polygon","coordinates":{parts[0]}'
+            if len(parts) == 1
+            else f'"MultiPolygon","coordinates":[{",".join(parts)}]'
+        )
+        identity, properties = describe(row)
+        yield f'{{"type":"Feature","id":"{identity}","geometry":{{"type":{geometry}}},"properties":{{{properties}}}}}'
+
+
+def _describer(block: NucleiBlock, style: _Style) -> Callable[[int], tuple[str, str]]:
+    """Return what gives the UUID and the properties of each row of a block's table."""
     table = block.table
-    nucleus = int(table.ids[row])
-    y0, x0, y1, x1 = (int(value) for value in table.boxes[row])
-    top, left = max(y0, block.region.y), max(x0, block.region.x)
-    crop = block.labels[top - block.region.y : y1 - block.region.y, left - block.region.x : x1 - block.region.x]
-    polygons = polygons_of(np.asarray(crop == nucleus), style.tolerance_px)
-    if not polygons:
-        return None
-    properties: dict[str, Any] = {"objectType": style.object_type}
-    number = int(table.classes[row])
-    if number:
-        properties["classification"] = {"name": style.class_names.get(number, f"Class {number}")}
-    properties["measurements"] = {
-        "Label": nucleus,
-        **_measured("Area µm^2", float(table.areas_um2[row]), 3),
-        **_measured("Score", float(table.scores[row]), 4),
-    }
-    return {
-        "type": "Feature",
-        "id": str(uuid.uuid5(style.identities, str(nucleus))),
-        "geometry": _geometry(polygons, top, left),
-        "properties": properties,
-    }
+    ids, numbers, approved = table.ids.tolist(), table.classes.tolist(), table.approved.tolist()
+    areas, scores = table.areas_um2.tolist(), table.scores.tolist()
+    classes, object_type, identities = style.classes, style.object_type, style.identities
+
+    def describe(row: int) -> tuple[str, str]:
+        nucleus, number = ids[row], numbers[row]
+        words = [f'"objectType":"{object_type}"']
+        if number:
+            words.append(classes.get(number) or _classification(NamedClass(f"Class {number}")))
+        measured = f'"{LABEL}":{nucleus}'
+        # What was not measured is left out: JSON has no NaN.
+        if math.isfinite(areas[row]):
+            measured += f',"{AREA}":{round(areas[row], 3)}'
+        if math.isfinite(scores[row]):
+            measured += f',"{SCORE}":{round(scores[row], 4)}'
+        if approved[row]:
+            measured += f',"{APPROVED}":1'
+        words.append(f'"measurements":{{{measured}}}')
+        return f"{identities}{nucleus:08x}", ",".join(words)
+
+    return describe
 
 
-def _measured(name: str, value: float, digits: int) -> dict[str, float]:
-    """Leave out what was not measured: JSON has no NaN."""
-    return {name: round(value, digits)} if math.isfinite(value) else {}
+def _classification(found: NamedClass) -> str:
+    return f'"classification":{_json({"name": found.name, **({"color": found.rgb} if found.rgb else {})})}'
 
 
-def _geometry(polygons: list[Polygon], top: int, left: int) -> dict[str, Any]:
-    corner = np.array([left, top])
-    parts = [[(ring + corner).tolist() for ring in polygon] for polygon in polygons]
-    if len(parts) == 1:
-        return {"type": "Polygon", "coordinates": parts[0]}
-    return {"type": "MultiPolygon", "coordinates": parts}
+def _simplified_texts(outlines: Outlines, tolerance_px: float) -> list[str]:
+    texts = []
+    for index in range(len(outlines.owners)):
+        ring = simplified(outlines.ring(index), tolerance_px).tolist()
+        texts.append(_json([*ring, ring[0]]))
+    return texts
+
+
+def _region_feature(region: AnnotatedRegion, slide: str) -> str:
+    ring = [[x, y] for y, x in (*region.vertices, *region.vertices[:1])]
+    facts = {"role": region.role, "complete": str(region.complete).lower(), "done": str(region.done).lower()}
+    return _json(
+        {
+            "type": "Feature",
+            "id": str(uuid.uuid5(_NAMESPACE, f"{slide}/region/{region.number}")),
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"objectType": "annotation", "name": region.name, "metadata": facts},
+        }
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,9 +16,11 @@ from napari_nucleiseg.core.decoders.measure import instances_of
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store.nuclei import NucleiTable
 from napari_nucleiseg.core.store.project import Project
+from napari_nucleiseg.core.store.records import Row
 
 BLOCK_PX = 2048
 Progress = Callable[[int, int], None]
+_COLOUR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 
 
 def no_progress(_done: int, _total: int) -> None:
@@ -32,6 +36,44 @@ class LabelArray(Protocol):
 
     def __getitem__(self, key: Any, /) -> Any:
         """Read the pixels that two slices select."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedClass:
+    """A class of nuclei: its name, and its colour as ``#rrggbb`` (empty: none)."""
+
+    name: str
+    colour: str = ""
+
+    @property
+    def rgb(self) -> list[int]:
+        """Red, green and blue, 0..255; empty without a colour."""
+        found = _COLOUR.fullmatch(self.colour)
+        return [int(part, 16) for part in found.groups()] if found else []
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedRegion:
+    """A part of the slide that a person outlined.
+
+    Parameters
+    ----------
+    number : int
+        Of the region in its project.
+    name, role : str
+        What it is called, and what it is for.
+    vertices : tuple of tuple of float
+        ``(y, x)``, level-0 pixels; the last is joined to the first.
+    complete, done : bool
+        Whether everything inside was looked at, and whether work on it has ended.
+    """
+
+    number: int
+    name: str
+    role: str
+    vertices: tuple[tuple[float, float], ...]
+    complete: bool = False
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +92,10 @@ class LabelSource:
         Of the slide; ends up in metadata.
     fingerprint : str
         Identifies the slide, so that the same nucleus gets the same identity in every export.
+    classes : mapping of int to NamedClass
+        What the numbers in the table mean.
+    regions : tuple of AnnotatedRegion
+        What people outlined.
     """
 
     levels: tuple[LabelArray, ...]
@@ -57,6 +103,8 @@ class LabelSource:
     nuclei_in: Callable[[Region], NucleiTable]
     name: str = "nuclei"
     fingerprint: str = ""
+    classes: Mapping[int, NamedClass] = field(default_factory=dict)
+    regions: tuple[AnnotatedRegion, ...] = ()
 
     @property
     def region(self) -> Region:
@@ -86,6 +134,13 @@ class NucleiBlock:
     table: NucleiTable
     region: Region
     labels: NDArray[np.integer[Any]]
+
+    @property
+    def boxes(self) -> NDArray[np.int64]:
+        """The table's boxes ``(n, 4)``, cut at the slide's rim."""
+        low = np.maximum(self.table.boxes[:, :2], (self.region.y, self.region.x))
+        high = np.minimum(self.table.boxes[:, 2:], (self.region.y1, self.region.x1))
+        return np.concatenate([low, np.maximum(low, high)], axis=1)
 
 
 def source_of_labels(
@@ -140,7 +195,29 @@ def source_of_project(project: Project) -> LabelSource:
         project.nuclei_in,
         Path(project.slide_name).stem,
         project.fingerprint,
+        classes_of(project),
+        regions_of(project),
     )
+
+
+def classes_of(project: Project) -> dict[int, NamedClass]:
+    """Return the classes of a project by number."""
+    rows = project.ledger.reader.execute("SELECT class, name, colour FROM classes ORDER BY class")
+    return {number: NamedClass(name, colour) for number, name, colour in rows}
+
+
+def regions_of(project: Project) -> tuple[AnnotatedRegion, ...]:
+    """Return the annotated regions of a project by number."""
+    rows = project.ledger.reader.execute(
+        "SELECT region, name, role, vertices, complete, done FROM regions ORDER BY region"
+    )
+    return tuple(_region_of(row) for row in rows)
+
+
+def _region_of(row: Row) -> AnnotatedRegion:
+    number, name, role, vertices, complete, done = row
+    points = tuple((float(y), float(x)) for y, x in json.loads(vertices))
+    return AnnotatedRegion(number, name, role, points, bool(complete), bool(done))
 
 
 def owned_by(table: NucleiTable, region: Region) -> NucleiTable:
@@ -175,12 +252,17 @@ def block_regions(extent: Region, side: int = BLOCK_PX) -> tuple[Region, ...]:
 
 def iterate_tables(source: LabelSource, on_progress: Progress = no_progress) -> Iterator[NucleiTable]:
     """Yield all nuclei of a slide block by block, each once; blocks without any are skipped."""
-    regions = block_regions(source.region)
-    for done, region in enumerate(regions, start=1):
-        table = owned_by(source.nuclei_in(region), region)
-        if len(table):
-            yield table
-        on_progress(done, len(regions))
+    extent = source.region
+    regions = block_regions(extent)
+    columns = max(1, sum(region.y == extent.y for region in regions))
+    for first in range(0, len(regions), columns):
+        row = Region.from_bounds(regions[first].y, extent.x, regions[first].y1, extent.x1)
+        # Asked for a whole row at a time: most blocks of a slide are empty.
+        table = owned_by(source.nuclei_in(row), row)
+        places = (table.centroids[:, 1] - extent.x).astype(np.int64) // regions[first].width
+        for column in np.unique(places).tolist():
+            yield rows_of(table, places == column)
+        on_progress(min(first + columns, len(regions)), len(regions))
 
 
 def iterate_blocks(source: LabelSource, on_progress: Progress = no_progress) -> Iterator[NucleiBlock]:
