@@ -1,19 +1,20 @@
 """Label TIFF, OME-Zarr and CSV: what is read back is what was there."""
 
 import csv
+import sys
 
 import numpy as np
 import pytest
 import tifffile
 import zarr
 
-from napari_nucleiseg.core.errors import ExportError
+from napari_nucleiseg.core.errors import ExportError, MissingDependencyError
 from napari_nucleiseg.core.exchange import label_tiff
-from napari_nucleiseg.core.exchange.formats import FORMATS, export
+from napari_nucleiseg.core.exchange.formats import FORMATS, export, format_of
 from napari_nucleiseg.core.exchange.label_tiff import write_label_tiff
 from napari_nucleiseg.core.exchange.ome_zarr import write_ome_zarr
 from napari_nucleiseg.core.exchange.source import LabelSource, block_regions, iterate_blocks, source_of_labels
-from napari_nucleiseg.core.exchange.table import COLUMNS, write_csv
+from napari_nucleiseg.core.exchange.table import COLUMNS, write_csv, write_parquet
 from napari_nucleiseg.core.geometry import YX
 
 
@@ -140,6 +141,8 @@ def test_blocks_give_every_nucleus_once_with_all_its_pixels(monkeypatch, labels)
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_of_the_table_writes_and_replaces(name, source, tmp_path):
+    if name == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow, which Parquet needs, is not installed")
     path = tmp_path / f"a{FORMATS[name].ending}"
     steps = []
     export(source, path, name, lambda *step: steps.append(step))
@@ -149,6 +152,58 @@ def test_every_format_of_the_table_writes_and_replaces(name, source, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.geojson", "geojson"),
+        ("a.labels.zarr", "zarr"),
+        ("a.zarr/", "zarr"),
+        ("a.labels-0.4.zarr", "zarr-0.4"),
+        ("A.OME.TIF", "tif"),
+        ("a.tiff", "tif"),
+        ("a.csv", "csv"),
+        ("a.parquet", "parquet"),
+        ("a.coco.json", "coco"),
+        ("a.json", "coco"),
+    ],
+)
+def test_the_name_of_a_file_says_its_format(name, expected):
+    assert format_of(name) == expected
+
+
+def test_a_name_that_says_no_format_is_refused():
+    with pytest.raises(ExportError, match=r"a\.xlsx does not say in which format\. End its name with \.geojson"):
+        format_of("a.xlsx")
+
+
+def test_an_ome_zarr_of_the_older_version_is_zarr_2(source, labels, tmp_path):
+    write_ome_zarr(source, tmp_path / "a.zarr", version="0.4")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    assert group.metadata.zarr_format == 2
+    assert group.attrs["multiscales"][0]["version"] == "0.4"
+    np.testing.assert_array_equal(group["0"][:], labels)
+    assert (tmp_path / "a.zarr" / "0" / "0" / "0").is_file()
+    with pytest.raises(ExportError, match=r"OME-Zarr 0\.6 is not written"):
+        write_ome_zarr(source, tmp_path / "b.zarr", version="0.6")
+
+
+def test_parquet_without_pyarrow_says_how_to_get_it(monkeypatch, source, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'napari-nucleiseg\[parquet\]'"):
+        write_parquet(source, tmp_path / "a.parquet")
+
+
+def test_parquet_has_the_columns_of_the_csv(source, labels, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow, which Parquet needs, is not installed")
+    count = write_parquet(source, tmp_path / "a.parquet")
+    table = parquet.read_table(tmp_path / "a.parquet").to_pydict()
+    assert tuple(table) == COLUMNS
+    assert len(table["id"]) == count
+    assert set(table["id"]) == set(np.unique(labels)) - {0}
+    row = table["id"].index(11)
+    assert (table["y_px"][row], table["area_um2"][row], table["score"][row]) == (0.5, 0.125, None)
+
+
 def test_an_unknown_format_is_refused(source, tmp_path):
-    with pytest.raises(ExportError, match="there is no format bmp; choose from zarr, tif, geojson, csv"):
+    with pytest.raises(ExportError, match=r"there is no format bmp; choose from zarr, zarr-0\.4, tif"):
         export(source, tmp_path / "a.bmp", "bmp")

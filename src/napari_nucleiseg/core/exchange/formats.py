@@ -41,10 +41,41 @@ class Format:
 
 FORMATS: Mapping[str, Format] = {
     "zarr": Format("OME-Zarr label image", ".labels.zarr", "ome_zarr", "write_ome_zarr", {"overwrite": True}),
+    "zarr-0.4": Format(
+        "OME-Zarr label image, version 0.4",
+        ".labels-0.4.zarr",
+        "ome_zarr",
+        "write_ome_zarr",
+        {"overwrite": True, "version": "0.4"},
+    ),
     "tif": Format("Label TIFF with a pyramid", ".ome.tif", "label_tiff", "write_label_tiff"),
     "geojson": Format("QuPath GeoJSON", ".geojson", "geojson", "write_geojson"),
     "csv": Format("Table of nuclei (CSV)", ".csv", "table", "write_csv"),
+    "parquet": Format("Table of nuclei (Parquet)", ".parquet", "table", "write_parquet"),
+    "coco": Format("COCO annotations", ".coco.json", "coco", "write_coco"),
 }
+
+# What else the name of a file may end with.
+_ENDINGS = {".zarr": "zarr", ".tif": "tif", ".tiff": "tif", ".json": "coco"}
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Return the key of `FORMATS` that a file's name asks for.
+
+    Raises
+    ------
+    ExportError
+        If it asks for none.
+    """
+    name = os.fspath(path).lower().rstrip("/\\")
+    endings = {form.ending: key for key, form in FORMATS.items()} | _ENDINGS
+    found = [ending for ending in endings if name.endswith(ending)]
+    if not found:
+        raise ExportError(
+            f"{path} does not say in which format. End its name with .geojson, .zarr, .ome.tif, .csv, .parquet or "
+            f".coco.json, or choose one of {', '.join(FORMATS)}."
+        )
+    return endings[max(found, key=len)]
 
 
 def export(

@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5: the label image with its pyramid as a store of its own."""
+"""OME-Zarr 0.5 or 0.4: the label image with its pyramid as a store of its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from napari_nucleiseg.core.exchange.source import LabelArray, LabelSource, Progr
 from napari_nucleiseg.core.geometry import Region
 
 CHUNK_PX = 512
+VERSIONS = ("0.5", "0.4")
 _STRIDE_PX = 2048
 
 
@@ -24,9 +25,10 @@ def write_ome_zarr(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    version: str = "0.5",
     on_progress: Progress = no_progress,
 ) -> None:
-    """Copy all levels into a new OME-Zarr 0.5 store with the metadata of a label image.
+    """Copy all levels into a new OME-Zarr store with the metadata of a label image.
 
     Parameters
     ----------
@@ -36,6 +38,8 @@ def write_ome_zarr(
         Folder to make.
     overwrite : bool
         Whether to replace an OME-Zarr that is there already; anything else is never replaced.
+    version : {"0.5", "0.4"}
+        Of OME-Zarr; 0.4 (Zarr 2) is what older programs read.
     on_progress : callable
         Called with blocks done and in all.
 
@@ -44,15 +48,17 @@ def write_ome_zarr(
     ExportError
         If the folder exists and may not be replaced, or cannot be written.
     """
+    if version not in VERSIONS:
+        raise ExportError(f"OME-Zarr {version} is not written; choose one of {', '.join(VERSIONS)}")
     target = Path(path)
-    replaced = overwrite and (target / "zarr.json").is_file()
+    replaced = overwrite and any((target / name).is_file() for name in ("zarr.json", ".zgroup"))
     if target.exists() and not replaced:
         raise ExportError(f"{target} exists already; choose another name or remove it first")
     partial = target.with_name(f".{target.name}.part")
     try:
         if partial.exists():
             shutil.rmtree(partial)
-        _write(source, partial, on_progress)
+        _write(source, partial, version, on_progress)
         if replaced:
             shutil.rmtree(target)
         partial.replace(target)
@@ -62,8 +68,13 @@ def write_ome_zarr(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(source: LabelSource, folder: Path, on_progress: Progress) -> None:
-    root = zarr.create_group(str(folder), zarr_format=3, attributes={"ome": _ome(source)})
+def _write(source: LabelSource, folder: Path, version: str, on_progress: Progress) -> None:
+    ome = _ome(source, version)
+    root = (
+        zarr.create_group(str(folder), zarr_format=3, attributes={"ome": {"version": version, **ome}})
+        if version == "0.5"
+        else zarr.create_group(str(folder), zarr_format=2, attributes=ome)
+    )
     blocks = [
         (number, region)
         for number, level in enumerate(source.levels)
@@ -79,20 +90,24 @@ def _write(source: LabelSource, folder: Path, on_progress: Progress) -> None:
 
 def _create(root: zarr.Group, number: int, level: LabelArray) -> zarr.Array[Any]:
     height, width = level.shape[:2]
+    newer = root.metadata.zarr_format == 3
+    compressors: Any = ZstdCodec(level=3) if newer else {"id": "zstd", "level": 3}
     return root.create_array(
         str(number),
         shape=(height, width),
         chunks=(min(CHUNK_PX, height), min(CHUNK_PX, width)),
         dtype="uint32",
         fill_value=0,
-        compressors=ZstdCodec(level=3),
-        dimension_names=("y", "x"),
+        compressors=compressors,
+        dimension_names=("y", "x") if newer else None,
+        # Readers of 0.4 look for chunks in folders.
+        chunk_key_encoding=None if newer else {"name": "v2", "separator": "/"},
         config={"write_empty_chunks": False},
     )
 
 
-def _ome(source: LabelSource) -> dict[str, object]:
-    """Return the metadata of an OME-Zarr 0.5 label image; levels share their top-left corner."""
+def _ome(source: LabelSource, version: str) -> dict[str, object]:
+    """Return the metadata of a label image; levels share their top-left corner."""
     height, width = source.levels[0].shape[:2]
     datasets = []
     for number, level in enumerate(source.levels):
@@ -105,8 +120,8 @@ def _ome(source: LabelSource) -> dict[str, object]:
         transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
         datasets.append({"path": str(number), "coordinateTransformations": transforms})
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in ("y", "x")]
+    stated = {"version": version} if version == "0.4" else {}
     return {
-        "version": "0.5",
-        "multiscales": [{"name": source.name, "axes": axes, "datasets": datasets}],
-        "image-label": {"version": "0.5"},
+        "multiscales": [{**stated, "name": source.name, "axes": axes, "datasets": datasets}],
+        "image-label": {"version": version},
     }
