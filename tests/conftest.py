@@ -13,3 +13,10 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"no development data at {folder} (set NUCLEISEG_DATA)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_memory(monkeypatch, tmp_path_factory):
+    """What tests open is not remembered as a project of whoever runs them."""
+    path = tmp_path_factory.getbasetemp() / "projects.json"
+    monkeypatch.setattr("napari_nucleiseg.core.store.finding.registry_path", lambda: path)

@@ -138,19 +138,10 @@ class Engine:
         )
 
     def project_folder(self, slide: Slide, results_folder: str = "") -> Path:
-        """Return where the results of a slide are kept: beside it, or in the folder for all results if there is one."""
-        from napari_nucleiseg.core.store.project import default_folder
+        """Return where the results of a slide are, wherever that is, or where they belong if there are none yet."""
+        from napari_nucleiseg.core.store.finding import find_project, usual_folder
 
-        if results_folder:
-            # Slides of one name from several folders must not meet here.
-            return Path(results_folder) / f"{Path(slide.path).stem}-{slide.fingerprint[:8]}.nucleiseg"
-        if Path(slide.path).exists():
-            return default_folder(slide.path)
-        # Slides made on the fly lie nowhere: their results are kept with other caches.
-        import platformdirs
-
-        cache = Path(platformdirs.user_cache_dir("napari-nucleiseg"))
-        return cache / "projects" / f"{slide.fingerprint}.nucleiseg"
+        return find_project(slide, results_folder) or usual_folder(slide, results_folder)
 
     def remembered_pixel_size(self, slide: Slide, folder: Path) -> YX | None:
         """Return the pixel size that the results of a slide were made with; None if `folder` holds none of it."""
@@ -175,14 +166,17 @@ class Engine:
             If it cannot be opened or made there.
         """
         from napari_nucleiseg.core.errors import StoreError
+        from napari_nucleiseg.core.store.finding import remember
         from napari_nucleiseg.core.store.project import DATABASE, Project, holder
 
         exists = (folder / DATABASE).is_file()
         if not create and not exists:
             return None
         try:
-            return Project.open_or_create(folder, slide)
+            project = Project.open_or_create(folder, slide)
         except StoreError:
             if not exists or holder(folder) is None:
                 raise
-        return Project.open(folder, slide, writable=False)
+            return Project.open(folder, slide, writable=False)
+        remember(folder, slide)
+        return project

@@ -170,6 +170,19 @@ def test_a_cancelled_run_goes_on_where_it_was(tmp_path, network, write_scan):
     assert network.log.tiles - done_before < 12  # of 12 tiles in all
 
 
+def test_a_renamed_slide_goes_on_with_its_project_and_a_copy_does_not(tmp_path, network, write_scan):
+    write_scan(tmp_path / "scan.svs", disc_picture((400, 640)))
+    out = tmp_path / "out"
+    (first,) = of(run(tmp_path / "scan.svs", out=out), SlideFinished)
+    done = network.log.tiles
+    (tmp_path / "scan.svs").rename(tmp_path / "case 7.svs")
+    (again,) = of(run(tmp_path / "case 7.svs", out=out), SlideFinished)
+    assert (again.outputs, again.nuclei, network.log.tiles) == (first.outputs, first.nuclei, done)
+    (tmp_path / "copy.svs").write_bytes((tmp_path / "case 7.svs").read_bytes())
+    (copy,) = of(run(tmp_path / "copy.svs", out=out), SlideFinished)
+    assert copy.outputs == (str(out / "copy.nucleiseg"),)
+
+
 def test_a_full_disk_ends_the_run(pictures, monkeypatch, tmp_path):
     from napari_nucleiseg.core.batch import segmentation
 

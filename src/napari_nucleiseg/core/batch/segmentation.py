@@ -33,6 +33,7 @@ from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.slides.tissue import tissue_mask
+from napari_nucleiseg.core.store.finding import find_renamed, remember
 from napari_nucleiseg.core.store.project import Project
 
 MAX_NOTES = 5
@@ -215,7 +216,10 @@ def _segment_into_project(
     tissue = tissue_mask(slide) if job.tissue_mask and not picture else None
     plan = plan_inference(slide, run.model.spec, job.region, tissue=tissue)
     folder = run.folder / project_name(entry)
+    if not folder.exists():
+        folder = find_renamed(slide, run.folder) or folder
     with closing(Project.open_or_create(folder, slide)) as project:
+        remember(folder, slide)
         skipped = yield from _segment_tiles(entry, slide, run, project, plan)
         if run.cancelled():
             return None

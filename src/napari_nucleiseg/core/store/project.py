@@ -161,7 +161,7 @@ class Project:
             try:
                 if writable:
                     _prepare_scratch(folder)
-                return cls(folder, lock)
+                return cls(folder, lock)._following(slide)  # noqa: SLF001
             except BaseException:
                 if lock is not None:
                     lock.release()
@@ -173,6 +173,14 @@ class Project:
         if (Path(folder) / DATABASE).exists() or not writable:
             return cls.open(folder, slide, writable=writable)
         return cls.create(folder, slide)
+
+    def _following(self, slide: Slide | None) -> Self:
+        """Note the name of a slide that has been renamed, by which its project is told from that of a copy."""
+        name = self.slide_name if slide is None else Path(slide.path).name
+        if self.writable and name != self.slide_name:
+            self.slide_name = name
+            self.ledger.writer.execute("UPDATE meta SET value = ? WHERE key = 'slide'", (name,))
+        return self
 
     def write_tile(self, nuclei: TileNuclei, model_version: str, options_key: str) -> None:
         """Take over the nuclei of one tile: into the image, the table and the list of tiles done, all or nothing.
