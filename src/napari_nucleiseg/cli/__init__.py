@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from keyword import iskeyword
 from types import ModuleType
 
 import napari_nucleiseg
@@ -23,9 +24,12 @@ from napari_nucleiseg.core.errors import NucleiSegError
 COMMANDS = {
     "open": "open a slide in napari",
     "segment": "find the nuclei of slides and pictures",
+    "export": "write the nuclei of a slide for other programs",
+    "import": "take nuclei and annotated regions from a file of another program",
     "train": "train a network on images with labels",
     "evaluate": "score predicted labels against true ones",
     "models": "list models, show their cards, accept licences",
+    "check": "look whether the results of a slide are whole, and mend them",
     "doctor": "check this installation and say what to fix",
     "demo": "open napari on a sample slide",
 }
@@ -67,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _module(command: str) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{command}")
+    # No module may be called like a word of the language.
+    return importlib.import_module(f"{__name__}.{command}_" if iskeyword(command) else f"{__name__}.{command}")
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

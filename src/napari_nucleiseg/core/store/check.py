@@ -1,10 +1,10 @@
-"""Verifies that a project's image, pyramid and table say the same, and repairs what can be."""
+"""Verifies that a project's image, pyramid and tables say the same, and repairs what can be."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.audit import TableReport, Tally, audit, mend
 from napari_nucleiseg.core.store.chunks import ChunkPyramid, Key
 from napari_nucleiseg.core.store.files import remove_file
 from napari_nucleiseg.core.store.labels import halve
-from napari_nucleiseg.core.store.ledger import drop_nuclei, reopen_tiles
+from napari_nucleiseg.core.store.ledger import drop_nuclei, reopen_tiles, rows_by_id
 from napari_nucleiseg.core.store.merge import State
 from napari_nucleiseg.core.store.nuclei import tile_of
 
@@ -41,6 +42,8 @@ class CheckReport:
         Chunk files that cannot be decoded; repaired by doing their tiles again.
     repaired : bool
         Whether repairs were made.
+    tables : TableReport
+        What is wrong in the tables.
     """
 
     nuclei: int
@@ -49,15 +52,21 @@ class CheckReport:
     wrong_chunks: tuple[tuple[int, int, int], ...]
     damaged_files: tuple[str, ...]
     repaired: bool
+    tables: TableReport = field(default_factory=TableReport)
 
     @property
     def is_sound(self) -> bool:
         """Whether nothing was wrong."""
-        return not (self.unknown_ids or self.unseen_ids or self.wrong_chunks or self.damaged_files)
+        wrong = self.unknown_ids or self.unseen_ids or self.wrong_chunks or self.damaged_files
+        return not wrong and self.tables.is_sound
 
 
-def check(project: Project, *, repair: bool = False) -> CheckReport:
-    """Compare the image with the table and every level with the one below; reads the whole label image.
+def _nobody(_done: int, _total: int) -> None:
+    """Nobody wants to know how far it is."""
+
+
+def check(project: Project, *, repair: bool = False, on_progress: Callable[[int, int], None] = _nobody) -> CheckReport:
+    """Compare the image with the tables and every level with the one below; reads the whole label image.
 
     Parameters
     ----------
@@ -65,6 +74,8 @@ def check(project: Project, *, repair: bool = False) -> CheckReport:
         Open; for writing if `repair`.
     repair : bool
         Mend what is wrong: a nucleus that cannot be mended goes, and its tile counts as not done.
+    on_progress : callable
+        Told parts of the image done and in all.
 
     Raises
     ------
@@ -79,8 +90,13 @@ def check(project: Project, *, repair: bool = False) -> CheckReport:
     known = np.fromiter((row[0] for row in rows), np.uint32)
     seen = np.zeros(len(known), bool)
     unknown: set[int] = set()
-    for key in chunks.present(0):
-        ids = _ids_in(_read(chunks, key))
+    tally = Tally(project.ledger.reader)
+    keys = chunks.present(0)
+    for done, key in enumerate(keys):
+        on_progress(done, len(keys))
+        image = _read(chunks, key)
+        ids = _ids_in(image)
+        tally.add(image, chunks.region(key), ids)
         places = np.searchsorted(known, ids)
         found = places < len(known)
         found[found] = known[places[found]] == ids[found]
@@ -95,16 +111,21 @@ def check(project: Project, *, repair: bool = False) -> CheckReport:
         wrong_chunks=wrong,
         damaged_files=tuple(os.path.relpath(path, project.folder) for path in damaged),
         repaired=repair,
+        tables=audit(project, tally),
     )
+    on_progress(len(keys), len(keys))
     if repair and not report.is_sound:
         with project.changing():
+            if not report.tables.is_sound:
+                mend(project, report.tables, tally, np.union1d(known[seen], np.array(report.unknown_ids, np.uint32)))
             _repair(project, report)
     return report
 
 
 def _repair(project: Project, report: CheckReport) -> None:
     chunks = project.labels.chunks
-    lost = set(report.unseen_ids)
+    rows = rows_by_id(project.ledger.writer, "state", report.unseen_ids)
+    lost = {row[0] for row in rows if row[1] == State.SHOWN}
     hurt = set(tile_of(list(lost)).tolist())
     for path in list(chunks.damaged):
         level, _, row, column = Path(path).relative_to(chunks.root).parts
@@ -112,7 +133,10 @@ def _repair(project: Project, report: CheckReport) -> None:
         chunks.damaged.discard(path)
         if int(level) == 0:
             hurt |= _tiles_of_nuclei_in(project, chunks.region((0, int(row), int(column))))
-    unknown = np.array(report.unknown_ids, np.uint32)
+    # Rows that contradicted themselves may be shown by now.
+    rows = rows_by_id(project.ledger.writer, "state", report.unknown_ids)
+    known = {row[0] for row in rows if row[1] == State.SHOWN}
+    unknown = np.array(sorted(set(report.unknown_ids) - known), np.uint32)
     for key in chunks.present(0) if len(unknown) else []:
         image = _read(chunks, key)
         strange = np.isin(image, unknown)
