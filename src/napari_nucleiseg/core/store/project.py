@@ -290,7 +290,7 @@ class Project:
         """
         with self._writing, explained(self.folder):
             if self._lock is None:
-                raise StoreError(f"{self.folder} is open for reading only. Open it again for writing.")
+                raise StoreError(_reading_only(self.folder))
             if self._closed:
                 raise StoreError(f"{self.folder} has been closed. Open the slide again.")
             self._lock.check()
@@ -300,6 +300,17 @@ class Project:
 def holder(folder: str | os.PathLike[str]) -> Holder | None:
     """Return who has the project in a folder open for writing; None if nobody."""
     return read_holder(Path(folder) / LOCK)
+
+
+def _reading_only(folder: Path) -> str:
+    """Return why nothing can be changed in a project that is open for reading only."""
+    writer = holder(folder)
+    if writer is None:
+        return f"{folder} is open for reading only. Open it again for writing."
+    return (
+        f"{folder} is in use by {writer}, so it is open for reading only here: you see what is done there, but cannot "
+        "change anything. Close it there and open the slide again."
+    )
 
 
 def _meta(slide: Slide, mpp_um: YX) -> dict[str, str]:

@@ -66,6 +66,7 @@ class RedoLog:
 
     def replay(self, *, write: bool) -> None:
         """Bring changes into the image that the chunk files may lack; the files are left alone unless `write`."""
+        self._kept.clear()  # who looks on replays again and again
         for entry, size, region, image in redo_entries(self._ledger.reader):
             self._kept.append((entry, size))
             self._labels.apply(region, image, entry)
