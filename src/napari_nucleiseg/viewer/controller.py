@@ -12,7 +12,7 @@ from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer import editing
+from napari_nucleiseg.viewer import editing, nuclei_list
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.engine import Engine
@@ -35,7 +35,7 @@ TURNED_S = 0.2
 # The window is up by then, and the user is still looking.
 IDLE_S = 2.0
 # Lanes in which a project is worked on: it is closed after them.
-WORKING = ("count", LANE, editing.LANE)
+WORKING = ("count", LANE, editing.LANE, *nuclei_list.LANES)
 
 
 class Controller:

@@ -58,6 +58,7 @@ class Correct(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.toggle)
         column.addWidget(self._body)
+        column.addLayout(self._make_docks())
         self._body.hide()
         self._shown: list[tuple[int, str, str]] = []
         session.events.editing.connect(self._on_editing_changed)
@@ -88,6 +89,14 @@ class Correct(QWidget):
             button.setEnabled(False)
             self._history_part.addWidget(button, 1)
 
+    def _make_docks(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        self.table_button = QPushButton("Table…")
+        self.table_button.setToolTip("Every nucleus of the slide: sort, filter, go there, approve many at once")
+        row.addWidget(self.table_button, 1)
+        return row
+
     # ------------------------------------------------------------------ what the controller says
 
     def show_history(self, turns: tuple[str, str]) -> None:
@@ -107,7 +116,7 @@ class Correct(QWidget):
                 widget.deleteLater()
         for number, name, colour in self._shown[:9]:
             button = QPushButton(str(number))
-            button.setIcon(_swatch(colour))
+            button.setIcon(swatch(colour))
             button.setIconSize(QSize(SWATCH_PX, SWATCH_PX))
             button.setToolTip(f"{name}: press {number} over a nucleus, or click here for the one drawn or picked last")
             button.setMinimumWidth(36)
@@ -131,7 +140,8 @@ class Correct(QWidget):
         self.buttons[name].setChecked(True)
 
 
-def _swatch(colour: str) -> QIcon:
+def swatch(colour: str) -> QIcon:
+    """Return a square of a colour; see-through for what is none."""
     pixmap = QPixmap(SWATCH_PX, SWATCH_PX)
     pixmap.fill(QColor(colour) if QColor(colour).isValid() else Qt.GlobalColor.transparent)
     return QIcon(pixmap)

@@ -42,7 +42,8 @@ class _WheelScrolls(QObject):
         return False
 
 
-def _needs_click(control: QWidget) -> None:
+def needs_click(control: QWidget) -> None:
+    """Let the wheel turn a control only after it was clicked."""
     control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     control.installEventFilter(_WheelScrolls(control))
 
@@ -73,7 +74,7 @@ class NumberSlider(QWidget):
         for control in (self.slider, self.box):
             control.setToolTip(told["tip"])
             control.setAccessibleName(told["title"])
-            _needs_click(control)
+            needs_click(control)
         self.box.setDecimals(told["decimals"])
         self.box.setSuffix(told.get("suffix", ""))
         self.box.setKeyboardTracking(False)
@@ -127,7 +128,7 @@ class Choice(QComboBox):
         # Long titles are cut off rather than widening the panel.
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
-        _needs_click(self)
+        needs_click(self)
         self.offer(titles)
         self.activated.connect(self._on_chosen)
         getattr(session.events, name).connect(self._show)

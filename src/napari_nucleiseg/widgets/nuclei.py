@@ -13,6 +13,7 @@ from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.messages import FolderQuestion, Hint, LicenceQuestion, PixelSizeQuestion, Question
 from napari_nucleiseg.viewer.preferences import Preferences
 from napari_nucleiseg.widgets import dialogs, shortcuts
+from napari_nucleiseg.widgets.docks import Docks
 from napari_nucleiseg.widgets.panel import Panel
 from napari_nucleiseg.widgets.welcome import Welcome
 from napari_nucleiseg.widgets.wording import warning_colour
@@ -46,6 +47,7 @@ class NucleiWidget(QWidget):
         self._last_heatmap = NO_HEATMAP
         self.panel = Panel(self.session)
         self.welcome = Welcome()
+        self.docks = Docks(viewer, self.controller)
         self._pages = QStackedWidget()
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -85,6 +87,7 @@ class NucleiWidget(QWidget):
         panel.correct.undo_button.clicked.connect(controller.editing.undo)
         panel.correct.redo_button.clicked.connect(controller.editing.redo)
         panel.correct.class_wanted.connect(controller.tools.choose_class)
+        panel.correct.table_button.clicked.connect(self.docks.show_table)
         panel.facts.pixel_size_wanted.connect(self._on_pixel_size_wanted)
         panel.facts.srgb_wanted.connect(self._on_srgb_wanted)
         panel.facts.picture_wanted.connect(self._on_picture_wanted)
@@ -221,6 +224,7 @@ class NucleiWidget(QWidget):
             self._window.removeEventFilter(self)
             self._window = None
         self._keys.release()
+        self.docks.close()
         self._viewer.events.theme.disconnect(self._on_theme_changed)
         if self._preferences is not None:
             self._preferences.close()

@@ -23,6 +23,12 @@ def model_title(title: str) -> str:
     return re.sub(r",? [\d.]+ [uµ]m/px$", "", title)
 
 
+def origin_title(origin: str) -> str:
+    """Return a person's name as it is, and the version of a model in a few letters."""
+    name, at, version = origin.rpartition("@")
+    return f"{name} ({version[:6]})" if at else origin
+
+
 def time_left(seconds: float) -> str:
     """Return roughly how long it will still take."""
     if seconds < 55:

@@ -1,0 +1,76 @@
+"""A ring on the slide around the nucleus that the table points at, and the way there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.viewer.layers import OWNER, ROLE, placement
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.viewer.opened import OpenedSlide
+
+COLOUR = "#ffd400"
+# The ring is so much wider than the nucleus.
+AROUND = 1.7
+SMALLEST_PX = 12
+# Screen pixels per micrometre at which a nucleus can be corrected.
+NEAR = 4.0
+NEAR_ENOUGH = 1.6
+
+
+class Marker:
+    """One ring in one viewer.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        To draw in.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+        self._layer: Any = None
+
+    def show(self, opened: OpenedSlide, box: Region) -> None:
+        """Draw the ring around a box (level-0 pixels) on a slide; who paints keeps on painting."""
+        from napari.layers import Points
+
+        self.hide()
+        size = max(SMALLEST_PX, AROUND * max(box.height, box.width))
+        centre = box.centre
+        self._layer = Points(
+            [[centre[0] - 0.5, centre[1] - 0.5]],
+            name="nucleus in the table",
+            size=size,
+            symbol="disc",
+            face_color="transparent",
+            border_color=COLOUR,
+            border_width=0.06,
+            metadata={OWNER: opened.slide.fingerprint, ROLE: "marker"},
+            **placement(opened.slide.mpp_um),
+        )
+        self._layer.editable = False
+        opened.insert_above(self._viewer, self._layer, self._viewer.layers[-1])
+
+    def hide(self) -> None:
+        """Take the ring away."""
+        layer, self._layer = self._layer, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+
+def fly_to(viewer: Any, opened: OpenedSlide, box: Region) -> None:
+    """Move the camera to a box (level-0 pixels) of a slide; from afar, so near that nuclei can be corrected.
+
+    What is larger than the view is shown whole.
+    """
+    camera, canvas = viewer.scene.camera, viewer.canvas.size
+    scale = opened.layer.scale[-2:]
+    whole = min(canvas[0] / max(box.height * scale[0], 1e-9), canvas[1] / max(box.width * scale[1], 1e-9))
+    if whole < NEAR:
+        camera.zoom = whole * 0.85
+    elif camera.zoom < NEAR_ENOUGH:
+        camera.zoom = NEAR
+    world = opened.layer.data_to_world(box.centre)
+    camera.center = (*camera.center[:-2], *world[-2:])

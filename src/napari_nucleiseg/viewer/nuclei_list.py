@@ -1,0 +1,273 @@
+"""The nuclei of the slide in hand as a table shows them: found and read off the main thread, kept up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_nucleiseg.core.store.listing import Entry, Listing, Query, entries_of, list_nuclei
+from napari_nucleiseg.viewer.display import Display
+from napari_nucleiseg.viewer.editing import Editing
+from napari_nucleiseg.viewer.jobs import Cancelled
+from napari_nucleiseg.viewer.marker import Marker, fly_to
+from napari_nucleiseg.viewer.messages import Hint
+from napari_nucleiseg.viewer.visible import visible_region
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.store.project import Project
+
+LANES = LANE, ROWS_LANE = "table", "table rows"
+PAGE = 128
+# Of so many pages the values are kept; a screen shows one or two.
+PAGES = 64
+AT_ONCE_S = 0.02
+EDITED_S = 0.4
+TILE_S = 2.0
+VIEW_S = 0.25
+
+
+class NucleiList:
+    """What a table of nuclei shows in one viewer; all methods are for the main thread.
+
+    Parameters
+    ----------
+    editing : Editing
+        Tells of edits, and makes those that are asked for here.
+    display : Display
+        Knows the viewer, the slide in hand and the jobs.
+
+    Notes
+    -----
+    It works only between `open` and `close`.
+    """
+
+    listed = Signal()
+    """There is a new `listing`."""
+    read = Signal(int, int)
+    """The values of the rows from the first to before the second are known (anew)."""
+    pointed = Signal(int)
+    """The user picked the nucleus of this row on the slide."""
+    said = Signal(Hint)
+
+    def __init__(self, editing: Editing, display: Display) -> None:
+        self._editing, self._display = editing, display
+        self._viewer, self._jobs, self._shelf = display.viewer, display.jobs, display.shelf
+        self.marker = Marker(self._viewer)
+        self.listing = Listing()
+        self.in_view = False
+        """Whether only nuclei that the camera shows are listed."""
+        self.is_open = False
+        self._query = Query()
+        self._listed_of: Project | None = None
+        self._pages: dict[int, list[Entry | None]] = {}
+        self._stale: set[int] = set()
+        self._wanted: dict[int, None] = {}
+        self._picked = 0
+        self._going: tuple[int, bool] | None = None
+
+    # ------------------------------------------------------------------ life
+
+    def open(self) -> None:
+        """Begin to list."""
+        if not self.is_open:
+            self.is_open = True
+            for emitter, slot in self._connections():
+                emitter.connect(slot)
+        self.refresh()
+
+    def close(self) -> None:
+        """Cease to list, and take the ring away."""
+        if self.is_open:
+            self.is_open = False
+            for emitter, slot in self._connections():
+                emitter.disconnect(slot)
+            self._jobs.cancel(LANE)
+            self._jobs.cancel(ROWS_LANE)
+            self.marker.hide()
+
+    def _connections(self) -> tuple[tuple[Any, Any], ...]:
+        camera = self._viewer.scene.camera.events
+        return (
+            (self._editing.edited, self._on_edited),
+            (self._editing.picked, self._on_picked),
+            (self._display.tile_done, self._on_tile_done),
+            (self._shelf.switched, self._on_slide_switched),
+            (self._shelf.removed, self._on_slide_switched),
+            (self._viewer.layers.events.inserted, self._on_layers_changed),
+            (camera.center, self._on_view_moved),
+            (camera.zoom, self._on_view_moved),
+        )
+
+    @property
+    def project(self) -> Project | None:
+        """The project whose nuclei are listed."""
+        return None if self._shelf.now is None else self._shelf.now.project
+
+    @property
+    def can_change(self) -> bool:
+        """Whether nuclei are being corrected."""
+        return self._editing.project is not None
+
+    @property
+    def total(self) -> int:
+        """How many nuclei the slide has."""
+        return 0 if self.project is None else self.project.census.total()
+
+    def classes(self) -> list[tuple[int, str, str]]:
+        """Return number, name and colour of each class."""
+        project = self.project
+        return [] if project is None else project.ledger.reader.execute("SELECT * FROM classes").fetchall()
+
+    # ------------------------------------------------------------------ which nuclei
+
+    @property
+    def query(self) -> Query:
+        """What is asked for, but for the region in view."""
+        return self._query
+
+    def ask(self, query: Query, *, in_view: bool) -> None:
+        """List other nuclei, or in another order."""
+        if (query, in_view) != (self._query, self.in_view):
+            self._query, self.in_view = query, in_view
+            self.refresh()
+
+    def refresh(self) -> None:
+        """List anew."""
+        opened, project = self._shelf.now, self.project
+        if not self.is_open:
+            return
+        if opened is None or project is None:
+            self._on_listed(None, Listing())
+            return
+        query = self._query
+        if self.in_view:
+            query = replace(query, region=visible_region(self._viewer, opened.layer))
+
+        def work(_cancelled: Cancelled) -> Iterator[Listing]:
+            yield list_nuclei(project.ledger.reader, project.census, query)
+
+        self._jobs.start(LANE, work, on_value=lambda listing: self._on_listed(project, listing))
+
+    def _on_listed(self, project: Project | None, listing: Listing) -> None:
+        if project is not self.project:
+            return
+        self._listed_of = project
+        self.listing = listing
+        self._pages.clear()
+        self._stale.clear()
+        self._wanted.clear()
+        self._going = None
+        self.listed.emit()
+        if listing.row_of(self._picked) is not None:
+            self._point()
+
+    # ------------------------------------------------------------------ what is known of them
+
+    def entry(self, row: int) -> Entry | None:
+        """Return what is known of the nucleus of a row; None as long as it is being read."""
+        page, place = divmod(row, PAGE)
+        if page not in self._pages or page in self._stale:
+            self._wanted[page] = self._wanted.pop(page, None)
+            self._jobs.later(ROWS_LANE, AT_ONCE_S, self._read_pages)
+        entries = self._pages.get(page, [])
+        return entries[place] if place < len(entries) else None
+
+    def _read_pages(self) -> None:
+        project, listing = self.project, self.listing
+        if project is None or project is not self._listed_of or not self.is_open:
+            return
+        # What was scrolled past is not wanted any more.
+        pages = list(self._wanted)[-4:]
+
+        def work(_cancelled: Cancelled) -> Iterator[tuple[int, list[Entry | None]]]:
+            for page in pages:
+                ids = listing.ids[page * PAGE : (page + 1) * PAGE].tolist()
+                found = entries_of(project.ledger.reader, ids)
+                yield page, [found.get(nucleus_id) for nucleus_id in ids]
+
+        self._jobs.start(ROWS_LANE, work, on_value=lambda answer: self._on_page_read(listing, *answer))
+
+    def _on_page_read(self, listing: Listing, page: int, entries: list[Entry | None]) -> None:
+        if listing is not self.listing:
+            return
+        self._wanted.pop(page, None)
+        self._stale.discard(page)
+        self._pages.pop(page, None)
+        self._pages[page] = entries
+        while len(self._pages) > PAGES:
+            self._pages.pop(next(iter(self._pages)))
+        self.read.emit(page * PAGE, page * PAGE + len(entries))
+        if self._going is not None and self._going[0] // PAGE == page:
+            self.go_to(self._going[0], fly=self._going[1])
+
+    # ------------------------------------------------------------------ what the user does
+
+    def go_to(self, row: int, *, fly: bool = True) -> None:
+        """Draw a ring around the nucleus of a row; and show it, near enough to correct it, if `fly`."""
+        opened, entry = self._shelf.now, self.entry(row)
+        self._going = (row, fly) if entry is None else None
+        if opened is None or entry is None:
+            return
+        if fly:
+            fly_to(self._viewer, opened, entry.box)
+        self.marker.show(opened, entry.box)
+
+    def approve(self, rows: Collection[int], *, approved: bool) -> None:
+        """Mark the nuclei of rows as right, or take that back, as one step."""
+        self._editing.approve(self._ids(rows), approved=approved)
+
+    def delete(self, rows: Collection[int], *, kind: str) -> None:
+        """Take the nuclei of rows away as one step; `kind` is ``delete`` or ``reject``."""
+        self._editing.delete(self._ids(rows), kind=kind)
+        self.marker.hide()
+
+    def classify(self, rows: Collection[int], number: int) -> None:
+        """Give the nuclei of rows a class as one step; 0 takes it."""
+        self._editing.classify(self._ids(rows), number)
+
+    def _ids(self, rows: Collection[int]) -> list[int]:
+        return [int(nucleus_id) for nucleus_id in self.listing.ids[list(rows)]]
+
+    # ------------------------------------------------------------------ what happens elsewhere
+
+    def _on_edited(self) -> None:
+        self._stale.update(self._pages)
+        if self._pages:
+            self.read.emit(0, 0)
+        self._jobs.later(LANE, EDITED_S, self.refresh)
+
+    def _on_tile_done(self) -> None:
+        self._jobs.soon("table tiles", TILE_S, self.refresh)
+
+    def _on_slide_switched(self) -> None:
+        self.marker.hide()
+        self._picked = 0
+        self._jobs.later(LANE, 0.0, self.refresh)
+
+    def _on_layers_changed(self, _event: Any = None) -> None:
+        """The results of an earlier session are shown as a layer when they have been opened."""
+        if self.project is not self._listed_of:
+            self._jobs.later(LANE, 0.0, self.refresh)
+
+    def _on_view_moved(self, _event: Any = None) -> None:
+        if self.in_view:
+            self._jobs.later(LANE, VIEW_S, self.refresh)
+
+    def _on_picked(self, nucleus_id: int) -> None:
+        self._picked = nucleus_id
+        self._point()
+
+    def _point(self) -> None:
+        """Point at the row of the nucleus that was picked last; what was drawn just now may come with the next list."""
+        opened, row = self._shelf.now, self.listing.row_of(self._picked)
+        if not self._picked or opened is None:
+            self.marker.hide()
+        elif row is not None:
+            self._picked = 0
+            self.pointed.emit(row)
+            self.go_to(row, fly=False)
+        elif not self._jobs.is_running(LANE):
+            self.said.emit(Hint(f"Nucleus {self._picked} is not among the rows shown."))

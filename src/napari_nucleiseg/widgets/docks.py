@@ -1,0 +1,58 @@
+"""The docks beside the panel, each made when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtWidgets import QWidget
+
+from napari_nucleiseg.viewer.controller import Controller
+from napari_nucleiseg.viewer.nuclei_list import NucleiList
+from napari_nucleiseg.widgets.nuclei_table import NucleiTable
+
+TABLE = "Nuclei table"
+
+
+class Docks:
+    """Docks of one viewer, until `close`.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        In whose window they are docked.
+    controller : Controller
+        What they show and change.
+    """
+
+    def __init__(self, viewer: Any, controller: Controller) -> None:
+        self._viewer, self._controller = viewer, controller
+        self._widgets: dict[str, QWidget] = {}
+        self._docks: dict[str, Any] = {}
+
+    def show_table(self) -> None:
+        """Show the table of nuclei."""
+        self._show(TABLE, "bottom", lambda: NucleiTable(NucleiList(self._controller.editing, self._controller.display)))
+
+    def widget(self, name: str) -> QWidget | None:
+        """Return what a dock shows; None as long as nobody has asked for it."""
+        return self._widgets.get(name)
+
+    def _show(self, name: str, area: str, make: Callable[[], QWidget]) -> None:
+        widget = self._widgets.get(name)
+        if widget is None:
+            widget = self._widgets[name] = make()
+        if widget.parent() is None:  # new, or its dock was closed
+            self._docks[name] = self._viewer.window.add_dock_widget(widget, name=name, area=area)
+        self._docks[name].show()
+        self._docks[name].raise_()
+
+    def close(self) -> None:
+        """Take all of them away."""
+        for widget in self._widgets.values():
+            widget.hide()
+            if widget.parent() is not None:
+                self._viewer.window.remove_dock_widget(widget)
+            widget.deleteLater()
+        self._widgets.clear()
+        self._docks.clear()
