@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ Ids = NDArray[np.uint32]
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What is known of a new nucleus besides its pixels; None takes the class of what it replaces."""
+    """What is known of a nucleus besides its pixels; without a class a new one takes that of what it replaces."""
 
     class_number: int | None = None
     score: float = 1.0
@@ -57,7 +58,9 @@ class Retouch:
         self._place = place
         self._before, self._after = before, after = pixels
         self._changed = before != after
-        self.touched: list[int] = np.union1d(before[self._changed], after[self._changed]).tolist()
+        places = np.flatnonzero(self._changed)
+        both = (_without_repeats(image.ravel()[places]) for image in pixels)
+        self.touched: list[int] = np.unique(np.concatenate(list(both))).tolist()
         if self.touched[0] == 0:
             self.touched.pop(0)
         self._rows = rows_of(database, NUCLEI, self.touched)
@@ -66,9 +69,7 @@ class Retouch:
 
     def records(self, person: str, attributes: Mapping[int, Attributes]) -> Records:
         """Bring the tables to what the pixels say and return what changed there."""
-        old = self._labels.read(self.frame)
-        new = old.copy()
-        new[self._place.translate(-self.frame.y, -self.frame.x).slices] = self._after
+        old, new = self._images()
         um2 = self._labels.mpp_um.y * self._labels.mpp_um.x
         measured = measure(new, np.array(self.touched, np.uint32), self.frame)
         cells = self._census.cells(measured.centroids).tolist()
@@ -85,16 +86,28 @@ class Retouch:
         claims = self._claims()
         for nucleus_id in vanished:
             row = self._rows[nucleus_id]
-            mask = Claim(self.frame, old == nucleus_id)
-            onto = new[mask.mask]
+            box = Region.from_bounds(*row[6:10])
+            inside = box.translate(-self.frame.y, -self.frame.x).slices
+            mask = Claim(box, old[inside] == nucleus_id)
+            onto = new[inside][mask.mask]
             taken = bool(np.count_nonzero(onto) * 2 > len(onto))
             rows[nucleus_id] = (*row[:2], person, *row[3:13], int(State.REJECTED), REPLACED if taken else REJECTED)
             claims[nucleus_id] = None if taken else cropped(mask.box, mask.mask)
         return self._put(rows, claims)
 
+    def _images(self) -> tuple[Ids, Ids]:
+        """Return the ids over the frame before and after."""
+        if self.frame == self._place:
+            return self._before, self._after
+        old = self._labels.read(self.frame)
+        new = old.copy()
+        new[self._place.translate(-self.frame.y, -self.frame.x).slices] = self._after
+        return old, new
+
     def _row(self, nucleus_id: int, row: Row | None, person: str, measures: Row, given: Attributes | None) -> Row:
         if row is not None:
-            return (*row[:2], person, *measures, *row[11:13], int(State.SHOWN), APPROVED)
+            stated = row[11:13] if given is None or given.class_number is None else (given.class_number, given.score)
+            return (*row[:2], person, *measures, *stated, int(State.SHOWN), APPROVED)
         given = given or Attributes()
         number = self._replaced_class(nucleus_id) if given.class_number is None else given.class_number
         # Without approval a person's nucleus is as safe: its id says whose it is.
@@ -149,19 +162,43 @@ def measure(image: Ids, ids: Ids, frame: Region) -> Measured:
         for nucleus_id in ids:
             there |= image == nucleus_id
     else:
-        there = np.isin(image, ids)
-    flat = np.flatnonzero(there)
-    index = np.searchsorted(ids, image.ravel()[flat])
-    ys, xs = np.divmod(flat, image.shape[1])
+        there = image != 0
+    ys, xs, lengths, found = runs_of(image, there)
+    index = np.searchsorted(ids, found)
+    if len(ids) > FEW:
+        wanted = ids[np.minimum(index, len(ids) - 1)] == found
+        ys, xs, lengths, index = ys[wanted], xs[wanted], lengths[wanted], index[wanted]
     n = len(ids)
-    areas = np.bincount(index, minlength=n)
-    sums = np.bincount(index, ys, n), np.bincount(index, xs, n)
+    areas = np.bincount(index, lengths, n).astype(np.int64)
+    middles = xs + (lengths - 1) / 2
+    sums = np.bincount(index, ys * lengths, n), np.bincount(index, middles * lengths, n)
     boxes = np.zeros((n, 4), np.int64)
     boxes[:, :2] = np.iinfo(np.int64).max
-    for column, values in ((0, ys), (1, xs)):
-        np.minimum.at(boxes[:, column], index, values)
-        np.maximum.at(boxes[:, column + 2], index, values + 1)
+    for column, low, high in ((0, ys, ys + 1), (1, xs, xs + lengths)):
+        np.minimum.at(boxes[:, column], index, low)
+        np.maximum.at(boxes[:, column + 2], index, high)
     boxes[areas == 0] = 0
     centroids = np.stack(sums, axis=1) / np.maximum(areas, 1)[:, None]
     origin = np.array([frame.y, frame.x])
     return Measured(areas, centroids + origin, boxes + np.tile(origin, 2))
+
+
+def runs_of(image: Ids, there: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Ids]:
+    """Return row, first column, length and id of the runs of equal pixels along rows where `there` says so."""
+    flat = np.flatnonzero(there)
+    values = image.ravel()[flat]
+    width = image.shape[1]
+    new = np.ones(len(flat), bool)
+    new[1:] = (flat[1:] != flat[:-1] + 1) | (values[1:] != values[:-1])
+    # What goes on in the next row is another run.
+    new |= flat % width == 0
+    starts = np.flatnonzero(new)
+    ys, xs = np.divmod(flat[starts], width)
+    return ys, xs, np.diff(np.append(starts, len(flat))), values[starts]
+
+
+def _without_repeats(values: Ids) -> Ids:
+    """Drop values that equal the one before: neighbours mostly do."""
+    kept = np.ones(len(values), bool)
+    kept[1:] = values[1:] != values[:-1]
+    return values[kept]
