@@ -47,3 +47,7 @@ class DataError(NucleiSegError):
 
 class ExportError(NucleiSegError):
     """Nuclei cannot be written to another program's format."""
+
+
+class ImportFileError(NucleiSegError):
+    """A file of nuclei from another program cannot be taken over."""

@@ -6,6 +6,8 @@ import pytest
 
 from napari_nucleiseg.core.exchange.source import source_of_labels
 from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.store.project import Project
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,33 @@ def labels():
 @pytest.fixture
 def source(labels):
     return source_of_labels(labels, YX(0.5, 0.25), name="field", origin="nuclei@123")
+
+
+class NoPixels:
+    """A level that has a size and nothing else."""
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, height, width):
+        self.shape = (height, width, 3)
+
+
+@pytest.fixture
+def fresh_project(tmp_path):
+    """Return a function that makes the empty project of a slide of some size."""
+    opened = []
+
+    def make(shape=(700, 900), name="p"):
+        slide = Slide(f"/slides/{name}.svs", (NoPixels(*shape),), (YX(1, 1),), YX(0.5, 0.25), fingerprint="slide")
+        opened.append(Project.create(tmp_path / f"{name}.nucleiseg", slide))
+        return opened[-1]
+
+    yield make
+    for project in opened:
+        project.close()
+
+
+@pytest.fixture
+def project(fresh_project):
+    return fresh_project()

@@ -1,0 +1,63 @@
+"""``napari-nucleiseg import``: nuclei and annotated regions of other programs into a slide's project."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from napari_nucleiseg.cli.console import OK, Console
+from napari_nucleiseg.cli.project import open_project
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.store.project import Project
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.epilog = (
+        "FILE is QuPath GeoJSON, a label TIFF of the slide's size, or an OME-Zarr folder with labels. Coordinates are "
+        "full-resolution pixels. The project lies beside the slide and is made if there is none; --project names "
+        "another. All nuclei are one step of the history, which the window can undo."
+    )
+    parser.add_argument("file", metavar="FILE", help="what to import")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--slide", metavar="SLIDE", help="slide that the nuclei belong to")
+    where.add_argument("--project", metavar="DIR", help="project folder that is there already")
+    parser.add_argument("--mpp", type=float, metavar="UM", help="micrometres per pixel, if the slide does not say")
+    parser.add_argument(
+        "--overlap",
+        choices=("keep", "replace"),
+        default="keep",
+        help="where nuclei are already: keep them, or replace them by the new ones (default: keep)",
+    )
+    parser.add_argument(
+        "--annotations",
+        choices=("regions", "nuclei"),
+        default="regions",
+        help="what QuPath's annotations are (default: regions)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Import and say what was taken, and what was not and why."""
+    from napari_nucleiseg.core.exchange.imports import import_nuclei
+
+    with _project(options) as project, console.progress() as bars:
+        report = import_nuclei(
+            project, options.file, overlap=options.overlap, annotations=options.annotations, on_progress=bars.update
+        )
+    for sentence in report.sentences:
+        console.say(sentence)
+    console.result(report.as_dict())
+    return OK
+
+
+def _project(options: argparse.Namespace) -> Project:
+    if options.project:
+        return open_project(options.project, writable=True)
+    from napari_nucleiseg.core.slides.registry import open_slide
+    from napari_nucleiseg.core.store.project import Project, default_folder
+
+    slide = open_slide(options.slide, mpp_um=options.mpp)
+    return Project.open_or_create(default_folder(options.slide), slide)

@@ -1,0 +1,337 @@
+"""QuPath GeoJSON into a project: features are read, checked and sorted by place, then painted part by part."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.exchange.geojson_reader import FeatureReader
+from napari_nucleiseg.core.exchange.objects import Annotations, Found, attributes_of, class_of, look_at
+from napari_nucleiseg.core.exchange.painting import Overlap, Painter, patch_of_spans
+from napari_nucleiseg.core.exchange.rasterise import Rings, Spans, crossings_of, fill
+from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, Tally, no_import_progress
+from napari_nucleiseg.core.exchange.source import NamedClass, classes_of
+from napari_nucleiseg.core.exchange.stash import ATTRIBUTES, Stash
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.project import Project
+from napari_nucleiseg.core.store.records import CLASSES, REGIONS
+
+FEATURES_AT_A_TIME = 2000
+POINTS_AT_A_TIME = 500_000
+MOST_NUCLEUS_PX = 1 << 24
+MOST_CROSSINGS = 1 << 22
+ROLE = "teach"
+PLAIN_COLOUR = "#a9a9a9"
+# A nucleus smaller than this is none: more likely its outline is in micrometres, or of another level.
+LEAST_USUAL_UM2 = 4.0
+_SHARE_OFF = 0.25
+
+
+def import_geojson(
+    project: Project,
+    path: str | os.PathLike[str],
+    *,
+    overlap: Overlap = "keep",
+    annotations: Annotations = "regions",
+    on_progress: ImportProgress = no_import_progress,
+) -> ImportReport:
+    """Take nuclei and annotated regions from a GeoJSON file.
+
+    Coordinates are level-0 pixels ``(x, y)``. Detections, and of cells the nuclei, become nuclei; annotations become
+    regions. Nothing is written before the whole file has been read; memory does not grow with it. All nuclei are one
+    step of the history.
+
+    Parameters
+    ----------
+    project : Project
+        Open for writing.
+    path : path
+        The file.
+    overlap : {"keep", "replace"}
+        What becomes of nuclei where others are already; see `Painter`.
+    annotations : {"regions", "nuclei"}
+        What annotations are; those that this package exported as nuclei are nuclei anyway.
+    on_progress : callable
+        Called with what is under way, parts done and in all. May raise: what is written stays and can be undone.
+
+    Returns
+    -------
+    ImportReport
+        What was taken, and what was not and why.
+
+    Raises
+    ------
+    ImportFileError
+        If the file cannot be read or holds no features.
+    StoreError
+        If the project cannot be written.
+    """
+    tally = Tally()
+    with Stash(project.shape[1]) as stash:
+        intake = _Intake(project, stash, tally, annotations)
+        reader = FeatureReader(path)
+        for features in _batches(reader):
+            intake.take(features)
+            on_progress("reading", reader.done_bytes, reader.total_bytes)
+        if reader.damage:
+            tally.notes.append(f"Only a part was read: {reader.damage}.")
+        intake.finish()
+        painter = Painter(project, overlap, tally)
+        squares = len(stash)
+        for done, (spans, attributes) in enumerate(stash.take(), start=1):
+            painter.paint(patch_of_spans(spans, attributes))
+            on_progress("writing", done, squares)
+    return tally.report(Path(path).name)
+
+
+def _batches(features: Iterable[Any]) -> Iterator[list[Any]]:
+    """Yield features in lists that are neither long nor, as far as one can tell cheaply, of very many points."""
+    waiting = iter(features)
+    while True:
+        batch: list[Any] = []
+        points = 0
+        with _uncollected():
+            for feature in waiting:
+                batch.append(feature)
+                points += _size(feature)
+                if len(batch) >= FEATURES_AT_A_TIME or points > POINTS_AT_A_TIME:
+                    break
+        if not batch:
+            return
+        yield batch
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Make no search for cyclic garbage: a hundred thousand small lists, none of them garbage, would set off many."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _size(feature: Any) -> int:
+    """Return how many points the first ring of a polygon has, 0 for other things."""
+    try:
+        return len(feature["geometry"]["coordinates"][0])
+    except (TypeError, KeyError, IndexError):
+        return 0
+
+
+class _Intake:
+    """Checks features and puts the nuclei among them into the stash."""
+
+    def __init__(self, project: Project, stash: Stash, tally: Tally, annotations: Annotations) -> None:
+        self._project, self._stash, self._tally, self._annotations = project, stash, tally, annotations
+        self._limits = project.labels.whole
+        self._known = classes_of(project)
+        self._numbers = {found.name.casefold(): number for number, found in self._known.items()}
+        self._regions: list[tuple[str, str, list[list[float]], bool, bool]] = []
+        self._new_classes: dict[int, NamedClass] = {}
+        self._areas_um2: list[float] = []
+        self._crossed = 0
+        self._holes = 0
+
+    def take(self, features: list[Any]) -> None:
+        nuclei: list[Found] = []
+        left_out = self._tally.left_out
+        for feature in features:
+            found = look_at(feature, self._annotations)
+            if isinstance(found, str):
+                left_out[found] += 1
+            elif found.is_region:
+                self._take_region(found)
+            else:
+                nuclei.append(found)
+        rings = self._rings_of(nuclei)
+        if rings is None:
+            # Something in it is no number: look at each alone.
+            for found in nuclei:
+                alone = self._rings_of([found])
+                if alone is None:
+                    left_out["coordinates"] += 1
+                else:
+                    self._take_nuclei([found], *alone)
+        elif nuclei:
+            self._take_nuclei(nuclei, *rings)
+
+    def finish(self) -> None:
+        """Write the new classes and the regions, and say what is strange about the file as a whole."""
+        editor, database = self._project.editor, self._project.ledger.reader
+        nowhere = Region(0, 0, 0, 0)
+        for number, found in self._new_classes.items():
+            editor.put(
+                CLASSES, number, (number, found.name, found.colour or PLAIN_COLOUR), kind="class", region=nowhere
+            )
+            self._tally.new_classes.append(found.name)
+        last = database.execute("SELECT coalesce(max(region), 0) FROM regions").fetchone()[0]
+        for key, (name, role, vertices, complete, done) in enumerate(self._regions, start=last + 1):
+            row = key, name or f"Region {key}", role, json.dumps(vertices), complete, done, editor.person, time.time()
+            editor.put(REGIONS, key, row, kind="region", region=_box(vertices))
+        self._tally.regions = len(self._regions)
+        self._remark()
+
+    def _remark(self) -> None:
+        notes, left_out = self._tally.notes, self._tally.left_out
+        if self._crossed:
+            notes.append(f"{self._crossed:,} outlines cross themselves; areas they wind around twice were left out.")
+        if self._holes:
+            notes.append(f"{self._holes:,} annotations have holes, which regions cannot have: they were filled.")
+        height, width = self._project.shape
+        if self._areas_um2 and float(np.median(self._areas_um2)) < LEAST_USUAL_UM2:
+            notes.append(
+                f"Half of the nuclei are smaller than {LEAST_USUAL_UM2:g} um2: the outlines seem to be in micrometres "
+                "or of a coarser level. They must be in full-resolution pixels; undo this import if they are not."
+            )
+        if left_out["outside"]:
+            notes.append(
+                f"Coordinates must be full-resolution pixels from the top left corner, x up to {width:,} and y up to "
+                f"{height:,}; check that the file belongs to this slide."
+            )
+
+    # ------------------------------------------------------------------ nuclei
+
+    @staticmethod
+    def _rings_of(nuclei: list[Found]) -> tuple[Rings, NDArray[np.float64]] | None:
+        """Return the rings of nuclei and for each 1, or -1 for a hole; None if they are no numbers."""
+        polygons = [polygon for found in nuclei for polygon in found.polygons]
+        rings = list(itertools.chain.from_iterable(polygons))
+        try:
+            lengths = list(map(len, rings))
+            sizes = set(map(len, itertools.chain.from_iterable(rings)))
+            flat = itertools.chain.from_iterable(itertools.chain.from_iterable(rings))
+            if sizes - {2}:
+                flat = itertools.chain.from_iterable(point[:2] for point in itertools.chain.from_iterable(rings))
+            numbers = np.fromiter(flat, np.float64)
+        except (TypeError, ValueError, OverflowError, KeyError):
+            return None
+        if len(numbers) != 2 * sum(lengths) or not np.isfinite(numbers).all():
+            return None
+        counts = [sum(map(len, found.polygons)) for found in nuclei]
+        signs = np.full(len(rings), -1.0)
+        signs[np.cumsum([0, *map(len, polygons)])[:-1]] = 1
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return Rings(numbers.reshape(-1, 2), starts, np.repeat(np.arange(len(nuclei)), counts)), signs
+
+    def _take_nuclei(self, nuclei: list[Found], rings: Rings, signs: NDArray[np.float64]) -> None:
+        """Check outlines, turn them into pixels and stash them."""
+        good, inside = self._checked(rings, len(nuclei))
+        if not good.all():
+            rings, signs = _chosen(rings, signs, good)
+            nuclei = list(itertools.compress(nuclei, good))
+            inside = inside[good]
+        if not nuclei:
+            return
+        spans = fill(rings, self._limits)
+        pixels = np.bincount(spans.owners, spans.stops - spans.starts, len(nuclei))
+        some = pixels > 0
+        self._tally.left_out["empty"] += int(np.count_nonzero(~some))
+        self._tally.clipped += int(np.count_nonzero(some & ~inside))
+        areas = np.bincount(rings.owners, signs * np.abs(_areas(rings)), len(nuclei))
+        self._crossed += int(np.count_nonzero(some & inside & (np.abs(pixels - areas) > _SHARE_OFF * pixels + 8)))
+        um2 = self._project.mpp_um.y * self._project.mpp_um.x
+        self._areas_um2.append(float(np.median(pixels)) * um2)
+        attributes = np.zeros(len(nuclei), ATTRIBUTES)
+        attributes[:] = [self._attributes(found) for found in nuclei]
+        if not some.all():
+            ranks = np.cumsum(some) - 1
+            spans = Spans(ranks[spans.owners].astype(np.int32), spans.rows, spans.starts, spans.stops)
+        self._stash.put(spans, attributes[some])
+
+    def _checked(self, rings: Rings, n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which outlines can be taken, and which lie wholly inside the slide."""
+        first = np.searchsorted(rings.owners, np.arange(n))
+        low = np.minimum.reduceat(np.minimum.reduceat(rings.points, rings.starts[:-1]), first)
+        high = np.maximum.reduceat(np.maximum.reduceat(rings.points, rings.starts[:-1]), first)
+        size = np.array([self._limits.width, self._limits.height], np.float64)
+        outside = ((high <= 0) | (low >= size)).any(axis=1)
+        inside = ((low >= 0) & (high <= size)).all(axis=1)
+        large = ~outside & (np.prod(np.clip(high, 0, size) - np.clip(low, 0, size), axis=1) > MOST_NUCLEUS_PX)
+        winding = ~outside & ~large & (crossings_of(rings, self._limits) > MOST_CROSSINGS)
+        for reason, which in (("outside", outside), ("too_large", large), ("too_complicated", winding)):
+            self._tally.left_out[reason] += int(np.count_nonzero(which))
+        good: NDArray[np.bool_] = ~(outside | large | winding)
+        return good, np.asarray(inside, np.bool_)
+
+    def _attributes(self, found: Found) -> tuple[int, int, float, bool]:
+        nucleus, score, approved = attributes_of(found)
+        return nucleus, self._class_number(class_of(found.properties)), score, approved
+
+    def _class_number(self, found: NamedClass | None) -> int:
+        """Return the number of a class; one that the project does not know gets the next."""
+        if found is None:
+            return 0
+        key = found.name.casefold()
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = max(self._numbers.values(), default=0) + 1
+            self._new_classes[number] = found
+        return number
+
+    # ------------------------------------------------------------------ regions
+
+    def _take_region(self, found: Found) -> None:
+        stated = found.properties.get("metadata")
+        facts = stated if isinstance(stated, dict) else {}
+        name = found.properties.get("name")
+        for outer, *holes in found.polygons:
+            read = self._rings_of([Found([[outer]], {}, {}, is_region=True)])
+            if read is None:
+                self._tally.left_out["coordinates"] += 1
+                continue
+            vertices = read[0].points[:, ::-1]
+            if len(vertices) > 1 and (vertices[0] == vertices[-1]).all():
+                vertices = vertices[:-1]
+            if len(vertices) < 3:
+                self._tally.left_out["empty"] += 1
+                continue
+            if not self._limits.overlaps(_box(vertices.tolist())):
+                self._tally.left_out["outside"] += 1
+                continue
+            self._holes += bool(holes)
+            title, role = name if isinstance(name, str) else "", str(facts.get("role") or ROLE)
+            flags = (str(facts.get(word)).lower() == "true" for word in ("complete", "done"))
+            self._regions.append((title, role, vertices.tolist(), *flags))
+
+
+def _box(vertices: list[list[float]]) -> Region:
+    points = np.array(vertices)
+    return Region.from_bounds(
+        *(int(value) for value in np.floor(points.min(0))), *(int(value) for value in np.ceil(points.max(0)))
+    )
+
+
+def _chosen(rings: Rings, signs: NDArray[np.float64], good: NDArray[np.bool_]) -> tuple[Rings, NDArray[np.float64]]:
+    """Return the rings of some shapes only, the shapes numbered anew."""
+    kept = good[rings.owners]
+    lengths = np.diff(rings.starts)
+    points = rings.points[np.repeat(kept, lengths)]
+    starts = np.concatenate([[0], np.cumsum(lengths[kept])])
+    ranks = np.cumsum(good) - 1
+    return Rings(points, starts, ranks[rings.owners[kept]]), signs[kept]
+
+
+def _areas(rings: Rings) -> NDArray[np.float64]:
+    """Return the shoelace area of each ring, near its first point so that no digits are lost."""
+    lengths = np.diff(rings.starts)
+    points = rings.points - np.repeat(rings.points[rings.starts[:-1]], lengths, axis=0)
+    following = np.arange(1, len(points) + 1)
+    following[rings.starts[1:] - 1] = rings.starts[:-1]
+    ahead = points[following]
+    areas: NDArray[np.float64] = np.add.reduceat(
+        points[:, 0] * ahead[:, 1] - ahead[:, 0] * points[:, 1], rings.starts[:-1]
+    )
+    return areas / 2

@@ -1,0 +1,131 @@
+"""What one GeoJSON feature is: a nucleus, an annotated region or neither, with its rings, class, score and id."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from napari_nucleiseg.core.exchange.geojson import APPROVED, LABEL, SCORE
+from napari_nucleiseg.core.exchange.source import NamedClass
+
+Annotations = Literal["regions", "nuclei"]
+ANNOTATIONS: tuple[Annotations, ...] = get_args(Annotations)
+# Lists of [x, y].
+RingLists = list[Any]
+
+_NUCLEI = frozenset({"detection", "cell", "PathDetectionObject", "PathCellObject"})
+_ANNOTATIONS = frozenset({"annotation", "PathAnnotationObject"})
+_IDENTITY = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SCORES = (SCORE, "Detection probability")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """A nucleus or region as a feature gives it.
+
+    Parameters
+    ----------
+    polygons : list
+        Each a list of rings, the first the outer one; not looked at yet.
+    feature, properties : mapping
+        As in the file.
+    is_region : bool
+        Whether it is an annotated region.
+    """
+
+    polygons: list[RingLists]
+    feature: Mapping[str, Any]
+    properties: Mapping[str, Any]
+    is_region: bool
+
+
+def look_at(feature: Any, annotations: Annotations) -> Found | str:
+    """Tell what a feature is, or why it is nothing (a key of `report.REASONS`)."""
+    if not isinstance(feature, dict):
+        return "not_an_object"
+    properties = feature.get("properties")
+    if not isinstance(properties, dict):
+        properties = {}
+    kind = properties.get("objectType") or properties.get("object_type") or feature.get("id")
+    is_region = kind in _ANNOTATIONS and annotations == "regions" and LABEL not in _measurements(properties)
+    if isinstance(kind, str) and kind not in _NUCLEI | _ANNOTATIONS and _is_object_type(properties, kind):
+        return "object_type"
+    geometry = feature.get("nucleusGeometry") or properties.get("nucleusGeometry") or feature.get("geometry")
+    polygons = _polygons(geometry)
+    return polygons if isinstance(polygons, str) else Found(polygons, feature, properties, is_region)
+
+
+def _is_object_type(properties: Mapping[str, Any], kind: str) -> bool:
+    return "objectType" in properties or "object_type" in properties or kind.startswith(("Path", "TMA"))
+
+
+def _polygons(geometry: Any) -> list[RingLists] | str:
+    if not isinstance(geometry, dict):
+        return "no_geometry"
+    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
+    if kind not in {"Polygon", "MultiPolygon"}:
+        return "points" if isinstance(kind, str) and kind.endswith(("Point", "LineString")) else "geometry"
+    if not isinstance(coordinates, list):
+        return "no_geometry"
+    polygons = [coordinates] if kind == "Polygon" else coordinates
+    if not all(isinstance(polygon, list) for polygon in polygons):
+        return "coordinates"
+    some = [[ring for ring in polygon if ring] for polygon in polygons]
+    return [polygon for polygon in some if polygon] or "no_geometry"
+
+
+def class_of(properties: Mapping[str, Any]) -> NamedClass | None:
+    """Return the class that a feature states; None if it has none. Several names are joined, as QuPath shows them."""
+    stated = properties.get("classification")
+    if isinstance(stated, str):
+        return NamedClass(stated.strip()) if stated.strip() else None
+    if not isinstance(stated, dict):
+        return None
+    names = stated.get("names")
+    name = stated.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else "")
+    if not isinstance(name, str) or not name.strip():
+        return None
+    return NamedClass(name.strip(), _colour(stated.get("color", stated.get("colorRGB"))))
+
+
+def _colour(stated: Any) -> str:
+    """Return ``#rrggbb`` of three numbers, or of one packed number; empty if it is neither."""
+    if isinstance(stated, int):
+        return f"#{stated & 0xFFFFFF:06x}"
+    if isinstance(stated, list) and len(stated) >= 3 and all(isinstance(part, int) for part in stated):
+        return "#" + "".join(f"{min(max(part, 0), 255):02x}" for part in stated[:3])
+    return ""
+
+
+def attributes_of(found: Found) -> tuple[int, float, bool]:
+    """Return a nucleus' id in the file (0: none that we gave), its score 0..1, and whether a person approved it."""
+    measured = _measurements(found.properties)
+    score = next((measured[name] for name in _SCORES if name in measured), 1.0)
+    if not isinstance(score, int | float) or not math.isfinite(score):
+        score = 1.0
+    return _id_of(found.feature.get("id"), measured), min(max(float(score), 0.0), 1.0), measured.get(APPROVED) == 1
+
+
+def _id_of(identity: Any, measured: Mapping[str, Any]) -> int:
+    """Return the nucleus' id that an export of ours put into the UUID; a copied object has the label but not that."""
+    if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
+        return 0
+    number = int(identity[-8:], 16)
+    return number if measured.get(LABEL) == number else 0
+
+
+def _measurements(properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return measurements by name; QuPath 0.2 writes a list of names and values."""
+    stated = properties.get("measurements")
+    if isinstance(stated, dict):
+        return stated
+    if isinstance(stated, list):
+        return {
+            str(one["name"]): one.get("value")
+            for one in stated
+            if isinstance(one, dict) and isinstance(one.get("name"), str)
+        }
+    return {}

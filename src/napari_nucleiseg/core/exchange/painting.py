@@ -1,0 +1,203 @@
+"""Nuclei from a file into the project: which pixels they get, which id, and what becomes of those that were there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.exchange.rasterise import Spans
+from napari_nucleiseg.core.exchange.report import Tally
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.merge import State
+from napari_nucleiseg.core.store.project import Project
+from napari_nucleiseg.core.store.records import NUCLEI, Row, rows_of
+from napari_nucleiseg.core.store.retouch import Attributes
+from napari_nucleiseg.core.store.tiles import bounding
+
+Overlap = Literal["keep", "replace"]
+OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
+KIND = "import"
+MOST_ID = (1 << 32) - 1
+
+Pixels = NDArray[np.int64]
+Ids = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """Nuclei of one part of the slide.
+
+    Parameters
+    ----------
+    region : Region
+        Contains all of them, level-0 pixels inside the slide.
+    pixels : ndarray of int64, shape (n,)
+        Indices into the flat region; a pixel may occur more than once, the first wins.
+    owners : ndarray of integers, shape (n,)
+        Row of the nucleus that each pixel belongs to; every row has some.
+    attributes : ndarray of `stash.ATTRIBUTES`, shape (m,)
+        What is known of each nucleus.
+    """
+
+    region: Region
+    pixels: Pixels
+    owners: NDArray[Any]
+    attributes: NDArray[Any]
+
+
+def patch_of_spans(spans: Spans, attributes: NDArray[Any]) -> Patch:
+    """Return nuclei that are given as spans."""
+    y0, x0 = int(spans.rows.min()), int(spans.starts.min())
+    region = Region.from_bounds(y0, x0, int(spans.rows.max()) + 1, int(spans.stops.max()))
+    lengths = (spans.stops - spans.starts).astype(np.int64)
+    begins = (spans.rows.astype(np.int64) - y0) * region.width + (spans.starts - x0)
+    ends = np.cumsum(lengths)
+    pixels = np.arange(int(ends[-1])) + np.repeat(begins - (ends - lengths), lengths)
+    return Patch(region, pixels, np.repeat(spans.owners, lengths), attributes)
+
+
+class Painter:
+    """Writes patches as one step of the history.
+
+    Parameters
+    ----------
+    project : Project
+        Open for writing.
+    overlap : {"keep", "replace"}
+        ``keep``: what is there stays, new nuclei get free pixels only, and those that would lose more than half of
+        theirs are left out. ``replace``: new nuclei get all their pixels; those there that lose more than half of
+        theirs go, and those that come back under their own id become what the file says.
+    tally : Tally
+        Counts what happens.
+    """
+
+    def __init__(self, project: Project, overlap: Overlap, tally: Tally) -> None:
+        self._project, self._tally = project, tally
+        self._replace = overlap == "replace"
+        self._um2 = project.mpp_um.y * project.mpp_um.x
+
+    def paint(self, patch: Patch) -> None:
+        """Write the nuclei of one patch; durable when it returns.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written.
+        """
+        current = self._project.labels.read(patch.region)
+        under = current.ravel()[patch.pixels]
+        won = _won(patch)
+        returning: dict[int, Row] = {}
+        if self._replace:
+            returning = self._returning(patch)
+            foreign = (under > 0) & ~np.isin(under, np.array(list(returning), np.uint32))
+            taken = np.bincount(patch.owners[won], minlength=len(patch.attributes)) > 0
+            self._tally.left_out["covered"] += int(np.count_nonzero(~taken))
+            self._tally.overlapped += len(np.unique(patch.owners[foreign | ~won]))
+            image, region, pixels = self._cleared(patch, current, under[won], returning)
+            pixels, owners = pixels[won], patch.owners[won]
+        else:
+            won &= under == 0
+            got, total = (
+                np.bincount(found, minlength=len(patch.attributes)) for found in (patch.owners[won], patch.owners)
+            )
+            taken = 2 * got >= total
+            self._tally.left_out["there_already"] += int(np.count_nonzero(~taken))
+            self._tally.overlapped += int(np.count_nonzero(got < total))
+            won &= taken[patch.owners]
+            image, region, pixels, owners = current.copy(), patch.region, patch.pixels[won], patch.owners[won]
+        ids, attributes = self._named(patch, taken, returning)
+        image.ravel()[pixels] = ids[owners]
+        changed = self._project.editor.paint(region, image, kind=KIND, attributes=attributes, step=self._tally.step)
+        self._tally.nuclei += len(attributes)
+        if changed is not None:
+            self._tally.step = changed.step
+
+    def _returning(self, patch: Patch) -> dict[int, Row]:
+        """Return the rows of nuclei that the file gives another outline: same id, same place."""
+        wanted = patch.attributes["id"]
+        rows = {key: row for key, row in self._rows(wanted[wanted > 0]).items() if row[13] == State.SHOWN}
+        if not rows:
+            return {}
+        boxes = _boxes(patch)
+        found = {}
+        for index in np.flatnonzero(np.isin(wanted, list(rows))).tolist():
+            row = rows[int(wanted[index])]
+            if Region.from_bounds(*boxes[index]).overlaps(Region.from_bounds(*row[6:10])):
+                found[row[0]] = row
+        return found
+
+    def _cleared(
+        self, patch: Patch, current: Ids, lost: Ids, returning: Mapping[int, Row]
+    ) -> tuple[Ids, Region, Pixels]:
+        """Take out the nuclei that give way; return the image, where it lies, and the patch's pixels in it."""
+        ids, counts = np.unique(lost[lost > 0], return_counts=True)
+        rows = self._rows(ids)
+        # Ids without a row are left from a damaged project: they give way.
+        going = [
+            rows[key]
+            for key, count in zip(ids.tolist(), counts.tolist(), strict=True)
+            if key in rows and key not in returning and 2 * count * self._um2 > rows[key][10]
+        ]
+        self._tally.replaced += len(going)
+        going.extend(returning.values())
+        boxes = [Region.from_bounds(*row[6:10]) for row in going]
+        region = bounding([patch.region, *boxes])
+        image = current.copy() if region == patch.region else self._project.labels.read(region)
+        for row, box in zip(going, boxes, strict=True):
+            part = image[box.translate(-region.y, -region.x).slices]
+            part[part == row[0]] = 0
+        ys, xs = np.divmod(patch.pixels, patch.region.width)
+        pixels = (ys + patch.region.y - region.y) * region.width + xs + patch.region.x - region.x
+        return image, region, pixels
+
+    def _named(
+        self, patch: Patch, taken: NDArray[np.bool_], returning: Mapping[int, Row]
+    ) -> tuple[Ids, dict[int, Attributes]]:
+        """Return the id of each nucleus of a patch (0: not taken), and what is known of them by id."""
+        wanted = patch.attributes["id"]
+        used = set(self._rows(wanted[wanted > 0])) - returning.keys()
+        ids = np.zeros(len(wanted), np.uint32)
+        attributes: dict[int, Attributes] = {}
+        columns = (patch.attributes[name].tolist() for name in ("id", "class", "score", "approved"))
+        for index, (name, number, score, approved) in enumerate(zip(*columns, strict=True)):
+            if not taken[index]:
+                continue
+            kept = 0 < name <= MOST_ID and name not in used
+            key = name if kept else self._project.editor.new_id()
+            used.add(key)
+            self._tally.ids_kept += kept
+            ids[index] = key
+            attributes[key] = Attributes(number, score, approved)
+        return ids, attributes
+
+    def _rows(self, ids: NDArray[Any]) -> dict[int, Row]:
+        return rows_of(self._project.ledger.reader, NUCLEI, ids.tolist())
+
+
+def _won(patch: Patch) -> NDArray[np.bool_]:
+    """Return which pixels their nuclei win against others of the patch: the first comes first."""
+    marks = np.empty(patch.region.area, np.int32)
+    # Of several values for one pixel the last stays; only what was set is read.
+    marks[patch.pixels[::-1]] = patch.owners[::-1]
+    won: NDArray[np.bool_] = marks[patch.pixels] == patch.owners
+    return won
+
+
+def _boxes(patch: Patch) -> list[tuple[int, int, int, int]]:
+    """Return the box ``(y0, x0, y1, x1)`` of each nucleus, level-0 pixels."""
+    n = len(patch.attributes)
+    bounds = []
+    for start, places in zip(
+        (patch.region.y, patch.region.x), np.divmod(patch.pixels, patch.region.width), strict=True
+    ):
+        low, high = np.full(n, np.iinfo(np.int64).max), np.zeros(n, np.int64)
+        np.minimum.at(low, patch.owners, places)
+        np.maximum.at(high, patch.owners, places + 1)
+        bounds.append(((low + start).tolist(), (high + start).tolist()))
+    (y0, y1), (x0, x1) = bounds
+    return list(zip(y0, x0, y1, x1, strict=True))

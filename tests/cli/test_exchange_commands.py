@@ -1,0 +1,114 @@
+"""``export`` and ``import`` from the shell: there and back, by slide and by project folder."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.store.project import Project, default_folder
+
+
+@pytest.fixture
+def slide(tmp_path):
+    """A small slide that states its pixel size, with two nuclei in the project beside it."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, np.zeros((300, 400, 3), np.uint8), photometric="rgb", tile=(64, 64), resolution=(40_000, 40_000),
+        resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    with Project.create(default_folder(path), open_slide(path)) as project:
+        image = np.zeros((300, 400), np.uint32)
+        image[10:30, 10:30], image[100:120, 200:220] = 1, 2
+        project.editor.paint(Region(0, 0, 300, 400), image)
+    return path
+
+
+def pixels(folder):
+    with Project.open(folder, writable=False) as project:
+        return project.labels.read(project.labels.whole)
+
+
+@pytest.mark.parametrize("name", ["out.geojson", "out.labels.zarr", "out.labels-0.4.zarr", "out.ome.tif", "out.tif"])
+def test_what_is_exported_is_imported_again(shell, slide, tmp_path, name):
+    out = tmp_path / name
+    answer = shell("export", slide, "--out", out, "--json")
+    assert answer.status == 0, answer.err
+    assert answer.document["nuclei"] == 2
+    assert f"2 nuclei written to {out}" in answer.err
+
+    folder = default_folder(slide)
+    before = pixels(folder)
+    folder.rename(tmp_path / "old.nucleiseg")
+    answer = shell("import", out, "--slide", slide, "--json")
+    assert answer.status == 0, answer.err
+    assert (answer.document["nuclei"], answer.document["ids_kept"]) == (2, 2)
+    assert f"2 nuclei taken from {name}." in answer.err
+    np.testing.assert_array_equal(pixels(folder), before)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.coco.json"])
+def test_tables_are_only_written(shell, slide, tmp_path, name):
+    assert shell("export", default_folder(slide), "--out", tmp_path / name).status == 0
+    assert (tmp_path / name).stat().st_size > 100
+
+
+def test_overlaps_are_kept_or_replaced(shell, slide, tmp_path):
+    path = tmp_path / "new.geojson"
+    ring = [[10, 10], [25, 10], [25, 30], [10, 30], [10, 10]]
+    path.write_text(json.dumps([{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}}]))
+    folder = default_folder(slide)
+    answer = shell("import", path, "--project", folder)
+    assert answer.status == 0
+    assert answer.out == ""
+    assert "0 nuclei taken from new.geojson" in answer.err
+    assert "choose overlap 'replace'" in answer.err
+    answer = shell("import", path, "--project", folder, "--overlap", "replace")
+    assert "1 nucleus that was there gave way." in answer.err
+    image = pixels(folder)
+    assert not (image == 1).any()
+    assert np.count_nonzero(image) == 15 * 20 + 400
+
+
+def test_annotations_are_regions_or_nuclei(shell, slide, tmp_path):
+    path = tmp_path / "new.geojson"
+    ring = [[50, 50], [90, 50], [90, 90]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation"},
+    }
+    path.write_text(json.dumps(feature))
+    document = shell("import", path, "--slide", slide, "--json").document
+    assert (document["nuclei"], document["regions"]) == (0, 1)
+    document = shell("import", path, "--slide", slide, "--annotations", "nuclei", "--json").document
+    assert (document["nuclei"], document["regions"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("import", "{bad}", "--slide", "{slide}"), "is not GeoJSON"),
+        (("import", "{missing}", "--slide", "{slide}"), "missing.geojson does not exist"),
+        (("import", "{bad}", "--project", "{missing}"), "missing.geojson does not exist"),
+        (("export", "{slide}", "--out", "x.xlsx"), "does not say in which format"),
+        (("export", "{bad}", "--out", "x.csv"), "There is no project in"),
+        (("export", "{missing}", "--out", "x.csv"), "missing.geojson does not exist"),
+    ],
+)
+def test_what_does_not_work_is_one_sentence(shell, slide, tmp_path, words, sentence):
+    (tmp_path / "bad.geojson").write_text("hello")
+    places = {"bad": tmp_path / "bad.geojson", "missing": tmp_path / "missing.geojson", "slide": slide}
+    answer = shell(*(word.format(**places) for word in words))
+    assert answer.status == 1
+    assert sentence in answer.err
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize(
+    "words", [("import", "a.geojson"), ("export", "a.svs"), ("import", "a", "--slide", "b", "--project", "c")]
+)
+def test_where_to_must_be_said(shell, words):
+    assert shell(*words).status == 2
