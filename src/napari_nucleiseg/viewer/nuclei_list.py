@@ -171,7 +171,7 @@ class NucleiList:
         page, place = divmod(row, PAGE)
         if page not in self._pages or page in self._stale:
             self._wanted[page] = self._wanted.pop(page, None)
-            self._jobs.later(ROWS_LANE, AT_ONCE_S, self._read_pages)
+            self._jobs.soon(ROWS_LANE, AT_ONCE_S, self._read_pages)
         entries = self._pages.get(page, [])
         return entries[place] if place < len(entries) else None
 

@@ -113,15 +113,18 @@ class NucleiModel(QAbstractTableModel):
         if role not in {ROLE.DisplayRole, ROLE.DecorationRole, ROLE.ToolTipRole} or index.row() >= self._rows:
             return None
         entry = self._nuclei.entry(index.row())
-        if column.order == "id" and role == ROLE.DisplayRole:
-            return str(self._nuclei.listing.ids[index.row()])
-        if entry is None:
-            return NOT_READ if role == ROLE.DisplayRole else None
+        if entry is None or column.order == "id":
+            return self._unread(index) if role == ROLE.DisplayRole else None
         if column.order == "class":
             name, colour = self._classes.get(entry.class_number, ("", None))
             return colour if role == ROLE.DecorationRole else name
-        shown = {ROLE.DisplayRole: column.text(entry, self._mpp_um), ROLE.ToolTipRole: entry.origin}
-        return shown.get(role) if column.order == "origin" or role == ROLE.DisplayRole else None
+        if role == ROLE.ToolTipRole and column.order == "origin":
+            return entry.origin
+        return column.text(entry, self._mpp_um) if role == ROLE.DisplayRole else None
+
+    def _unread(self, index: Index) -> str:
+        """Return what is known before a row was read."""
+        return str(self._nuclei.listing.ids[index.row()]) if COLUMNS[index.column()].order == "id" else NOT_READ
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         """List in another order."""

@@ -127,7 +127,9 @@ class NucleiTable(QWidget):
         """Return the selected rows, ascending; quick for a million."""
         selection: Any = self.view.selectionModel().selection()
         parts = [np.arange(part.top(), part.bottom() + 1) for part in selection]
-        return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+        rows = np.sort(np.concatenate([np.zeros(0, np.int64), *parts]))
+        # numpy's own `unique` takes a second for a million.
+        return np.asarray(rows[np.diff(rows, prepend=-1) > 0])
 
     def approve(self, *, approved: bool) -> None:
         """Approve what is selected, or take that back."""
