@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fields import Grid, blank_slide, disc, random_tiles, whole
+from fields import Grid, assert_pyramid, blank_slide, disc, random_tiles, whole
 
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.check import check
+from napari_nucleiseg.core.store.chunks import ChunkPyramid
 from napari_nucleiseg.core.store.lock import user_name
 from napari_nucleiseg.core.store.project import Project
 
@@ -154,3 +156,26 @@ def test_the_second_takes_over_once_the_first_is_gone(project, other):
     with Project.open(project.folder, blank_slide()) as again:
         assert len(again.editor.history()) == 2
         assert (again.labels.read(Region(0, 0, 4, 4)) == np.uint32((1 << 31) + 1)).all()
+
+
+def files(project):
+    return {path: path.read_bytes() for path in project.labels.root.rglob("*") if path.is_file()}
+
+
+def test_looking_on_needs_little_memory_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(ChunkPyramid.__init__.__kwdefaults__, "waiting_bytes", 4 << 20)
+    with Project.create(tmp_path / "p", blank_slide(4000, 4000)) as project:
+        for y in range(100, 4000, 300):
+            for x in range(100, 4000, 300):
+                paint(project, y, x)
+        project.flush()
+        with Project.open(tmp_path / "p", writable=False) as onlooker:
+            for _ in range(2):
+                paint(project, 200, 3950)
+                before = files(project)
+                onlooker.refresh()
+                assert onlooker.labels.chunks.waiting_bytes <= 4 << 20
+                np.testing.assert_array_equal(whole(onlooker)[0], whole(project)[0])
+                assert_pyramid(onlooker)
+                assert check(onlooker).is_sound
+                assert files(project) == before

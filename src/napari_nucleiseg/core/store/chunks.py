@@ -79,6 +79,8 @@ class ChunkPyramid:
         Chunk height and width in pixels.
     scratch : Path
         Folder on the same disk for files in the making.
+    writable : bool
+        Whether files may be written; where not, changes that would be are kept compressed in memory.
     waiting_bytes, kept_bytes : int
         Bounds of the cache: changes that wait to be written, and clean chunks kept for readers.
     """
@@ -90,6 +92,7 @@ class ChunkPyramid:
         side: int,
         scratch: Path,
         *,
+        writable: bool = True,
         waiting_bytes: int = 80 << 20,
         kept_bytes: int = 32 << 20,
     ) -> None:
@@ -108,6 +111,7 @@ class ChunkPyramid:
         self._strips_bytes = 0
         self._kept: OrderedDict[Key, UInt32Image] = OrderedDict()
         self._unsynced: set[str] = set()
+        self._packed: dict[Key, bytes] | None = None if writable else {}
         self._lock = threading.Lock()
         self._writes = 0
 
@@ -197,6 +201,8 @@ class ChunkPyramid:
             self._strips.clear()
             self._kept.clear()
             self._strips_bytes = 0
+            if self._packed is not None:
+                self._packed.clear()
 
     @property
     def waiting_bytes(self) -> int:
@@ -206,7 +212,7 @@ class ChunkPyramid:
     def present(self, level: int) -> list[Key]:
         """Return the chunks of a level that are not empty, in files or in memory."""
         top = self.root / str(level) / "c"
-        found = {key for key in (*self._waiting, *self._strips) if key[0] == level}
+        found = {key for key in (*self._waiting, *self._strips, *(self._packed or ())) if key[0] == level}
         if top.is_dir():
             for row in os.scandir(top):
                 found.update((level, int(row.name), int(column.name)) for column in os.scandir(row.path))
@@ -285,7 +291,9 @@ class ChunkPyramid:
     def _load(self, key: Key) -> UInt32Image | None:
         """Read a chunk from its file; None if it has none. A damaged file counts as empty and is remembered."""
         path = self.path(key)
-        data = read_file(path)
+        packed = None if self._packed is None else self._packed.get(key)
+        # Packed chunks that became empty have no bytes; a file without any is damaged.
+        data = read_file(path) if packed is None else packed or None
         if data is None:
             return None
         try:
@@ -297,13 +305,17 @@ class ChunkPyramid:
     def _write_out(self, key: Key) -> None:
         waiting = self._waiting.get(key)
         chunk = waiting.chunk if waiting else self._filled(self._strips[key])
-        path = self.path(key)
-        if _is_blank(chunk):
-            remove_file(path)
+        blank = _is_blank(chunk)
+        if self._packed is not None:
+            self._packed[key] = b"" if blank else encode_chunk(chunk)
         else:
-            write_file(path, encode_chunk(chunk), self._scratch)
-        self._unsynced.add(path)
-        self.damaged.discard(path)
+            path = self.path(key)
+            if blank:
+                remove_file(path)
+            else:
+                write_file(path, encode_chunk(chunk), self._scratch)
+            self._unsynced.add(path)
+            self.damaged.discard(path)
         with self._lock:
             self._writes += 1
             self._waiting.pop(key, None)

@@ -82,6 +82,8 @@ class LabelStore:
         Folder on the same disk for files in the making.
     mpp_um : YX
         Micrometres per level-0 pixel.
+    writable : bool
+        Whether its files may be changed.
 
     Raises
     ------
@@ -89,13 +91,13 @@ class LabelStore:
         If the folder is not the label image of a slide of that size.
     """
 
-    def __init__(self, root: Path, shape: tuple[int, int], scratch: Path, mpp_um: YX) -> None:
+    def __init__(self, root: Path, shape: tuple[int, int], scratch: Path, mpp_um: YX, *, writable: bool = True) -> None:
         self.root = root
         self.shape = shape
         self.mpp_um = mpp_um
         self.shapes = pyramid_shapes(*shape)
         self._check_metadata()
-        self.chunks = ChunkPyramid(root, self.shapes, CHUNK_PX, scratch)
+        self.chunks = ChunkPyramid(root, self.shapes, CHUNK_PX, scratch, writable=writable)
         self.levels: tuple[LazyPlane, ...] = tuple(self._plane(level) for level in range(len(self.shapes)))
 
     @classmethod

@@ -83,11 +83,11 @@ class Project:
             self.fingerprint = meta["fingerprint"]
             self.shape = int(meta["height"]), int(meta["width"])
             self.mpp_um = YX(float(meta["mpp_y_um"]), float(meta["mpp_x_um"]))
-            self.labels = LabelStore(folder / LABELS, self.shape, folder / SCRATCH, self.mpp_um)
+            self.labels = LabelStore(folder / LABELS, self.shape, folder / SCRATCH, self.mpp_um, writable=self.writable)
             self.maps = MapStore(folder / MAPS, folder / SCRATCH, writable=self.writable)
             self.census = Census(self.ledger, self.shape)
             self._redo = RedoLog(self.labels, self.ledger)
-            self._redo.replay(write=self.writable)
+            self._redo.replay()
             self._writer = TileWriter(self.labels, self.ledger, self.census, self._redo)
             parts = Parts(self.labels, self.ledger, self.census, self._redo)
             self.editor = Editor(parts, self.changing, user_name())
@@ -252,7 +252,7 @@ class Project:
         """Look anew at what another process has written; only for a project open for reading."""
         if not self.writable:
             self.labels.chunks.forget()
-            self._redo.replay(write=False)
+            self._redo.replay()
             self.census.recount_all()
 
     def close(self) -> None:

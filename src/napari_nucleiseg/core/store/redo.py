@@ -64,14 +64,13 @@ class RedoLog:
             self._kept.append((noted.entry, noted.size))
             self._labels.apply(noted.region, noted.image, noted.entry)
 
-    def replay(self, *, write: bool) -> None:
-        """Bring changes into the image that the chunk files may lack; the files are left alone unless `write`."""
+    def replay(self) -> None:
+        """Bring changes into the image that the chunk files may lack."""
         self._kept.clear()  # who looks on replays again and again
         for entry, size, region, image in redo_entries(self._ledger.reader):
             self._kept.append((entry, size))
             self._labels.apply(region, image, entry)
-            if write:
-                self._labels.chunks.trim()
+            self._labels.chunks.trim()
 
     def flush(self) -> None:
         """Write every changed chunk; the notes stay until the files are sure to outlive a power cut."""
