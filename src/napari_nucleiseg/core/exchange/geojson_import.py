@@ -80,9 +80,10 @@ def import_geojson(
     with Stash(project.shape[1]) as stash:
         intake = _Intake(project, stash, tally, annotations)
         reader = FeatureReader(path)
-        for features in _batches(reader):
-            intake.take(features)
-            on_progress("reading", reader.done_bytes, reader.total_bytes)
+        with _uncollected():
+            for features in _batches(reader):
+                intake.take(features)
+                on_progress("reading", reader.done_bytes, reader.total_bytes)
         if reader.damage:
             tally.notes.append(f"Only a part was read: {reader.damage}.")
         intake.finish()
@@ -96,18 +97,15 @@ def import_geojson(
 
 def _batches(features: Iterable[Any]) -> Iterator[list[Any]]:
     """Yield features in lists that are neither long nor, as far as one can tell cheaply, of very many points."""
-    waiting = iter(features)
-    while True:
-        batch: list[Any] = []
-        points = 0
-        with _uncollected():
-            for feature in waiting:
-                batch.append(feature)
-                points += _size(feature)
-                if len(batch) >= FEATURES_AT_A_TIME or points > POINTS_AT_A_TIME:
-                    break
-        if not batch:
-            return
+    batch: list[Any] = []
+    points = 0
+    for feature in features:
+        batch.append(feature)
+        points += _size(feature)
+        if len(batch) >= FEATURES_AT_A_TIME or points > POINTS_AT_A_TIME:
+            yield batch
+            batch, points = [], 0
+    if batch:
         yield batch
 
 

@@ -117,4 +117,4 @@ def _patch(image: LabelImage, ids: NDArray[Any], boxes: NDArray[np.int64]) -> Pa
     attributes = np.zeros(len(ids), ATTRIBUTES)
     attributes["id"] = np.where(ids <= MOST_ID, ids, 0)
     attributes["score"] = 1
-    return Patch(region, pixels[mine], owners[mine], attributes)
+    return Patch(region, pixels[mine], owners[mine], attributes, is_disjoint=True)

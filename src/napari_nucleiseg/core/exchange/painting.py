@@ -41,12 +41,15 @@ class Patch:
         Row of the nucleus that each pixel belongs to; every row has some.
     attributes : ndarray of `stash.ATTRIBUTES`, shape (m,)
         What is known of each nucleus.
+    is_disjoint : bool
+        Whether it is known that no pixel occurs twice.
     """
 
     region: Region
     pixels: Pixels
     owners: NDArray[Any]
     attributes: NDArray[Any]
+    is_disjoint: bool = False
 
 
 def patch_of_spans(spans: Spans, attributes: NDArray[Any]) -> Patch:
@@ -57,7 +60,9 @@ def patch_of_spans(spans: Spans, attributes: NDArray[Any]) -> Patch:
     begins = (spans.rows.astype(np.int64) - y0) * region.width + (spans.starts - x0)
     ends = np.cumsum(lengths)
     pixels = np.arange(int(ends[-1])) + np.repeat(begins - (ends - lengths), lengths)
-    return Patch(region, pixels, np.repeat(spans.owners, lengths), attributes)
+    order = np.argsort(begins, kind="stable")
+    is_disjoint = bool((begins[order][1:] >= (begins + lengths)[order][:-1]).all())
+    return Patch(region, pixels, np.repeat(spans.owners, lengths), attributes, is_disjoint)
 
 
 class Painter:
@@ -109,7 +114,7 @@ class Painter:
             self._tally.left_out["there_already"] += int(np.count_nonzero(~taken))
             self._tally.overlapped += int(np.count_nonzero(got < total))
             won &= taken[patch.owners]
-            image, region, pixels, owners = current.copy(), patch.region, patch.pixels[won], patch.owners[won]
+            image, region, pixels, owners = current, patch.region, patch.pixels[won], patch.owners[won]
         ids, attributes = self._named(patch, taken, returning)
         image.ravel()[pixels] = ids[owners]
         changed = self._project.editor.paint(region, image, kind=KIND, attributes=attributes, step=self._tally.step)
@@ -181,6 +186,8 @@ class Painter:
 
 def _won(patch: Patch) -> NDArray[np.bool_]:
     """Return which pixels their nuclei win against others of the patch: the first comes first."""
+    if patch.is_disjoint:
+        return np.ones(len(patch.pixels), np.bool_)
     marks = np.empty(patch.region.area, np.int32)
     # Of several values for one pixel the last stays; only what was set is read.
     marks[patch.pixels[::-1]] = patch.owners[::-1]
