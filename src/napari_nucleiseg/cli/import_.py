@@ -57,7 +57,8 @@ def _project(options: argparse.Namespace) -> Project:
     if options.project:
         return open_project(options.project, writable=True)
     from napari_nucleiseg.core.slides.registry import open_slide
-    from napari_nucleiseg.core.store.project import Project, default_folder
+    from napari_nucleiseg.core.store.finding import find_project, usual_folder
+    from napari_nucleiseg.core.store.project import Project
 
     slide = open_slide(options.slide, mpp_um=options.mpp)
-    return Project.open_or_create(default_folder(options.slide), slide)
+    return Project.open_or_create(find_project(slide) or usual_folder(slide), slide)
