@@ -78,13 +78,15 @@ def put_edit(
     database.execute("DELETE FROM edits WHERE undone = 1")
     before, after = (None, None) if pixels is None else (encode_chunk(pixels[0]), encode_chunk(pixels[1]))
     box = region.y, region.x, region.y1, region.x1
-    number = database.execute(
-        "INSERT INTO edits(step, kind, person, at, undone, nuclei, y0, x0, y1, x1, before, after, records) "
-        "VALUES (0, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (heading.kind, heading.person, time.time(), nuclei, *box, before, after, records.encoded()),
-    ).lastrowid
-    step = int(number or 0) if heading.step is None else heading.step
-    database.execute("UPDATE edits SET step = ? WHERE edit = ?", (step, number))
+    # Asked for beforehand: to note the step afterwards would write the pixels twice.
+    last = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'edits'").fetchone()
+    number = 1 if last is None else int(last[0]) + 1
+    step = number if heading.step is None else heading.step
+    database.execute(
+        "INSERT INTO edits(edit, step, kind, person, at, undone, nuclei, y0, x0, y1, x1, before, after, records) "
+        "VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (number, step, heading.kind, heading.person, time.time(), nuclei, *box, before, after, records.encoded()),
+    )
     return step
 
 
