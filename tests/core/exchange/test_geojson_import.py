@@ -7,6 +7,7 @@ import uuid
 import numpy as np
 import pytest
 
+from napari_nucleiseg.core.errors import ImportFileError
 from napari_nucleiseg.core.exchange import geojson_import
 from napari_nucleiseg.core.exchange.geojson import write_geojson
 from napari_nucleiseg.core.exchange.geojson_import import import_geojson
@@ -193,6 +194,15 @@ def test_annotations_become_regions_or_nuclei_as_one_likes(project, tmp_path):
     ]
     assert found[0].vertices == ((10, 10), (10, 110), (110, 110), (110, 10))
     assert import_geojson(project, path, annotations="nuclei").nuclei == 2
+
+
+def test_more_annotations_than_anyone_draws_are_taken_for_nuclei(monkeypatch, project, tmp_path):
+    monkeypatch.setattr(geojson_import, "MOST_REGIONS", 3)
+    path = written(tmp_path, [square(30 * n, 10, objectType="annotation") for n in range(4)])
+    with pytest.raises(ImportFileError, match=r"so many are likely nuclei\. Import it with annotations as 'nuclei'"):
+        import_geojson(project, path)
+    assert project.editor.history() == []
+    assert import_geojson(project, path, annotations="nuclei").nuclei == 4
 
 
 def test_nuclei_exported_as_annotations_are_nuclei(project, tmp_path):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_nucleiseg.core.errors import ImportFileError
 from napari_nucleiseg.core.exchange.geojson_reader import FeatureReader
 from napari_nucleiseg.core.exchange.objects import Annotations, Found, attributes_of, class_of, look_at
 from napari_nucleiseg.core.exchange.painting import Overlap, Painter, patch_of_spans
@@ -30,6 +31,7 @@ FEATURES_AT_A_TIME = 2000
 POINTS_AT_A_TIME = 500_000
 MOST_NUCLEUS_PX = 1 << 24
 MOST_CROSSINGS = 1 << 22
+MOST_REGIONS = 5000
 ROLE = "teach"
 PLAIN_COLOUR = "#a9a9a9"
 # A nucleus smaller than this is none: more likely its outline is in micrometres, or of another level.
@@ -72,7 +74,7 @@ def import_geojson(
     Raises
     ------
     ImportFileError
-        If the file cannot be read or holds no features.
+        If the file cannot be read, or holds no features or more annotations than anyone draws.
     StoreError
         If the project cannot be written.
     """
@@ -303,6 +305,11 @@ class _Intake:
             title, role = name if isinstance(name, str) else "", str(facts.get("role") or ROLE)
             flags = (str(facts.get(word)).lower() == "true" for word in ("complete", "done"))
             self._regions.append((title, role, vertices.tolist(), *flags))
+            if len(self._regions) > MOST_REGIONS:
+                raise ImportFileError(
+                    f"The file holds more than {MOST_REGIONS:,} annotations, which would all become regions; so many "
+                    "are likely nuclei. Import it with annotations as 'nuclei'."
+                )
 
 
 def _box(vertices: list[list[float]]) -> Region:

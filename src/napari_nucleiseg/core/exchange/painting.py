@@ -93,6 +93,11 @@ class Painter:
         StoreError
             If it cannot be written.
         """
+        # Held from reading to writing: a model may be at work beside this.
+        with self._project.changing():
+            self._paint(patch)
+
+    def _paint(self, patch: Patch) -> None:
         current = self._project.labels.read(patch.region)
         under = current.ravel()[patch.pixels]
         won = _won(patch)
