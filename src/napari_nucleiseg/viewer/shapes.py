@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.viewer.layers import OWNER, placement
+from napari_nucleiseg.viewer.layers import OWNER, ROLE, placement
 from napari_nucleiseg.viewer.opened import OpenedSlide
 
 AREAS = ("rectangle", "ellipse", "polygon")
@@ -45,7 +45,8 @@ def selected_polygon(viewer: Any, opened: OpenedSlide) -> tuple[NDArray[np.float
         if str(layer.mode).startswith("add_"):
             layer.mode = "pan_zoom"  # the next drag is meant to look around
         return outline(layer, index, opened.layer), ""
-    layer = layers[0] if layers else _add_layer(viewer, opened)
+    theirs = [layer for layer in layers if ROLE not in layer.metadata]  # annotated regions are not drawn by chance
+    layer = theirs[0] if theirs else _add_layer(viewer, opened)
     viewer.layers.selection.active = layer
     layer.current_edge_width = max(1, round(EDGE_SCREEN_PX / (viewer.scene.camera.zoom * layer.scale[-1])))
     layer.mode = "add_rectangle"

@@ -30,7 +30,7 @@ from napari_nucleiseg.widgets.nuclei_filter import NucleiFilter
 from napari_nucleiseg.widgets.nuclei_model import COLUMNS, NucleiModel
 
 WIDTHS = {"id": 104, "class": 130, "area": 92, "score": 74, "approved": 92, "x": 92, "y": 92}
-SIZE = QSize(900, 290)
+SIZE = QSize(900, 240)
 ROW_PX = 22
 # Of so many selected nuclei the selection is kept when the list is made anew.
 KEPT = 5000
