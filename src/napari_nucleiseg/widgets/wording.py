@@ -4,13 +4,42 @@ from __future__ import annotations
 
 import math
 import re
+import time
 
 from napari.utils.theme import get_theme
 
+from napari_nucleiseg.core.store.journal import Step
 from napari_nucleiseg.viewer.messages import Counts, Progress
 
 # Dark enough to read on a light theme, light enough on a dark one: no one colour is both.
 WARNING_COLOURS = {"dark": "#e8963a", "light": "#984a00"}
+
+# What people did, by the kind that the history keeps.
+STEPS = {
+    "paint": "Painted",
+    "erase": "Erased pixels of",
+    "draw": "Drew",
+    "propose": "Took a proposal:",
+    "fill": "Filled",
+    "fill holes": "Filled holes of",
+    "smooth": "Smoothed",
+    "grow": "Enlarged",
+    "shrink": "Shrank",
+    "merge": "Joined",
+    "split": "Split",
+    "delete": "Deleted",
+    "reject": "Rejected",
+    "approve": "Approved",
+    "unapprove": "Took the approval back of",
+    "classify": "Gave a class to",
+    "import": "Imported",
+    "region": "Outlined a region",
+    "change region": "Changed a region",
+    "remove region": "Deleted a region",
+    "class": "Added a class",
+    "change class": "Changed a class",
+    "remove class": "Deleted a class",
+}
 
 
 def warning_colour(theme: str) -> str:
@@ -21,6 +50,22 @@ def warning_colour(theme: str) -> str:
 def model_title(title: str) -> str:
     """Return what a model is called where room is short: without the pixel size that it works at."""
     return re.sub(r",? [\d.]+ [uµ]m/px$", "", title)
+
+
+def step_text(step: Step) -> str:
+    """Return what a step of the history did."""
+    done = STEPS.get(step.kind, step.kind.capitalize())
+    if not step.nuclei:
+        return done
+    return f"{done} {step.nuclei:,} {'nucleus' if step.nuclei == 1 else 'nuclei'}"
+
+
+def when_text(at: float, now: float) -> str:
+    """Return when something was, to the minute; the day only if it was not today."""
+    then, today = time.localtime(at), time.localtime(now)
+    if then[:3] == today[:3]:
+        return time.strftime("today %H:%M:%S", then)
+    return time.strftime("%d %b %H:%M" if then.tm_year == today.tm_year else "%d %b %Y %H:%M", then)
 
 
 def origin_title(origin: str) -> str:
