@@ -49,6 +49,8 @@ class Session:
         Tiles that a view may need before following asks to zoom in.
     results_folder : str
         Where projects are kept; empty keeps each beside its slide.
+    person : str
+        Who corrects; empty is who is logged in.
     """
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
@@ -93,6 +95,8 @@ class Session:
         maximum=10_000,
     )
     results_folder: str = _option("", "Folder for results", "Where results are kept; empty keeps them beside the slide")
+
+    person: str = _option("", "Your name", "Whose corrections these are; empty takes the name of the login")
 
     @property
     def options(self) -> DecodeOptions:

@@ -12,7 +12,7 @@ from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer import editing, nuclei_list
+from napari_nucleiseg.viewer import editing, exchange, history, nuclei_list, regions
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.engine import Engine
@@ -35,7 +35,7 @@ TURNED_S = 0.2
 # The window is up by then, and the user is still looking.
 IDLE_S = 2.0
 # Lanes in which a project is worked on: it is closed after them.
-WORKING = ("count", LANE, editing.LANE, *nuclei_list.LANES)
+WORKING = ("count", LANE, editing.LANE, *nuclei_list.LANES, regions.LANE, history.LANE, exchange.LANE)
 
 
 class Controller:
@@ -74,6 +74,7 @@ class Controller:
         self.segmenter = Segmenter(self._engine, self._jobs, self.display)
         self.editing = Editing(self._engine, self.display)
         self.tools = Tools(viewer, self.editing)
+        self.exchange = exchange.Exchange(self.editing, self.display)
         self.pictures = SlidePictures(self._shelf, self._jobs, self._on_error)
         self._cards: dict[str, Any] = {}
         self._unanswered: Callable[[], None] | None = None
@@ -97,6 +98,8 @@ class Controller:
         self.segmenter.failed.connect(self._on_failed)
         self.editing.hinted.connect(self._on_hinted)
         self.editing.failed.connect(self._on_edit_failed)
+        self.exchange.said.connect(self._on_hinted)
+        self.exchange.failed.connect(self._on_error)
         self.display.tile_done.connect(self.editing.tile_finished)
         self._shelf.switched.connect(self._on_slide_switched)
         self._shelf.removed.connect(self._on_slide_removed)
@@ -110,6 +113,7 @@ class Controller:
         for emitter in self._camera_emitters():
             emitter.disconnect(self._on_view_moved)
         self.cancel()
+        self.exchange.stop()
         self.editing.end()
         for opened in self._shelf.close():
             self._jobs.after(opened.close, *WORKING)

@@ -9,6 +9,7 @@ from psygnal import Signal
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.lock import user_name
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.edit_window import COARSEST, EditWindow, Stroke, window_around
 from napari_nucleiseg.viewer.engine import Engine
@@ -93,6 +94,7 @@ class Editing:
                     f"The results of this slide are in use by {self._engine.writer(project) or 'another program'}: "
                     "you can look at them here, but not correct them. Close the slide there and try again."
                 )
+            project.editor.person = self.session.person or user_name()
             return project
 
         self.jobs.enqueue(LANE, open_it, on_value=self._on_project_opened, on_error=self._on_failed)
@@ -166,7 +168,9 @@ class Editing:
             layer.events.paint.connect(self._on_painted)
             opened.edit = layer
             opened.insert_above(self._viewer, layer, opened.nuclei or opened.layer)
-            self._viewer.layers.selection.active = layer
+            if not str(getattr(self._viewer.layers.selection.active, "mode", "")).startswith("add_"):
+                # Who is drawing a region goes on drawing it.
+                self._viewer.layers.selection.active = layer
             self.layer_made.emit(layer)
         self._hide_overview()
         self.hinted.emit(Hint())
@@ -295,14 +299,17 @@ class Editing:
         """Undo the last edit, wherever on the slide it lies."""
         self.commit("paint")
         self.do(lambda editor: editor.undo(), show=True)
+        self.recolour()
 
     def redo(self) -> None:
         """Do the next edit again."""
         self.do(lambda editor: editor.redo(), show=True)
+        self.recolour()
 
     def jump(self, step: int) -> None:
         """Go to a step of the history."""
         self.do(lambda editor: editor.jump(step), show=True)
+        self.recolour()
 
     def _go_to(self, regions: list[Region]) -> None:
         """Move the view to what changed, unless some of it is seen."""

@@ -15,7 +15,7 @@ class Preferences:
     Parameters
     ----------
     session : Session
-        Given model, device, limit and folder at once; limit and folder again whenever they are changed.
+        Given model, device, limit, folder and person at once; the others again whenever they are changed.
     """
 
     def __init__(self, session: Session) -> None:
@@ -31,11 +31,16 @@ class Preferences:
 
     def _emitters(self) -> tuple[Any, ...]:
         settings = self._settings
-        return settings.segmentation.events.follow_limit, settings.results.events.folder
+        return (
+            settings.segmentation.events.follow_limit,
+            settings.results.events.folder,
+            settings.editing.events.person,
+        )
 
     def _apply(self, _event: Any = None) -> None:
         self._session.follow_limit = self._settings.segmentation.follow_limit
         self._session.results_folder = self._settings.results.folder
+        self._session.person = self._settings.editing.person.strip()
 
     def close(self) -> None:
         """Let go of the settings."""

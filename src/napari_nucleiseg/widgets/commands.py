@@ -36,6 +36,31 @@ def segment_slide(viewer: napari.viewer.Viewer) -> None:
     open_panel(viewer).controller.segment_slide()
 
 
+def import_nuclei(viewer: napari.viewer.Viewer) -> None:
+    """Ask which nuclei to take into the slide."""
+    open_panel(viewer).ask_import()
+
+
+def export_nuclei(viewer: napari.viewer.Viewer) -> None:
+    """Ask where to write the nuclei of the slide."""
+    open_panel(viewer).ask_export()
+
+
+def show_table(viewer: napari.viewer.Viewer) -> None:
+    """Show the table of nuclei."""
+    open_panel(viewer).docks.show_table()
+
+
+def show_regions(viewer: napari.viewer.Viewer) -> None:
+    """Show the annotated regions."""
+    open_panel(viewer).docks.show_regions()
+
+
+def show_history(viewer: napari.viewer.Viewer) -> None:
+    """Show what was done on the slide."""
+    open_panel(viewer).docks.show_history()
+
+
 def follow_view(viewer: napari.viewer.Viewer) -> None:
     """Begin or cease to follow the view."""
     session = open_panel(viewer).session

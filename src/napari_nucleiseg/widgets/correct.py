@@ -13,6 +13,7 @@ from napari_nucleiseg.viewer.tools import TOOLS
 from napari_nucleiseg.widgets import shortcuts
 
 COLUMNS = 5
+CLASS_COLUMNS = 7
 SWATCH_PX = 12
 KEYS = (
     "D delete · Y approve · R reject · U next\n"
@@ -32,6 +33,8 @@ class Correct(QWidget):
     """
 
     class_wanted = Signal(int)
+    classes_edited = Signal()
+    """The classes themselves are to be changed."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class Correct(QWidget):
         self.toggle.toggled.connect(self._on_toggled)
         self._make_tools()
         self._make_history()
-        self._classes = QHBoxLayout()
+        self._classes = QGridLayout()
         self._classes.setSpacing(4)
         self.keys = QLabel(KEYS)
         self.keys.setToolTip(KEYS_TIP)
@@ -61,6 +64,7 @@ class Correct(QWidget):
         column.addLayout(self._make_docks())
         self._body.hide()
         self._shown: list[tuple[int, str, str]] = []
+        self.classes_button: QPushButton | None = None
         session.events.editing.connect(self._on_editing_changed)
         session.events.tool.connect(self._on_tool_changed)
         self._on_tool_changed(session.tool)
@@ -89,13 +93,24 @@ class Correct(QWidget):
             button.setEnabled(False)
             self._history_part.addWidget(button, 1)
 
-    def _make_docks(self) -> QHBoxLayout:
-        row = QHBoxLayout()
-        row.setSpacing(4)
+    def _make_docks(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setSpacing(4)
         self.table_button = QPushButton("Table…")
         self.table_button.setToolTip("Every nucleus of the slide: sort, filter, go there, approve many at once")
-        row.addWidget(self.table_button, 1)
-        return row
+        self.regions_button = QPushButton("Regions…")
+        self.regions_button.setToolTip("Say where everything is corrected: to teach a model, or to measure it")
+        self.history_button = QPushButton("History…")
+        self.history_button.setToolTip("What was done on this slide, where, when and by whom; go back to any state")
+        for place, button in enumerate((self.table_button, self.regions_button, self.history_button)):
+            grid.addWidget(button, 0, 2 * place, 1, 2)
+        self.import_button = QPushButton("Import…")
+        self.import_button.setToolTip("Take nuclei and regions from a GeoJSON file (QuPath) or a label image")
+        self.export_button = QPushButton("Export…")
+        self.export_button.setToolTip("Write nuclei and regions for QuPath and other programs, or as a table")
+        for place, button in enumerate((self.import_button, self.export_button)):
+            grid.addWidget(button, 1, 3 * place, 1, 3)
+        return grid
 
     # ------------------------------------------------------------------ what the controller says
 
@@ -114,14 +129,20 @@ class Correct(QWidget):
             widget = item.widget()
             if widget is not None:
                 widget.deleteLater()
-        for number, name, colour in self._shown[:9]:
+        for place, (number, name, colour) in enumerate(self._shown[:9]):
             button = QPushButton(str(number))
             button.setIcon(swatch(colour))
             button.setIconSize(QSize(SWATCH_PX, SWATCH_PX))
             button.setToolTip(f"{name}: press {number} over a nucleus, or click here for the one drawn or picked last")
             button.setMinimumWidth(36)
             button.clicked.connect(lambda _on=False, number=number: self.class_wanted.emit(number))
-            self._classes.addWidget(button, 1)
+            self._classes.addWidget(button, place // CLASS_COLUMNS, place % CLASS_COLUMNS)
+        edit = QPushButton("Edit…")
+        edit.setToolTip("Name, colour, add or remove classes")
+        edit.clicked.connect(lambda _on=False: self.classes_edited.emit())
+        place = len(self._shown[:9])
+        self._classes.addWidget(edit, place // CLASS_COLUMNS, place % CLASS_COLUMNS)
+        self.classes_button = edit
 
     # ------------------------------------------------------------------ session
 

@@ -8,10 +8,14 @@ from typing import Any
 from qtpy.QtWidgets import QWidget
 
 from napari_nucleiseg.viewer.controller import Controller
+from napari_nucleiseg.viewer.history import History
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
+from napari_nucleiseg.viewer.regions import Regions
+from napari_nucleiseg.widgets.history_list import HistoryList
 from napari_nucleiseg.widgets.nuclei_table import NucleiTable
+from napari_nucleiseg.widgets.region_list import RegionList
 
-TABLE = "Nuclei table"
+TABLE, REGIONS, HISTORY = "Nuclei table", "Regions", "History"
 
 
 class Docks:
@@ -29,10 +33,20 @@ class Docks:
         self._viewer, self._controller = viewer, controller
         self._widgets: dict[str, QWidget] = {}
         self._docks: dict[str, Any] = {}
+        # Regions are seen on the slide also while nobody looks at their list.
+        self.regions = Regions(controller.editing, controller.display)
 
     def show_table(self) -> None:
         """Show the table of nuclei."""
         self._show(TABLE, "bottom", lambda: NucleiTable(NucleiList(self._controller.editing, self._controller.display)))
+
+    def show_regions(self) -> None:
+        """Show the list of annotated regions."""
+        self._show(REGIONS, "bottom", lambda: RegionList(self.regions))
+
+    def show_history(self) -> None:
+        """Show what was done on the slide."""
+        self._show(HISTORY, "bottom", lambda: HistoryList(History(self._controller.editing, self._controller.display)))
 
     def widget(self, name: str) -> QWidget | None:
         """Return what a dock shows; None as long as nobody has asked for it."""
@@ -43,12 +57,13 @@ class Docks:
         if widget is None:
             widget = self._widgets[name] = make()
         if widget.parent() is None:  # new, or its dock was closed
-            self._docks[name] = self._viewer.window.add_dock_widget(widget, name=name, area=area)
+            self._docks[name] = self._viewer.window.add_dock_widget(widget, name=name, area=area, tabify=True)
         self._docks[name].show()
         self._docks[name].raise_()
 
     def close(self) -> None:
         """Take all of them away."""
+        self.regions.close()
         for widget in self._widgets.values():
             widget.hide()
             if widget.parent() is not None:

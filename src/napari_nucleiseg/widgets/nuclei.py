@@ -9,11 +9,14 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_nucleiseg.state import NO_HEATMAP, Session
+from napari_nucleiseg.viewer import classes
 from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.messages import FolderQuestion, Hint, LicenceQuestion, PixelSizeQuestion, Question
 from napari_nucleiseg.viewer.preferences import Preferences
-from napari_nucleiseg.widgets import dialogs, shortcuts
+from napari_nucleiseg.widgets import dialogs, exchange_dialogs, shortcuts
+from napari_nucleiseg.widgets.classes_dialog import ask_classes
 from napari_nucleiseg.widgets.docks import Docks
+from napari_nucleiseg.widgets.exchange_dialogs import can_import
 from napari_nucleiseg.widgets.panel import Panel
 from napari_nucleiseg.widgets.welcome import Welcome
 from napari_nucleiseg.widgets.wording import warning_colour
@@ -21,6 +24,7 @@ from napari_nucleiseg.widgets.wording import warning_colour
 if TYPE_CHECKING:
     import napari
 
+    from napari_nucleiseg.core.exchange.report import ImportReport
     from napari_nucleiseg.core.slides.pyramid import Slide
 
 
@@ -87,7 +91,14 @@ class NucleiWidget(QWidget):
         panel.correct.undo_button.clicked.connect(controller.editing.undo)
         panel.correct.redo_button.clicked.connect(controller.editing.redo)
         panel.correct.class_wanted.connect(controller.tools.choose_class)
+        controller.exchange.progress_changed.connect(panel.show_progress)
+        controller.exchange.imported.connect(self._on_imported)
+        panel.correct.import_button.clicked.connect(self.ask_import)
+        panel.correct.export_button.clicked.connect(self.ask_export)
+        panel.correct.classes_edited.connect(self._on_classes_edited)
         panel.correct.table_button.clicked.connect(self.docks.show_table)
+        panel.correct.regions_button.clicked.connect(self.docks.show_regions)
+        panel.correct.history_button.clicked.connect(self.docks.show_history)
         panel.facts.pixel_size_wanted.connect(self._on_pixel_size_wanted)
         panel.facts.srgb_wanted.connect(self._on_srgb_wanted)
         panel.facts.picture_wanted.connect(self._on_picture_wanted)
@@ -140,6 +151,7 @@ class NucleiWidget(QWidget):
     def _on_stop_clicked(self) -> None:
         self.session.follow = False
         self.controller.cancel()
+        self.controller.exchange.stop()
 
     def _on_open_clicked(self) -> None:
         paths = dialogs.ask_slides(self)
@@ -167,11 +179,15 @@ class NucleiWidget(QWidget):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
-        """Open what was dropped."""
+        """Open what was dropped; nuclei go into the slide that is open."""
         paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
         if paths:
             event.acceptProposedAction()
-            self.controller.open_slides(paths)
+            nuclei = [path for path in paths if self.controller.slide is not None and can_import(path)]
+            if nuclei:
+                self.import_file(nuclei[0])
+            else:
+                self.controller.open_slides(paths)
 
     def _on_theme_changed(self, _event: Any = None) -> None:
         for page in (self.panel, self.welcome):
@@ -180,6 +196,36 @@ class NucleiWidget(QWidget):
     def _on_srgb_wanted(self, on: bool) -> None:
         self.controller.pictures.show_srgb(on=on)
         self.panel.facts.show_colours(in_srgb=self.controller.pictures.in_srgb)
+
+    def ask_import(self) -> None:
+        """Ask which nuclei to take into the slide."""
+        path = exchange_dialogs.ask_import(self) if self.controller.slide is not None else ""
+        if path:
+            self.import_file(path)
+
+    def import_file(self, path: str) -> None:
+        """Take the nuclei of a file into the slide."""
+        overlap = exchange_dialogs.ask_overlap(self) if self.controller.exchange.has_nuclei else "keep"
+        if overlap is not None:
+            self.controller.exchange.import_file(path, overlap=overlap)
+
+    def ask_export(self) -> None:
+        """Ask where to write the nuclei of the slide."""
+        slide = self.controller.slide
+        wanted = None if slide is None else exchange_dialogs.ask_export(slide.path, self)
+        if wanted is not None:
+            self.controller.exchange.export_file(*wanted)
+
+    def _on_imported(self, report: ImportReport) -> None:
+        exchange_dialogs.show_report(report, self)
+
+    def _on_classes_edited(self) -> None:
+        def on_found(found: classes.Found) -> None:
+            wanted = ask_classes(*found, self)
+            if wanted is not None:
+                classes.change_classes(self.controller.editing, wanted)
+
+        classes.ask_classes(self.controller.editing, on_found)
 
     def _on_picture_wanted(self, name: str) -> None:
         self.controller.pictures.ask(name)

@@ -1,0 +1,120 @@
+"""A person names, colours, adds and removes classes of nuclei; panel and outlines follow."""
+
+import pytest
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QDialogButtonBox, QMessageBox
+
+from gui_parts import WAIT_MS, open_and_settle, until_idle
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.classes import read_classes
+from napari_nucleiseg.widgets.classes_dialog import ClassesDialog
+
+LEFT = Qt.MouseButton.LeftButton
+
+
+@pytest.fixture
+def correcting(viewer, panel, disc_slide, qtbot):
+    """The panel while nuclei are corrected."""
+    open_and_settle(viewer, panel, disc_slide, qtbot)
+    qtbot.mouseClick(panel.panel.view_button, LEFT)
+    until_idle(qtbot, panel)
+    qtbot.mouseClick(panel.panel.correct.toggle, LEFT)
+    until_idle(qtbot, panel)
+    return panel
+
+
+def in_dialog(qtbot, panel, act):
+    """Press "Edit…" and do something in the dialog, which is modal."""
+    seen = []
+
+    def look():
+        found = [widget for widget in QApplication.topLevelWidgets() if isinstance(widget, ClassesDialog)]
+        if found and found[0].isVisible():
+            seen.append(found[0])
+            timer.stop()
+            act(found[0])
+
+    timer = QTimer()
+    timer.timeout.connect(look)
+    timer.start(50)
+    qtbot.mouseClick(panel.panel.correct.classes_button, LEFT)
+    qtbot.waitUntil(lambda: bool(seen), timeout=WAIT_MS)
+    qtbot.wait(100)
+    until_idle(qtbot, panel)
+
+
+def ok(qtbot, dialog):
+    qtbot.mouseClick(dialog.buttons.button(QDialogButtonBox.StandardButton.Ok), LEFT)
+
+
+def classes(panel):
+    return {entry.number: (entry.name, entry.colour) for entry in read_classes(project(panel).ledger.reader)}
+
+
+def project(panel):
+    return panel.controller.editing.project
+
+
+def test_a_class_is_renamed_recoloured_and_one_added(correcting, qtbot):
+    ids = project(correcting).nuclei_in(Region(0, 0, 768, 1024)).ids[:2].tolist()
+    correcting.controller.editing.classify(ids, 1)
+    until_idle(qtbot, correcting)
+
+    def act(dialog):
+        assert dialog.table.item(0, 2).text() == "2"
+        dialog.table.item(0, 1).setText("Carcinoma")
+        dialog.set_colour(0, "#ff00ff")
+        qtbot.mouseClick(dialog.add_button, LEFT)
+        dialog.table.item(dialog.table.rowCount() - 1, 1).setText("Mitosis")
+        ok(qtbot, dialog)
+
+    in_dialog(qtbot, correcting, act)
+    assert classes(correcting)[1] == ("Carcinoma", "#ff00ff")
+    assert classes(correcting)[7][0] == "Mitosis"
+    shown = correcting.panel.correct._shown
+    qtbot.waitUntil(lambda: len(correcting.panel.correct._shown) == 7, timeout=WAIT_MS)
+    assert (1, "Carcinoma", "#ff00ff") in correcting.panel.correct._shown, shown
+    nuclei = correcting.controller.editing.opened.nuclei
+    qtbot.waitUntil(lambda: nuclei._classes.colours[0] == "#ff00ff", timeout=WAIT_MS)
+    correcting.controller.editing.undo()
+    correcting.controller.editing.undo()
+    until_idle(qtbot, correcting)
+    assert classes(correcting)[1][0] == "Tumor"
+    qtbot.waitUntil(lambda: nuclei._classes.colours[0] == "#e6194b", timeout=WAIT_MS)
+
+
+def test_a_class_in_use_is_asked_for_before_it_goes(correcting, qtbot, monkeypatch):
+    asked = []
+
+    def answer(box):
+        asked.append(box.text())
+        return QMessageBox.StandardButton.Yes
+
+    monkeypatch.setattr(QMessageBox, "exec", answer)
+    ids = project(correcting).nuclei_in(Region(0, 0, 768, 1024)).ids[:3].tolist()
+    correcting.controller.editing.classify(ids, 3)
+    until_idle(qtbot, correcting)
+
+    def act(dialog):
+        for row in (4, 2):  # one without nuclei, one with
+            dialog.table.selectRow(row)
+            qtbot.mouseClick(dialog.remove_button, LEFT)
+        ok(qtbot, dialog)
+
+    in_dialog(qtbot, correcting, act)
+    assert asked == ["3 nuclei are of the class Immune cells."]
+    assert sorted(classes(correcting)) == [1, 2, 4, 6]
+    assert (project(correcting).nuclei_in(Region(0, 0, 768, 1024)).classes == 0).all()
+
+
+def test_equal_names_cannot_be_accepted(correcting, qtbot):
+    before = classes(correcting)
+
+    def act(dialog):
+        dialog.table.item(1, 1).setText("tumor")
+        assert "Two classes are called tumor" in dialog.problem.text()
+        assert not dialog.buttons.button(QDialogButtonBox.StandardButton.Ok).isEnabled()
+        dialog.reject()
+
+    in_dialog(qtbot, correcting, act)
+    assert classes(correcting) == before

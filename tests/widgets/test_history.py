@@ -1,0 +1,142 @@
+"""A person looks at what was done on the slide, goes to the place of a step, and back to an earlier state."""
+
+import time
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from gui_parts import WAIT_MS, open_and_settle, until_idle
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.journal import Step
+from napari_nucleiseg.widgets.wording import step_text, when_text
+
+LEFT = Qt.MouseButton.LeftButton
+EVERYTHING = Region(0, 0, 768, 1024)
+
+
+def click(qtbot, button):
+    assert button.isVisible()
+    assert button.isEnabled()
+    qtbot.mouseClick(button, LEFT)
+
+
+@pytest.fixture
+def history(viewer, panel, disc_slide, qtbot):
+    """The history beside the panel, on a slide that is segmented and can be corrected."""
+    open_and_settle(viewer, panel, disc_slide, qtbot)
+    click(qtbot, panel.panel.view_button)
+    until_idle(qtbot, panel)
+    click(qtbot, panel.panel.correct.toggle)
+    click(qtbot, panel.panel.correct.history_button)
+    until_idle(qtbot, panel)
+    return panel.docks.widget("History")
+
+
+def do_three_things(panel, history, qtbot):
+    editing = panel.controller.editing
+    ids = editing.project.nuclei_in(EVERYTHING).ids
+    editing.approve(ids[:2].tolist())
+    editing.delete([int(ids[-1])])
+    editing.classify([int(ids[5])], 2)
+    qtbot.waitUntil(lambda: len(rows(history)) == 3, timeout=WAIT_MS)
+    until_idle(qtbot, panel)
+
+
+def rows(history):
+    model = history.model
+    return [
+        tuple(model.data(model.index(row, column)) for column in range(model.columnCount()))
+        for row in range(model.rowCount())
+    ]
+
+
+def what(history):
+    return [row[0] for row in rows(history)]
+
+
+def press_row(qtbot, history, row, press="mouseClick"):
+    place = history.view.visualRect(history.model.index(row, 0)).center()
+    getattr(qtbot, press)(history.view.viewport(), LEFT, pos=place)
+
+
+def test_it_says_what_where_when_and_who(history, panel, qtbot):
+    assert history.nothing.isVisible()
+    do_three_things(panel, history, qtbot)
+    assert what(history) == ["Gave a class to 1 nucleus", "Deleted 1 nucleus", "Approved 2 nuclei"]
+    _, where, when, who = rows(history)[1]
+    y, x = (float(part) for part in (768 - 16, 1024 - 16))
+    assert where == f"{x / 2:,.0f}, {y / 2:,.0f} µm"
+    assert when.startswith("today ")
+    assert who == panel.controller.editing.project.editor.person
+    assert not history.nothing.isVisible()
+
+
+def test_a_click_goes_to_the_place(viewer, history, panel, qtbot):
+    do_three_things(panel, history, qtbot)
+    press_row(qtbot, history, 1)
+    until_idle(qtbot, panel)
+    assert np.array(viewer.scene.camera.center[-2:]) == pytest.approx([376, 504], abs=2)
+
+
+def test_undone_steps_are_grey_and_a_double_click_goes_to_a_state(history, panel, qtbot):
+    do_three_things(panel, history, qtbot)
+    editing = panel.controller.editing
+    before = len(editing.project.nuclei_in(EVERYTHING))
+    press_row(qtbot, history, 2)
+    press_row(qtbot, history, 2, "mouseDClick")
+    qtbot.waitUntil(lambda: len([text for text in what(history) if text.endswith("(undone)")]) == 2, timeout=WAIT_MS)
+    until_idle(qtbot, panel)
+    assert len(editing.project.nuclei_in(EVERYTHING)) == before + 1
+    model = history.model
+    grey = [model.data(model.index(row, 0), Qt.ItemDataRole.ForegroundRole) for row in range(3)]
+    assert grey == [Qt.GlobalColor.gray, Qt.GlobalColor.gray, None]
+    assert model.data(model.index(2, 0), Qt.ItemDataRole.FontRole).bold()
+    history.view.selectRow(0)
+    click(qtbot, history.jump_button)  # and forward again
+    qtbot.waitUntil(lambda: not any(text.endswith("(undone)") for text in what(history)), timeout=WAIT_MS)
+    until_idle(qtbot, panel)
+    assert len(editing.project.nuclei_in(EVERYTHING)) == before
+
+
+def test_older_steps_come_as_one_scrolls(history, panel, qtbot):
+    editor = panel.controller.editing.project.editor
+    ids = editor._ledger.reader.execute("SELECT id FROM nuclei WHERE state = 0 ORDER BY id").fetchall()
+    for (nucleus_id,) in ids[:250]:
+        editor.classify([nucleus_id], 1)
+    panel.controller.editing.edited.emit()
+    qtbot.waitUntil(lambda: history.model.rowCount() == 200, timeout=WAIT_MS)
+    history.view.scrollToBottom()
+    qtbot.waitUntil(lambda: history.model.rowCount() == 250, timeout=WAIT_MS)
+    numbers = [step.number for step in history._history.steps]
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(set(numbers)) == 250
+
+
+def test_without_correcting_nothing_is_turned(history, panel, qtbot):
+    do_three_things(panel, history, qtbot)
+    click(qtbot, panel.panel.correct.toggle)
+    until_idle(qtbot, panel)
+    press_row(qtbot, history, 2)
+    assert not history.jump_button.isEnabled()
+    assert "Switch on “Correct nuclei”" in history.hint.text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "nuclei", "text"),
+    [
+        ("paint", 1, "Painted 1 nucleus"),
+        ("merge", 1234, "Joined 1,234 nuclei"),
+        ("change region", 0, "Changed a region"),
+        ("something new", 2, "Something new 2 nuclei"),
+    ],
+)
+def test_steps_in_words(kind, nuclei, text):
+    assert step_text(Step(1, kind, "Ada", 0.0, None, nuclei, False)) == text
+
+
+def test_times_in_words():
+    now = time.mktime((2026, 3, 5, 12, 0, 0, 0, 0, -1))
+    assert when_text(now - 60, now) == "today 11:59:00"
+    assert when_text(now - 86_400, now).endswith(" 12:00")
+    assert "2025" in when_text(now - 300 * 86_400, now)
