@@ -72,6 +72,15 @@ def test_it_says_what_where_when_and_who(history, panel, qtbot):
     assert not history.nothing.isVisible()
 
 
+def test_a_name_given_in_the_preferences_stands_there(history, panel, qtbot):
+    panel.session.editing = False
+    panel.session.person = "Ada Lovelace"
+    panel.session.editing = True
+    until_idle(qtbot, panel)
+    do_three_things(panel, history, qtbot)
+    assert {row[3] for row in rows(history)} == {"Ada Lovelace"}
+
+
 def test_a_click_goes_to_the_place(viewer, history, panel, qtbot):
     do_three_things(panel, history, qtbot)
     press_row(qtbot, history, 1)
@@ -90,7 +99,7 @@ def test_undone_steps_are_grey_and_a_double_click_goes_to_a_state(history, panel
     assert len(editing.project.nuclei_in(EVERYTHING)) == before + 1
     model = history.model
     grey = [model.data(model.index(row, 0), Qt.ItemDataRole.ForegroundRole) for row in range(3)]
-    assert grey == [Qt.GlobalColor.gray, Qt.GlobalColor.gray, None]
+    assert [colour and colour.name() for colour in grey] == ["#858585", "#858585", None]
     assert model.data(model.index(2, 0), Qt.ItemDataRole.FontRole).bold()
     history.view.selectRow(0)
     click(qtbot, history.jump_button)  # and forward again

@@ -142,9 +142,12 @@ def test_preferences_are_heeded(viewer, qtbot):
         assert widget.session.follow_limit == 7
         settings.results.folder = "/somewhere/else"
         assert widget.session.results_folder == "/somewhere/else"
+        settings.editing.person = " Ada Lovelace "
+        assert widget.session.person == "Ada Lovelace"
     finally:
         settings.segmentation.follow_limit = 64
         settings.results.folder = ""
+        settings.editing.person = ""
         widget.shutdown()
         widget.controller.join()
 

@@ -82,9 +82,9 @@ def show_report(report: ImportReport, parent: QWidget) -> QDialog:
     title = QLabel(first)
     title.setStyleSheet("font-weight: bold;")
     column.addWidget(title)
-    for sentence in others:
-        column.addWidget(QLabel(f"•  {sentence}"))
-    column.addWidget(QLabel("“Undo” takes the nuclei back."))
+    lines = [f"•  {sentence}" for sentence in others]
+    column.addWidget(QLabel("\n".join([*lines, "", "“Undo” takes the nuclei back."])))
+    column.addStretch(1)
     for label in dialog.findChildren(QLabel):
         label.setTextFormat(Qt.TextFormat.PlainText)
         label.setWordWrap(True)

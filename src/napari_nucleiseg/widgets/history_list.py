@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSize, Qt
-from qtpy.QtGui import QFont, QHideEvent, QShowEvent
+from qtpy.QtGui import QColor, QFont, QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -30,6 +30,8 @@ TITLES = ("What", "Where (x, y)", "When", "Who")
 WIDTHS = {WHERE: 170, WHEN: 140, WHO: 140}
 EMPTY = "Nothing was changed on this slide yet."
 NOT_CORRECTING = "Switch on “Correct nuclei” to go back and forth."
+# Seen, but behind the others, on a light theme and on a dark one.
+UNDONE_COLOUR = "#858585"
 ROW_PX = 22
 SIZE = QSize(700, 240)
 
@@ -99,7 +101,7 @@ class HistoryModel(QAbstractTableModel):
             font.setBold(True)
             return font
         if role == Qt.ItemDataRole.ForegroundRole and step.undone:
-            return Qt.GlobalColor.gray
+            return QColor(UNDONE_COLOUR)
         if role == Qt.ItemDataRole.ToolTipRole:
             return "Undone; double-click to do it again" if step.undone else "Double-click to go back to this state"
         return None
