@@ -47,6 +47,24 @@ def test_commands_press_the_buttons(viewer, docked, monkeypatch):
     assert not docked.session.follow
 
 
+def test_commands_open_the_lists_and_ask_for_files(viewer, docked, monkeypatch):
+    for name, dock in (("show_table", "Nuclei table"), ("show_regions", "Regions"), ("show_history", "History")):
+        getattr(commands, name)(viewer)
+        assert docked.docks.widget(dock).isVisible()
+    asked = []
+    for name in ("ask_import", "ask_export"):
+        monkeypatch.setattr(docked, name, lambda name=name: asked.append(name))
+    commands.import_nuclei(viewer)
+    commands.export_nuclei(viewer)
+    assert asked == ["ask_import", "ask_export"]
+
+
+def test_without_a_slide_there_is_nothing_to_ask_for(viewer, docked):
+    docked.ask_import()  # would wait for a file for ever
+    docked.ask_export()
+    assert not viewer.layers
+
+
 def test_open_button_opens_off_the_main_thread(viewer, docked, tmp_path, qtbot, monkeypatch):
     path = tmp_path / "discs.png"
     cv2.imwrite(str(path), disc_picture((300, 400)))

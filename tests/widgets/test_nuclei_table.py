@@ -243,3 +243,12 @@ def test_without_results_it_says_what_to_do(viewer, panel, disc_slide, qtbot):
     qtbot.waitUntil(lambda: table.model.rowCount() == ALL, timeout=WAIT_MS)
     viewer.layers.remove(viewer.layers[0])
     qtbot.waitUntil(lambda: table.model.rowCount() == 0, timeout=WAIT_MS)
+
+
+def test_the_window_closes_with_all_docks_open(viewer, table, panel, qtbot):
+    click(qtbot, panel.panel.correct.regions_button)
+    click(qtbot, panel.panel.correct.history_button)
+    table.view.sortByColumn(2, Qt.SortOrder.DescendingOrder)
+    viewer.close()
+    panel.controller.join()
+    assert not table.model._nuclei.is_open

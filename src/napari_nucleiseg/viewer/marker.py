@@ -46,7 +46,7 @@ class Marker:
             symbol="disc",
             face_color="transparent",
             border_color=COLOUR,
-            border_width=0.06,
+            border_width=0.035,
             metadata={OWNER: opened.slide.fingerprint, ROLE: "marker"},
             **placement(opened.slide.mpp_um),
         )
