@@ -91,7 +91,7 @@ class DarkEngine(Engine):
     def models(self):
         return (CARD, RESEARCH)
 
-    def load(self, name):
+    def load(self, name, *, thorough=False):
         torch.set_num_threads(1)
         card = {"nuclei": CARD, "research": RESEARCH}[name]
         if not (card.commercial_use or self.accepted):

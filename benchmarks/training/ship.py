@@ -5,9 +5,10 @@
 Of a run with a validation set there are three candidates: the best by validation, the last of the schedule, and the
 mean of both (Wortsman et al., ICML 2022); all are scored on that set, and ``--take`` says which one to ship.
 The threshold and the smallest area that give the best (AJI + PQ) / 2 on the run's own validation set go into the card.
-A run without a validation set (all its labelled pictures were needed for training) keeps the defaults, or with
-``--choose-on kumar_train30`` takes what is best on that training set: pictures that trained millions of numbers can
-still tell these two.
+A run without a validation set keeps the defaults, takes with ``--validate-with FILE`` what is best on the validation
+sets of another configuration (pictures that it was not trained on), or with ``--choose-on kumar_train30`` what is best
+on that training set. The latter flatters: a network is surer of pictures that it was trained on, so that a threshold
+chosen there is too high for others.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from napari_nucleiseg.core.models.weights import SHIPPED, LoadedModel, load_mode
 from napari_nucleiseg.core.training.config import load_config
 from napari_nucleiseg.core.training.validation import Validator, picture_maps
 
-THRESHOLDS = (0.40, 0.45, 0.50, 0.55)
+THRESHOLDS = (0.30, 0.35, 0.40, 0.45, 0.50, 0.55)
 AREAS_UM2 = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 WEIGHTS = Path(__file__).parents[2] / "src" / Path(*SHIPPED.split("."))
 
@@ -71,10 +72,13 @@ def main() -> None:
     parser.add_argument("--title", required=True)
     parser.add_argument("--take", choices=("best", "last", "mean"), default="best")
     parser.add_argument("--choose-on", default="", help="part of a training set's path, where nothing validates")
+    parser.add_argument("--validate-with", default="", help="configuration whose validation sets this run never saw")
     args = parser.parse_args()
     model = load_model(str(args.run / "best.safetensors"), accept_licence=True)
     config = load_config(str(args.run / "config.json"))
     validator = Validator(config, model.spec)
+    if args.validate_with:
+        validator = Validator(replace(config, validate=load_config(args.validate_with).validate), model.spec)
     options, notes, metrics = DecodeOptions(), model.card.notes, model.card.metrics
     if validator:
         found = candidates(args.run, model)

@@ -92,6 +92,7 @@ class Controller:
         wishes.follow.connect(self._on_follow_changed)
         wishes.tissue_only.connect(self._on_follow_changed)
         wishes.model.connect(self._on_model_changed)
+        wishes.thorough.connect(self._on_follow_changed)
         wishes.threshold.connect(self._on_options_changed)
         wishes.min_area_um2.connect(self._on_options_changed)
         self.segmenter.hinted.connect(self._on_hinted)

@@ -55,8 +55,8 @@ class Engine:
             with suppress(ImportError):
                 import_module(name)
 
-    def load(self, name: str) -> LoadedModel:
-        """Return a model, from memory if it was loaded before.
+    def load(self, name: str, *, thorough: bool = False) -> LoadedModel:
+        """Return a model, from memory if it was loaded before; `thorough` looks at every tile in eight positions.
 
         Raises
         ------
@@ -71,6 +71,10 @@ class Engine:
 
             set_torch_threads(beside_gui=True)
             self._models[name] = load_model(name)
+        if thorough:
+            from napari_nucleiseg.core.models.turned import turned
+
+            return turned(self._models[name])
         return self._models[name]
 
     def accept_licence(self, card: ModelCard) -> None:

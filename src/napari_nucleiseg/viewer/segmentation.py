@@ -59,6 +59,8 @@ class Wish:
         Only decode anew what was predicted before.
     results_folder : str
         Where projects are kept; empty is beside the slide.
+    thorough : bool
+        Whether to look at every tile in eight positions.
     """
 
     opened: OpenedSlide
@@ -71,11 +73,12 @@ class Wish:
     limit: int | None = None
     again: bool = False
     results_folder: str = ""
+    thorough: bool = False
 
     def is_like(self, other: Wish) -> bool:
         """Whether both say the same but for the region."""
-        ours = (self.opened, self.model, self.options, self.device, self.tissue_only)
-        return ours == (other.opened, other.model, other.options, other.device, other.tissue_only)
+        ours = (self.opened, self.model, self.thorough, self.options, self.device, self.tissue_only)
+        return ours == (other.opened, other.model, other.thorough, other.options, other.device, other.tissue_only)
 
     @property
     def title(self) -> str:
@@ -88,6 +91,7 @@ def wish_of(session: Session, opened: OpenedSlide, region: Region | None, **more
     return Wish(
         opened,
         model=session.model,
+        thorough=session.thorough,
         options=session.options,
         device=session.device,
         tissue_only=session.tissue_only,
@@ -152,7 +156,7 @@ def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[A
     """
     opened = wish.opened
     opened.slide.require_mpp()
-    model = engine.load(wish.model)
+    model = engine.load(wish.model, thorough=wish.thorough)
     tissue = opened.tissue
     if wish.tissue_only and tissue is None:
         opened.tissue = tissue = engine.tissue(opened.slide)

@@ -145,6 +145,7 @@ class Panel(QWidget):
         self.outlines = Switch(self._session, "outlines")
         self.outlines.setToolTip(f"{about('outlines')['tip']}  ({shortcuts.OUTLINES.text})")
         self.tissue_only = Switch(self._session, "tissue_only")
+        self.thorough = Switch(self._session, "thorough")
         self._settings_part = QWidget()
         form = _form(self._settings_part)
         form.addRow("Threshold", self.threshold)
@@ -154,6 +155,7 @@ class Panel(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.outlines)
         row.addWidget(self.tissue_only)
+        row.addWidget(self.thorough)
         row.addStretch(1)
         form.addRow(row)
 

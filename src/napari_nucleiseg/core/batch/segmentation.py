@@ -28,6 +28,7 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.plan import InferencePlan, plan_inference
 from napari_nucleiseg.core.inference.segment import default_options, options_key, segment, segment_picture
 from napari_nucleiseg.core.models.hardware import choose_device
+from napari_nucleiseg.core.models.turned import turned
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.slides.pyramid import Slide
@@ -90,6 +91,8 @@ def segment_slides(job: SegmentJob, *, cancelled: Callable[[], bool] = lambda: F
     choose_device(job.device)
     inputs = find_inputs(job.paths)
     model = load_model(job.model, accept_licence=job.accept_licence)
+    if job.thorough:
+        model = turned(model)
     options = _options(job, model)
     run = _Run(job, model, options, Record(Path(job.out)), cancelled)
     for number, entry in enumerate(inputs, start=1):
