@@ -17,6 +17,7 @@ from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.framing import Framing
+from napari_nucleiseg.viewer.gestures import Tools
 from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
 from napari_nucleiseg.viewer.layers import slide_layer
 from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion, Question
@@ -27,7 +28,6 @@ from napari_nucleiseg.viewer.segmenter import LANE, Segmenter
 from napari_nucleiseg.viewer.sentences import question_after, remembered_hint
 from napari_nucleiseg.viewer.shapes import bounds_of, selected_polygon
 from napari_nucleiseg.viewer.shelf import Shelf
-from napari_nucleiseg.viewer.tools import Tools
 from napari_nucleiseg.viewer.visible import visible_region
 
 SETTLED_S = 0.08

@@ -9,7 +9,7 @@ from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer.tools import TOOLS
+from napari_nucleiseg.viewer.gestures import TOOLS
 from napari_nucleiseg.widgets import shortcuts
 
 COLUMNS = 5

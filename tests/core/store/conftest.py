@@ -9,6 +9,7 @@ import pytest
 from fields import blank_slide
 
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.files import encode_chunk
 from napari_nucleiseg.core.store.ledger import put_redo
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START
 from napari_nucleiseg.core.store.project import Project
@@ -52,7 +53,7 @@ def draw():
                     "INSERT INTO nuclei VALUES (?, NULL, 'Ada', ?, ?, ?, ?, ?, ?, ?, 1, 0, 1, 0, 0)",
                     (nucleus_id, cell, y, x, y0, x0, y1, x1),
                 )
-                entry, _ = put_redo(database, region, image)
+                entry, _ = put_redo(database, region, encode_chunk(image))
             project.labels.apply(region, image, entry)
             project.census.recount([region])
         return nucleus_id

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.files import encode_chunk
 from napari_nucleiseg.core.store.journal import Heading, Step, get_edit, kind_of, mark, next_turn, put_edit, steps
 from napari_nucleiseg.core.store.ledger import APPROVED, reopen_tiles
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START, tile_of
 from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, Records, Row, put_rows, rows_of
-from napari_nucleiseg.core.store.redo import Noted, Parts
+from napari_nucleiseg.core.store.redo import Parts
 from napari_nucleiseg.core.store.retouch import Attributes, Retouch
 from napari_nucleiseg.core.store.turn import Turn
 
@@ -134,9 +135,10 @@ class Editor:
                 )
             records = retouch.records(self.person, attributes)
             ids = retouch.touched
-            step = put_edit(database, heading, place, records, nuclei=len(ids), pixels=pixels)
+            encoded = encode_chunk(pixels[0]), encode_chunk(pixels[1])
+            step = put_edit(database, heading, place, records, nuclei=len(ids), pixels=encoded)
             self.keep_next_id(database, ids)
-            noted = self._note(database, place, pixels[1])
+            noted = self._redo.note(database, place, pixels[1], encoded[1])
         self._redo.apply([noted])
         self._census.recount([retouch.frame])
         return Changed(step, place, frozenset(ids))
@@ -254,18 +256,12 @@ class Editor:
                 turn = Turn(database, self._parts, edit, back=back)
                 turn.restore()
                 mark(database, number, undone=back)
-                noted = [] if turn.image is None else [self._note(database, edit.region, turn.image)]
+                noted = [] if turn.image is None else [self._redo.note(database, edit.region, turn.image)]
             self._redo.apply(noted)
             self._census.recount([turn.frame])
             return Changed(step, edit.region, frozenset(turn.ids))
 
     # ------------------------------------------------------------------ inside
-
-    def _note(self, database: sqlite3.Connection, place: Region, image: Ids) -> Noted:
-        aligned = self._labels.aligned(place)
-        whole = self._labels.read(aligned)
-        whole[place.translate(-aligned.y, -aligned.x).slices] = image
-        return self._redo.note(database, aligned, whole)
 
     def keep_next_id(self, database: sqlite3.Connection, ids: Iterable[int]) -> None:
         """Note, inside the caller's transaction, that people's names among `ids` are not to be used again."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.store.files import decode_chunk, encode_chunk
+from napari_nucleiseg.core.store.files import decode_chunk
 from napari_nucleiseg.core.store.records import Records
 
 
@@ -72,11 +72,14 @@ def put_edit(
     records: Records,
     *,
     nuclei: int = 0,
-    pixels: tuple[NDArray[np.uint32], NDArray[np.uint32]] | None = None,
+    pixels: tuple[bytes, bytes] | None = None,
 ) -> int:
-    """Add an edit as the last that is done, forget those that are undone, and return the number of its step."""
+    """Add an edit as the last that is done, forget those that are undone, and return the number of its step.
+
+    `pixels` are those before and after, as `encode_chunk` makes them.
+    """
     database.execute("DELETE FROM edits WHERE undone = 1")
-    before, after = (None, None) if pixels is None else (encode_chunk(pixels[0]), encode_chunk(pixels[1]))
+    before, after = pixels or (None, None)
     box = region.y, region.x, region.y1, region.x1
     # Asked for beforehand: to note the step afterwards would write the pixels twice.
     last = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'edits'").fetchone()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.store.files import decode_chunk, encode_chunk
+from napari_nucleiseg.core.store.files import decode_chunk
 from napari_nucleiseg.core.store.merge import Claim, State
 from napari_nucleiseg.core.store.nuclei import TileNuclei
 from napari_nucleiseg.core.store.schema import FORMAT, MIGRATIONS, create_tables
@@ -272,9 +272,8 @@ def drop_claims(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
     connection.executemany("DELETE FROM claim_boxes WHERE id = ?", keys)
 
 
-def put_redo(connection: sqlite3.Connection, region: Region, image: NDArray[np.uint32]) -> tuple[int, int]:
-    """Note pixels that are about to change; return the number of the entry and its bytes."""
-    after = encode_chunk(image)
+def put_redo(connection: sqlite3.Connection, region: Region, after: bytes) -> tuple[int, int]:
+    """Note pixels (see `encode_chunk`) that are about to change; return the number of the entry and its bytes."""
     entry = connection.execute(
         "INSERT INTO redo(y0, x0, y1, x1, after) VALUES (?, ?, ?, ?, ?)",
         (region.y, region.x, region.y1, region.x1, after),

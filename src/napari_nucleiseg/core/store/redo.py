@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.census import Census
+from napari_nucleiseg.core.store.files import encode_chunk
 from napari_nucleiseg.core.store.labels import LabelStore
 from napari_nucleiseg.core.store.ledger import Ledger, put_redo, redo_entries
 
@@ -54,9 +55,12 @@ class RedoLog:
             self._shorten(REDO_BYTES // 2)
 
     @staticmethod
-    def note(database: sqlite3.Connection, region: Region, image: NDArray[np.uint32]) -> Noted:
-        """Note pixels that are about to change, inside the caller's transaction."""
-        return Noted(*put_redo(database, region, image), region, image)
+    def note(
+        database: sqlite3.Connection, region: Region, image: NDArray[np.uint32], encoded: bytes | None = None
+    ) -> Noted:
+        """Note pixels that are about to change, inside the caller's transaction; `encoded` are they, if known."""
+        after = encode_chunk(image) if encoded is None else encoded
+        return Noted(*put_redo(database, region, after), region, image)
 
     def apply(self, changes: Iterable[Noted]) -> None:
         """Change the image and its pyramid in memory, once the transaction that noted this is through."""
