@@ -1,0 +1,243 @@
+"""Corrects nuclei with a real mouse and real keys: a program of its own, so that it can be killed.
+
+``python correcting_process.py SLIDE FOLDER N`` opens the slide, segments it, corrects N nuclei with each tool, leaves
+``before.npy`` and ``after.npy`` in FOLDER, prints READY and waits to be killed. With ``--pictures DIR`` it leaves a
+picture of the window in the middle of each tool's first gesture.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+os.environ["NAPARI_CONFIG"] = ""
+
+import napari
+from qtpy.QtWidgets import QApplication
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.state import Session
+from napari_nucleiseg.viewer.controller import Controller
+from napari_nucleiseg.viewer.engine import Engine
+from napari_nucleiseg.widgets.nuclei import NucleiWidget
+
+# Screen pixels per level-0 pixel.
+ZOOM = 4
+
+
+class FolderEngine(Engine):
+    """The engine with its project in a folder of ours."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def project_folder(self, slide, results_folder=""):
+        return self.folder / "slide.nucleiseg"
+
+
+class Hand:
+    """A mouse and a keyboard, through the X server."""
+
+    def __init__(self, viewer, panel, pictures):
+        self.viewer, self.panel, self.pictures = viewer, panel, pictures
+        self.editing = panel.controller.editing
+        self.taken = set()
+
+    def spin(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            QApplication.processEvents()
+            time.sleep(0.002)
+
+    def settle(self, seconds=0.05):
+        self.spin(seconds)
+        while self.panel.controller.is_busy:
+            self.spin(0.02)
+        self.spin(0.05)
+
+    def run(self, *arguments):
+        subprocess.run(["xdotool", *map(str, arguments)], check=True)
+
+    def spot(self, point):
+        """Screen pixel of ``(y, x)``, level-0 pixels."""
+        world = np.asarray(self.editing.opened.layer.data_to_world(point))
+        camera = self.viewer.scene.camera
+        size = np.asarray(self.viewer.canvas.size)
+        y, x = (world - np.asarray(camera.center[-2:])) * camera.zoom + size / 2
+        canvas = self.viewer.window._qt_viewer.canvas.native
+        corner = canvas.mapToGlobal(canvas.rect().topLeft())
+        return round(corner.x() + x), round(corner.y() + y)
+
+    def go(self, point):
+        self.editing.go_to(point)
+        self.settle(0.15)
+        view = Region(round(point[0]), round(point[1]), 1, 1).expand(40)
+        end = time.monotonic() + 10
+        while not self.editing.window.covers(view.intersect(Region(0, 0, *self.editing.project.shape))):
+            assert time.monotonic() < end, "the paint layer did not follow"
+            self.spin(0.02)
+        self.settle()
+
+    def point_at(self, point):
+        self.run("mousemove", *self.spot(point))
+        self.spin(0.08)
+
+    def key(self, name):
+        self.spin(0.1)
+        self.run("key", name)
+        self.settle(0.3)
+
+    def drag(self, *points, name=None):
+        self.point_at(points[0])
+        self.run("mousedown", 1)
+        self.spin(0.05)
+        for start, end in pairwise(points):
+            for part in np.linspace(0, 1, 7)[1:]:
+                self.run("mousemove", *self.spot(np.add(start, part * np.subtract(end, start))))
+                self.spin(0.03)
+        self.picture(name)
+        self.run("mouseup", 1)
+        self.settle(0.1)
+
+    def picture(self, name):
+        if self.pictures and name and name not in self.taken:
+            self.taken.add(name)
+            self.spin(0.2)
+            self.viewer.screenshot(str(self.pictures / f"{name}.png"), canvas_only=False, flash=False)
+
+
+def ellipse(centre, radius, n=16):
+    turns = np.linspace(0, 2 * np.pi, n)
+    return [(centre[0] + radius * np.cos(t), centre[1] + radius * np.sin(t)) for t in turns]
+
+
+def brush(hand, point):
+    hand.drag(point, (point[0] + 14, point[1] + 4), name="brush")
+
+
+def erase(hand, point):
+    hand.drag((point[0], point[1] - 12), (point[0], point[1] + 12), name="erase")
+
+
+def outline(hand, point):
+    hand.key("d")
+    hand.drag(*ellipse(point, 11), name="outline")
+
+
+def propose(hand, point):
+    hand.key("d")
+    hand.point_at(point)
+    hand.run("click", 1)
+    hand.settle(0.3)
+    hand.run("click", 4)
+    hand.spin(0.1)
+    hand.picture("propose")
+    hand.key("Return")
+
+
+def split(hand, point):
+    hand.drag((point[0] - 16, point[1]), (point[0] + 16, point[1]), name="split")
+
+
+def join(hand, point):
+    hand.run("key", "k")
+    hand.spin(0.1)
+    split(hand, point)
+    hand.run("key", "j")
+    hand.spin(0.1)
+    hand.drag((point[0], point[1] - 4), (point[0], point[1] + 4), name="join")
+
+
+def clear(hand, point):
+    hand.drag(*ellipse(point, 20), name="clear")
+
+
+def under_cursor(key, name):
+    def press(hand, _point):
+        hand.picture(name)
+        hand.key(key)
+
+    return press
+
+
+GESTURES = (
+    ("z", under_cursor("y", "approve")),
+    ("p", brush),
+    ("e", erase),
+    ("a", outline),
+    ("c", propose),
+    ("k", split),
+    ("j", join),
+    ("shift+d", clear),
+    ("z", under_cursor("s", "smooth")),
+    ("z", under_cursor("period", "grow")),
+    ("z", under_cursor("comma", "shrink")),
+    ("z", under_cursor("2", "classify")),
+    ("z", under_cursor("d", "delete")),
+)
+
+
+def chosen(project, count):
+    """Centroids of `count` nuclei of ordinary size that lie on themselves, spread over the slide."""
+    table = project.nuclei_in(Region(0, 0, *project.shape).expand(-40))
+    image = project.labels
+    sizes = table.areas_um2 / (project.mpp_um.y * project.mpp_um.x)
+    points = []
+    for row in np.random.default_rng(0).permutation(len(table)):
+        y, x = (int(value) for value in table.centroids[row])
+        roomy = all((abs(y - other[0]) > 44 or abs(x - other[1]) > 44) for other in points)
+        if roomy and 90 < sizes[row] < 3000 and image.read(Region(y, x, 1, 1))[0, 0] == table.ids[row]:
+            points.append((y, x))
+        if len(points) == count:
+            return points
+    raise AssertionError(f"only {len(points)} of {count} nuclei can be corrected on this slide")
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    arguments.add_argument("slide")
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("count", type=int)
+    arguments.add_argument("--pictures", type=Path)
+    options = arguments.parse_args()
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1400, 900)
+    panel = NucleiWidget(viewer, Controller(viewer, Session(), FolderEngine(options.folder)))
+    viewer.window.add_dock_widget(panel, name="Nuclei")
+    hand = Hand(viewer, panel, options.pictures)
+    if Path(options.slide).exists():
+        viewer.open(options.slide, plugin="napari-nucleiseg")
+    else:
+        viewer.open_sample("napari-nucleiseg", options.slide)
+    hand.settle(1.0)
+    panel.controller.segment_slide()
+    hand.settle(0.5)
+    panel.session.editing = True
+    hand.settle(0.5)
+    project = hand.editing.project
+    np.save(options.folder / "before.npy", np.asarray(project.labels.levels[0]))
+    viewer.scene.camera.zoom = ZOOM / project.mpp_um.y
+    points = iter(chosen(project, options.count * len(GESTURES)))
+    for key, gesture in GESTURES:
+        for _ in range(options.count):
+            point = next(points)
+            hand.go(point)
+            hand.point_at(point)
+            hand.run("key", key)
+            hand.spin(0.1)
+            gesture(hand, point)
+    np.save(options.folder / "after.npy", np.asarray(project.labels.levels[0]))
+    sys.stdout.write(f"READY {len(project.editor.history(10_000))}\n")
+    sys.stdout.flush()
+    while True:
+        hand.spin(1)
+
+
+if __name__ == "__main__":
+    main()
