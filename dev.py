@@ -166,6 +166,9 @@ def missing_packages(command: str) -> dict[str, str]:
             missing[package] = library
     if not has_display() and not shutil.which("Xvfb"):
         missing["xvfb"] = "Xvfb"
+    if command == "test" and os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("xdotool"):
+        # Only one test wants it and is skipped without, so that nobody need ask an administrator for it.
+        missing["xdotool"] = "a mouse for the tests"
     if not any(any(Path(folder).rglob("*.[to]tf")) for folder in ("/usr/share/fonts", "/usr/local/share/fonts")):
         missing["fonts-dejavu-core"] = "a font"
     return missing

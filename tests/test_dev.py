@@ -124,6 +124,19 @@ def test_what_is_missing_is_named_with_its_package(dev, machine):
     }
 
 
+def test_the_mouse_of_one_test_is_installed_only_where_nobody_need_be_asked(dev, machine, programs, monkeypatch):
+    machine()
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 0)
+    programs("Xvfb", "apt-get")
+    assert dev.missing_packages("test") == {"xdotool": "a mouse for the tests"}
+    assert dev.missing_packages("demo") == {}
+    programs("Xvfb", "apt-get", "xdotool")
+    assert dev.missing_packages("test") == {}
+    programs("Xvfb", "apt-get")
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 1000)
+    assert dev.missing_packages("test") == {}
+
+
 def test_checks_of_the_source_need_no_libraries(dev, machine):
     machine("libEGL.so.1", fonts=False)
     assert dev.missing_packages("lint") == {}
