@@ -104,6 +104,7 @@ def test_an_export_comes_back_whole(opened, qtbot, monkeypatch, tmp_path):
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(out), "QuPath GeoJSON (*.geojson)"))
     click(qtbot, opened.panel.correct.export_button)
     qtbot.waitUntil(lambda: f"{ALL} nuclei written" in opened.panel.hint.text(), timeout=WAIT_MS)
+    until_idle(qtbot, opened)
     assert len(json.loads(out.read_text())["features"]) == ALL
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(out), ""))
     monkeypatch.setattr(exchange_dialogs, "ask_overlap", lambda _parent: "replace")

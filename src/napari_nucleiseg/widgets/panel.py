@@ -155,9 +155,9 @@ class Panel(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.outlines)
         row.addWidget(self.tissue_only)
-        row.addWidget(self.thorough)
         row.addStretch(1)
         form.addRow(row)
+        form.addRow(self.thorough)
 
     # ------------------------------------------------------------------ what the controller says
 

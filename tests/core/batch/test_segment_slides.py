@@ -199,7 +199,7 @@ def test_a_full_disk_ends_the_run(pictures, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"formats": ("bmp",)}, "there is no format bmp; choose from zarr, tif, geojson, csv"),
+        ({"formats": ("bmp",)}, "there is no format bmp; choose from zarr, zarr-0.4, tif, geojson, csv"),
         ({"region": Region(0, 0, 0, 9)}, "the region is empty"),
         ({"batch_size": 0}, "at least 1"),
         ({"threshold": 1.5}, "must lie between 0 and 1"),
