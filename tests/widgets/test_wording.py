@@ -73,3 +73,11 @@ def test_models_are_called_by_a_short_name():
 @pytest.mark.parametrize(("vendor", "said"), [("aperio", "  ·  Aperio"), ("ome", ""), ("generic-tiff", ""), ("", "")])
 def test_only_makers_of_scanners_are_told(disc_slide, vendor, said):
     assert scan_text(replace(open_slide(disc_slide), vendor=vendor)) == f"0.5 µm/px{said}"
+
+
+def test_undo_says_in_a_word_what_it_would_undo():
+    from napari_nucleiseg.widgets.wording import turn_text
+
+    assert turn_text("Undo", "merge") == "Undo join"
+    assert turn_text("Redo", "fill holes") == "Redo fill holes"
+    assert turn_text("Undo", "") == "Undo"

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QLabel, QPush
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.gestures import TOOLS
 from napari_nucleiseg.widgets import shortcuts
+from napari_nucleiseg.widgets.wording import turn_text
 
 COLUMNS = 5
 CLASS_COLUMNS = 7
@@ -118,7 +119,7 @@ class Correct(QWidget):
         """Show what undo and redo would turn; empty for nothing."""
         for button, word, kind in ((self.undo_button, "Undo", turns[0]), (self.redo_button, "Redo", turns[1])):
             button.setEnabled(bool(kind))
-            button.setText(f"{word} {kind}" if kind else word)
+            button.setText(turn_text(word, kind))
 
     def show_classes(self, classes: Sequence[tuple[int, str, str]]) -> None:
         """Offer classes: number, name, colour."""

@@ -40,6 +40,26 @@ STEPS = {
     "change class": "Changed a class",
     "remove class": "Deleted a class",
 }
+# The same where there is room for a word or two; other kinds are their own words.
+SHORT = {
+    "paint": "brush",
+    "draw": "outline",
+    "propose": "proposal",
+    "grow": "enlarging",
+    "shrink": "shrinking",
+    "merge": "join",
+    "smooth": "smoothing",
+    "delete": "deletion",
+    "reject": "rejection",
+    "approve": "approval",
+    "unapprove": "approval",
+    "classify": "class",
+    "change region": "region",
+    "remove region": "region",
+    "change class": "class list",
+    "remove class": "class list",
+    "class": "class list",
+}
 
 
 def warning_colour(theme: str) -> str:
@@ -50,6 +70,11 @@ def warning_colour(theme: str) -> str:
 def model_title(title: str) -> str:
     """Return what a model is called where room is short: without the pixel size that it works at."""
     return re.sub(r",? [\d.]+ [uµ]m/px$", "", title)
+
+
+def turn_text(word: str, kind: str) -> str:
+    """Return what a button to undo or redo (`word`) says; `kind` is what it would turn, empty for nothing."""
+    return f"{word} {SHORT.get(kind, kind)}".strip()
 
 
 def step_text(step: Step) -> str:
