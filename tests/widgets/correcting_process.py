@@ -75,6 +75,7 @@ class Hand:
         return round(corner.x() + x), round(corner.y() + y)
 
     def go(self, point):
+        self.viewer.scene.camera.zoom = ZOOM / self.editing.project.mpp_um.y
         self.editing.go_to(point)
         self.settle(0.15)
         view = Region(round(point[0]), round(point[1]), 1, 1).expand(40)
@@ -135,8 +136,9 @@ def propose(hand, point):
     hand.point_at(point)
     hand.run("click", 1)
     hand.settle(0.3)
-    hand.run("click", 4)
-    hand.spin(0.1)
+    if hand.panel.controller.tools.is_proposing:
+        hand.run("click", 4)
+        hand.spin(0.1)
     hand.picture("propose")
     hand.key("Return")
 
@@ -222,7 +224,6 @@ def main():
     hand.settle(0.5)
     project = hand.editing.project
     np.save(options.folder / "before.npy", np.asarray(project.labels.levels[0]))
-    viewer.scene.camera.zoom = ZOOM / project.mpp_um.y
     points = iter(chosen(project, options.count * len(GESTURES)))
     for key, gesture in GESTURES:
         for _ in range(options.count):

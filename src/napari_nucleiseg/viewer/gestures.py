@@ -76,6 +76,11 @@ class Tools:
         editing.layer_made.connect(self._on_layer_made)
         self._session.events.tool.connect(self._on_tool_changed)
 
+    @property
+    def is_proposing(self) -> bool:
+        """Whether a nucleus is proposed and waits to be taken or dropped; the wheel then resizes it."""
+        return self._proposing.is_open
+
     # ------------------------------------------------------------------ binding
 
     def _on_layer_made(self, layer: PaintLayer) -> None:
@@ -177,7 +182,7 @@ class Tools:
             self._draw(tool, np.array(points))
 
     def _on_wheel(self, _layer: PaintLayer, event: Any) -> None:
-        if self._proposing.is_open:
+        if self.is_proposing:
             self._proposing.resize(1 if event.delta[-1] > 0 else -1)
             event.handled = True
 
