@@ -279,3 +279,35 @@ def test_a_slide_that_somebody_else_corrects_can_only_be_looked_at(viewer, panel
         qtbot.waitUntil(lambda: not panel.session.editing, timeout=WAIT_MS)
         until_idle(qtbot, panel)
     assert "in use" in panel.panel.hint.text()
+
+
+def test_keys_act_on_what_lies_under_a_resting_mouse_when_the_slide_has_moved(person):
+    (y0, x0), (y1, x1), *_ = nuclei_in_view(person)
+    person.point_at((y0, x0))
+    camera = person.viewer.scene.camera
+    step = np.asarray(person.editing.opened.layer.scale[-2:])
+    camera.center = tuple(np.asarray(camera.center[-2:]) + np.subtract((y1, x1), (y0, x0)) * step)
+    person.settle()
+    person.press(Qt.Key.Key_D)
+    assert person.at((y0, x0)) != 0
+    assert person.at((y1, x1)) == 0
+
+
+def test_the_next_unapproved_nucleus_is_what_keys_act_on_until_the_mouse_moves(person):
+    (y, x), *_ = nuclei_in_view(person)
+    person.point_at((y, x))
+    seen = []
+    for _ in range(3):
+        person.press(Qt.Key.Key_U)
+        person.qtbot.waitUntil(lambda: person.panel.controller.tools.tour.aimed not in {0, *seen}, timeout=WAIT_MS)
+        seen.append(person.panel.controller.tools.tour.aimed)
+        person.settle()
+    assert len(set(seen)) == 3
+    person.press(Qt.Key.Key_Y)
+    table = person.project.nuclei_in(Region(0, 0, *person.project.shape))
+    assert table.ids[table.approved].tolist() == [seen[-1]]
+    (y, x), *_ = [point for point in nuclei_in_view(person) if person.at(point) not in seen]
+    person.point_at((y + 1, x))
+    person.press(Qt.Key.Key_D, (y, x))
+    assert person.panel.controller.tools.tour.aimed == 0
+    assert person.at((y, x)) == 0

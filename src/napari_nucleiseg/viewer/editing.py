@@ -16,7 +16,7 @@ from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.outlines import NO_CLASSES, Classes
-from napari_nucleiseg.viewer.project_view import Pixels, classes_of, nearest_unseen, pixels_of
+from napari_nucleiseg.viewer.project_view import Pixels, classes_of, pixels_of
 from napari_nucleiseg.viewer.segmentation import open_project
 from napari_nucleiseg.viewer.visible import visible_region
 
@@ -340,25 +340,6 @@ class Editing:
     def approve(self, ids: Collection[int], *, approved: bool = True) -> None:
         """Mark nuclei as right."""
         self.do(lambda editor: [editor.review(ids, approved=approved)])
-
-    def next_unseen(self) -> None:
-        """Fly to the nearest nucleus that nobody has looked at."""
-        project, opened = self.project, self.opened
-        view = None if opened is None else visible_region(self._viewer, opened.layer)
-        if project is None or view is None:
-            return
-        centre = view.centre
-
-        def work() -> tuple[float, float] | None:
-            return nearest_unseen(project, centre)
-
-        self.jobs.enqueue(LANE, work, on_value=self._on_unseen_found, on_error=self.failed.emit)
-
-    def _on_unseen_found(self, point: tuple[float, float] | None) -> None:
-        if point is None:
-            self.hinted.emit(Hint("Every nucleus on this slide has been approved."))
-        else:
-            self.go_to(point)
 
     def turns(self) -> tuple[str, str]:
         """Return what undo and redo would turn, in a word each; empty for nothing."""

@@ -14,6 +14,8 @@ from napari_nucleiseg.core import edits
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.proposing import Proposing
+from napari_nucleiseg.viewer.tour import Tour
+from napari_nucleiseg.viewer.visible import visible_world
 
 if TYPE_CHECKING:
     from napari_nucleiseg.viewer.paint_layer import PaintLayer
@@ -72,7 +74,10 @@ class Tools:
         self._viewer, self._editing = viewer, editing
         self._session = editing.session
         self._proposing = Proposing(editing)
+        self.tour = Tour(viewer, editing)
         self._last = 0
+        # Canvas pixels (x, y) of the mouse.
+        self._spot: tuple[float, ...] | None = None
         editing.layer_made.connect(self._on_layer_made)
         self._session.events.tool.connect(self._on_tool_changed)
 
@@ -87,6 +92,7 @@ class Tools:
         layer.mouse_drag_callbacks.insert(0, self._on_press)
         layer.mouse_drag_callbacks.append(self._on_drag)
         layer.mouse_wheel_callbacks.append(self._on_wheel)
+        layer.mouse_move_callbacks.append(self._on_move)
         layer.events.mode.connect(self._on_mode_changed)
         for key, action in self._actions().items():
             layer.bind_key(key, _for_layer(action), overwrite=True)
@@ -181,6 +187,12 @@ class Tools:
         elif moved:
             self._draw(tool, np.array(points))
 
+    def _on_move(self, _layer: PaintLayer, event: Any) -> None:
+        spot = tuple(float(value) for value in event.pos)
+        if spot != self._spot:
+            self._spot = spot
+            self.tour.leave()
+
     def _on_wheel(self, _layer: PaintLayer, event: Any) -> None:
         if self.is_proposing:
             self._proposing.resize(1 if event.delta[-1] > 0 else -1)
@@ -242,10 +254,19 @@ class Tools:
 
     def under_cursor(self) -> int:
         """Return the nucleus that the mouse points at; 0 for none, which is said."""
-        found = self.nucleus_at(self._viewer.cursor.position)
+        found = self.tour.aimed or self.nucleus_at(self._pointed_at())
         if not found:
             self._say("Point at a nucleus first.")
         return found
+
+    def _pointed_at(self) -> tuple[float, ...]:
+        """Return the world position of the mouse: napari's is that before the camera was moved."""
+        if self._spot is None:
+            return tuple(self._viewer.cursor.position)
+        (top, left), (bottom, right) = visible_world(self._viewer)
+        height, width = self._viewer.canvas.size
+        x, y = self._spot
+        return float(top + (bottom - top) * y / height), float(left + (right - left) * x / width)
 
     def delete(self) -> None:
         """Delete the nucleus under the cursor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,18 +35,26 @@ def pixels_of(project: Project, region: Region, changed: Region | None = None) -
     return Pixels(region, project.labels.read(region), changed)
 
 
-def nearest_unseen(project: Project, centre: tuple[float, float]) -> tuple[float, float] | None:
-    """Return the centroid of the unapproved nucleus nearest to ``(y, x)``, level-0 pixels; None if there is none."""
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A nucleus that nobody has looked at, and its box in level-0 pixels."""
+
+    id: int
+    box: Region
+
+
+def nearest_unseen(project: Project, centre: tuple[float, float], passed: Collection[int] = ()) -> Unseen | None:
+    """Return the unapproved nucleus nearest to ``(y, x)``, level-0 pixels, that was not passed; None if all were."""
     reach = 512
     while True:
         region = Region(int(centre[0]), int(centre[1]), 1, 1).expand(reach)
         rows = project.census.rows_in(
-            project.ledger.reader, region, "y, x", "review = 0 AND person IS NULL AND state = 0"
+            project.ledger.reader, region, "id, y, x, y0, x0, y1, x1", "review = 0 AND person IS NULL AND state = 0"
         )
-        away = [(y - centre[0]) ** 2 + (x - centre[1]) ** 2 for y, x in rows]
-        if rows and min(away) <= reach**2:
-            found = rows[int(np.argmin(away))]
-            return float(found[0]), float(found[1])
+        near = sorted(((row[1] - centre[0]) ** 2 + (row[2] - centre[1]) ** 2, row) for row in rows)
+        for away, row in near:
+            if away <= reach**2 and row[0] not in passed:
+                return Unseen(row[0], Region.from_bounds(*row[3:]))
         if reach > max(project.shape):
             return None
         reach *= 2

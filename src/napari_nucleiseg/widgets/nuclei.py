@@ -119,7 +119,7 @@ class NucleiWidget(QWidget):
             shortcuts.CORRECT: self._toggle_correct,
             shortcuts.UNDO: self.controller.editing.undo,
             shortcuts.REDO: self.controller.editing.redo,
-            shortcuts.NEXT: self.controller.editing.next_unseen,
+            shortcuts.NEXT: self.controller.tools.tour.next,
         }
 
     # ------------------------------------------------------------------ what the user does
