@@ -184,7 +184,9 @@ def test_annotations_become_regions_or_nuclei_as_one_likes(project, tmp_path):
     features[1]["geometry"]["coordinates"].append(square(20, 310, 5)["geometry"]["coordinates"][0])
     path = written(tmp_path, features)
     report = import_geojson(project, path)
-    assert (report.nuclei, report.regions, report.step) == (0, 2, None)
+    assert (report.nuclei, report.regions) == (0, 2)
+    (step,) = project.editor.history()
+    assert (step.number, step.kind, step.region) == (report.step, "import", Region(10, 10, 100, 340))
     assert report.sentences[0] == "0 nuclei taken and 2 annotated regions from a.geojson."
     assert "1 annotations have holes, which regions cannot have: they were filled." in report.sentences
     found = regions_of(project)

@@ -57,9 +57,10 @@ def test_nuclei_of_a_class_that_goes_have_none_then(project):
     put(project, *(entry for entry in classes(project) if entry.number != 3))
     assert count_by_class(project.ledger.reader) == {}
     assert 3 not in [entry.number for entry in classes(project)]
-    project.editor.undo()
+    assert [step.kind for step in project.editor.history()] == ["remove class", "classify"]
     project.editor.undo()
     assert count_by_class(project.ledger.reader) == {3: 4}
+    assert 3 in [entry.number for entry in classes(project)]
 
 
 @pytest.mark.parametrize(("name", "said"), [("", "has no name"), (" tumor", "Two classes are called tumor")])

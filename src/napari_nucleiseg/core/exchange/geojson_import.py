@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.errors import ImportFileError
 from napari_nucleiseg.core.exchange.geojson_reader import FeatureReader
 from napari_nucleiseg.core.exchange.objects import Annotations, Found, attributes_of, class_of, look_at
-from napari_nucleiseg.core.exchange.painting import Overlap, Painter, patch_of_spans
+from napari_nucleiseg.core.exchange.painting import KIND, Overlap, Painter, patch_of_spans
 from napari_nucleiseg.core.exchange.rasterise import Rings, Spans, crossings_of, fill
 from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, Tally, no_import_progress
 from napari_nucleiseg.core.exchange.source import NamedClass, classes_of
@@ -50,7 +50,7 @@ def import_geojson(
     """Take nuclei and annotated regions from a GeoJSON file.
 
     Coordinates are level-0 pixels ``(x, y)``. Detections, and of cells the nuclei, become nuclei; annotations become
-    regions. Nothing is written before the whole file has been read; memory does not grow with it. All nuclei are one
+    regions. Nothing is written before the whole file has been read; memory does not grow with it. All of it is one
     step of the history.
 
     Parameters
@@ -173,16 +173,20 @@ class _Intake:
         editor, database = self._project.editor, self._project.ledger.reader
         nowhere = Region(0, 0, 0, 0)
         for number, found in self._new_classes.items():
-            editor.put(
-                CLASSES, number, (number, found.name, found.colour or PLAIN_COLOUR), kind="class", region=nowhere
-            )
+            self._put(CLASSES, number, (number, found.name, found.colour or PLAIN_COLOUR), nowhere)
             self._tally.new_classes.append(found.name)
         last = database.execute("SELECT coalesce(max(region), 0) FROM regions").fetchone()[0]
         for key, (name, role, vertices, complete, done) in enumerate(self._regions, start=last + 1):
             row = key, name or f"Region {key}", role, json.dumps(vertices), complete, done, editor.person, time.time()
-            editor.put(REGIONS, key, row, kind="region", region=_box(vertices))
+            self._put(REGIONS, key, row, _box(vertices))
         self._tally.regions = len(self._regions)
         self._remark()
+
+    def _put(self, table: str, key: int, row: tuple[Any, ...], region: Region) -> None:
+        """Add a row as part of the one step that the import is."""
+        changed = self._project.editor.put(table, key, row, kind=KIND, region=region, step=self._tally.step)
+        if changed is not None and self._tally.step is None:
+            self._tally.step = changed.step
 
     def _remark(self) -> None:
         notes, left_out = self._tally.notes, self._tally.left_out

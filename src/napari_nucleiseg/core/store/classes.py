@@ -72,11 +72,9 @@ def put_classes(project: Project, classes: Iterable[NucleusClass]) -> Iterator[C
     known = {entry.number: (entry.number, entry.name, entry.colour) for entry in read_classes(database)}
     for number in sorted(set(known) - set(wanted)):
         ids = [row[0] for row in database.execute("SELECT id FROM nuclei WHERE class = ? AND state = 0", (number,))]
-        steps = [
-            project.editor.classify(ids, 0),
-            project.editor.put(CLASSES, number, None, kind=REMOVED, region=NOWHERE),
-        ]
-        yield from (step for step in steps if step is not None)
+        gone = project.editor.put(CLASSES, number, None, kind=REMOVED, region=NOWHERE)
+        bare = project.editor.classify(ids, 0, step=None if gone is None else gone.step)
+        yield from (step for step in (gone, bare) if step is not None)
     # Names are unique at every moment: who takes another's name waits until that one has a new one.
     names = {row[1]: number for number, row in known.items() if number in wanted}
     for number, row in wanted.items():

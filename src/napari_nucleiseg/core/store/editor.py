@@ -171,9 +171,9 @@ class Editor:
 
     # ------------------------------------------------------------------ rows
 
-    def classify(self, ids: Collection[int], number: int) -> Changed | None:
-        """Give nuclei a class (0: none)."""
-        return self.change_rows(ids, "classify", lambda row: (*row[:11], number, *row[12:]))
+    def classify(self, ids: Collection[int], number: int, *, step: int | None = None) -> Changed | None:
+        """Give nuclei a class (0: none), as a step of its own or as part of `step`."""
+        return self.change_rows(ids, "classify", lambda row: (*row[:11], number, *row[12:]), step=step)
 
     def review(self, ids: Collection[int], *, approved: bool) -> Changed | None:
         """Mark nuclei as approved, so that no model touches them; or give them back to the models.
@@ -183,8 +183,10 @@ class Editor:
         state = APPROVED if approved else UNSEEN
         return self.change_rows(ids, "approve" if approved else "unapprove", lambda row: (*row[:14], state))
 
-    def change_rows(self, ids: Collection[int], kind: str, change: Callable[[Row], Row]) -> Changed | None:
-        """Change rows of the nuclei table as one step."""
+    def change_rows(
+        self, ids: Collection[int], kind: str, change: Callable[[Row], Row], *, step: int | None = None
+    ) -> Changed | None:
+        """Change rows of the nuclei table as one step, or as part of `step`."""
         with self._changing(), self._ledger.transaction() as database:
             before = {key: row for key, row in rows_of(database, NUCLEI, ids).items() if row[13] == 0}
             after = {key: change(row) for key, row in before.items()}
@@ -202,18 +204,20 @@ class Editor:
             touched = records.before[NUCLEI].values()
             bounds = np.array([row[6:10] for row in touched if row is not None])
             box = Region.from_bounds(*bounds[:, :2].min(0).tolist(), *bounds[:, 2:].max(0).tolist())
-            step = put_edit(database, Heading(kind, self.person), box, records, nuclei=len(bounds))
-            return Changed(step, box, frozenset(records.before[NUCLEI]))
+            number = put_edit(database, Heading(kind, self.person, step), box, records, nuclei=len(bounds))
+            return Changed(number, box, frozenset(records.before[NUCLEI]))
 
-    def put(self, table: str, key: int, row: Row | None, *, kind: str, region: Region) -> Changed | None:
-        """Add, change or (None) remove a row of another table as one step; see `records`."""
+    def put(
+        self, table: str, key: int, row: Row | None, *, kind: str, region: Region, step: int | None = None
+    ) -> Changed | None:
+        """Add, change or (None) remove a row of another table as one step, or as part of `step`; see `records`."""
         with self._changing(), self._ledger.transaction() as database:
             records = Records()
             records.note(table, rows_of(database, table, [key]), {key: row})
             if not records:
                 return None
             put_rows(database, table, records.after[table])
-            return Changed(put_edit(database, Heading(kind, self.person), region, records), region)
+            return Changed(put_edit(database, Heading(kind, self.person, step), region, records), region)
 
     # ------------------------------------------------------------------ history
 

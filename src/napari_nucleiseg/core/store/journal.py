@@ -126,14 +126,15 @@ def mark(database: sqlite3.Connection, number: int, *, undone: bool) -> None:
 def steps(database: sqlite3.Connection, most: int, before: int | None = None) -> list[Step]:
     """Return the newest `most` steps (with a number below `before`), newest first."""
     rows = database.execute(
-        "SELECT step, min(kind), min(person), min(at), min(y0), min(x0), max(y1), max(x1), sum(nuclei), min(undone) "
-        "FROM edits WHERE step < ? GROUP BY step ORDER BY step DESC LIMIT ?",
+        "SELECT step, (SELECT kind FROM edits AS first WHERE first.step = edits.step ORDER BY edit LIMIT 1), "
+        "min(person), min(at), min(iif(y1 > y0, y0, NULL)), min(iif(y1 > y0, x0, NULL)), max(y1), max(x1), "
+        "sum(nuclei), min(undone) FROM edits WHERE step < ? GROUP BY step ORDER BY step DESC LIMIT ?",
         (1 << 62 if before is None else before, most),
     )
     found = []
     for step, kind, person, at, y0, x0, y1, x1, nuclei, undone in rows:
-        region = Region.from_bounds(y0, x0, y1, x1)
-        found.append(Step(step, kind, person, at, None if region.is_empty else region, nuclei, bool(undone)))
+        region = None if y0 is None else Region.from_bounds(y0, x0, y1, x1)
+        found.append(Step(step, kind, person, at, region, nuclei, bool(undone)))
     return found
 
 
