@@ -1,7 +1,7 @@
 """How fluid painting on a whole slide is, beside napari's own single-scale labels over zarr.
 
 Run ``xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/painting.py [--moves 60]``.
-The slide is synthetic, 100,000 x 100,000 px, with the nuclei of one view segmented by hand of the generator. A brush
+The slide is synthetic, 100,000 x 100,000 px, with round nuclei painted into one view. A brush
 move is what the layer does for it ("model"), and that with all that Qt and the software renderer draw after it
 ("drawn"). The window moves as it does behind a pan: read off the main thread, shown on it. Strokes and undo are timed
 from the end of the gesture until the journal has them. The rival is a plain napari Labels layer over a zarr array of
@@ -23,26 +23,15 @@ import napari
 import zarr
 from qtpy.QtWidgets import QApplication
 
+from in_window import FolderEngine
 from measuring import table
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.controller import Controller
-from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.widgets.nuclei import NucleiWidget
 
 RIVAL_PX = 20_480
 RADIUS = 8
-
-
-class FolderEngine(Engine):
-    """The engine with its projects in a temporary folder."""
-
-    def __init__(self, folder):
-        super().__init__()
-        self.folder = folder
-
-    def project_folder(self, slide, results_folder=""):  # noqa: ARG002 - as the engine has it
-        return self.folder / f"{Path(slide.path).stem}.nucleiseg"
 
 
 def spin(seconds):

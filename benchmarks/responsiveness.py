@@ -22,29 +22,18 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from alias_slide import write_alias_slide
+from in_window import FolderEngine
 from measuring import table, verdict
 from napari_nucleiseg.core.inference import predict
 from napari_nucleiseg.core.inference.device import Forward
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.controller import Controller
-from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.widgets.nuclei import NucleiWidget
 
 STALL_MS = 50
 FIRST_TILE = 1.5
 SIDE = 20_000
 STEP_PX = 60
-
-
-class FolderEngine(Engine):
-    """The engine with its projects in a temporary folder."""
-
-    def __init__(self, folder):
-        super().__init__()
-        self.folder = folder
-
-    def project_folder(self, slide, results_folder=""):  # noqa: ARG002 - as the engine has it
-        return self.folder / f"{Path(slide.path).stem}.nucleiseg"
 
 
 class Ticks:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class YX(NamedTuple):
@@ -44,6 +47,11 @@ class Region:
     def from_bounds(cls, y0: int, x0: int, y1: int, x1: int) -> Region:
         """Make the region ``[y0, y1) x [x0, x1)``; empty where the bounds cross."""
         return cls(y0, x0, max(0, y1 - y0), max(0, x1 - x0))
+
+    @classmethod
+    def enclosing(cls, boxes: NDArray[np.integer[Any]]) -> Region:
+        """Return the smallest region that holds boxes ``(n, 4)``, each ``(y0, x0, y1, x1)`` half-open; n is not 0."""
+        return cls.from_bounds(*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist())
 
     @property
     def y1(self) -> int:

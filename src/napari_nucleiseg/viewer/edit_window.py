@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_nucleiseg.core.edits.change import bounds_of
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.viewer.paint_layer import PaintLayer, corner_of, paint_layer
@@ -90,19 +91,12 @@ class EditWindow:
 
     def take_stroke(self) -> Stroke | None:
         """Return what was changed since the last time; from now on it counts as known."""
-        changed = self.ids != self._base
-        rows = np.flatnonzero(changed.any(1))
-        if not len(rows):
+        box = bounds_of(self.ids != self._base)
+        if box is None:
             return None
-        columns = np.flatnonzero(changed[rows[0] : rows[-1] + 1].any(0))
-        parts = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-        stroke = Stroke(
-            Region.from_bounds(parts[0].start, parts[1].start, parts[0].stop, parts[1].stop).translate(
-                self.region.y, self.region.x
-            ),
-            self._base[parts].copy(),
-            self.ids[parts].copy(),
-        )
+        parts = box.slices
+        place = box.translate(self.region.y, self.region.x)
+        stroke = Stroke(place, self._base[parts].copy(), self.ids[parts].copy())
         self._base[parts] = stroke.after
         return stroke
 

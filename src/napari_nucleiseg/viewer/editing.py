@@ -16,7 +16,7 @@ from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.outlines import NO_CLASSES, Classes
-from napari_nucleiseg.viewer.project_view import Pixels, classes_of, pixels_of
+from napari_nucleiseg.viewer.project_view import Pixels, class_list, classes_of, pixels_of
 from napari_nucleiseg.viewer.segmentation import open_project
 from napari_nucleiseg.viewer.visible import visible_region
 
@@ -298,17 +298,18 @@ class Editing:
     def undo(self) -> None:
         """Undo the last edit, wherever on the slide it lies."""
         self.commit("paint")
-        self.do(lambda editor: editor.undo(), show=True)
-        self.recolour()
+        self._turn(lambda editor: editor.undo())
 
     def redo(self) -> None:
         """Do the next edit again."""
-        self.do(lambda editor: editor.redo(), show=True)
-        self.recolour()
+        self._turn(lambda editor: editor.redo())
 
     def jump(self, step: int) -> None:
         """Go to a step of the history."""
-        self.do(lambda editor: editor.jump(step), show=True)
+        self._turn(lambda editor: editor.jump(step))
+
+    def _turn(self, edit: Edit) -> None:
+        self.do(edit, show=True)
         self.recolour()
 
     def _go_to(self, regions: list[Region]) -> None:
@@ -347,8 +348,7 @@ class Editing:
 
     def classes(self) -> list[tuple[int, str, str]]:
         """Return number, name and colour of each class."""
-        project = self.project
-        return [] if project is None else project.ledger.reader.execute("SELECT * FROM classes").fetchall()
+        return class_list(self.project)
 
     def recolour(self) -> None:
         """Show classes as they are now."""

@@ -179,9 +179,9 @@ class Tools:
             moved |= bool(np.abs(np.asarray(event.pos, float) - start).max() > DRAG_PX)
             # A cut is straight: what is shown is what is done.
             points[1 if tool in STRAIGHT else len(points) :] = [self._point(event)]
-            self._preview(layer, _thinned(points))
+            layer.preview(_thinned(points))
             yield
-        self._preview(layer, [])
+        layer.preview([])
         if tool == "propose":
             self._proposing.at(points[0])
         elif moved:
@@ -235,12 +235,6 @@ class Tools:
         found = np.unique(ids[tuple(inside.T)])
         return [int(nucleus) for nucleus in found if nucleus]
 
-    def _preview(self, layer: PaintLayer, points: list[tuple[float, float]]) -> None:
-        """Show the line that is being drawn; not public in napari: without it, it is only not seen."""
-        overlay = getattr(layer, "_overlays", {}).get("polygon")
-        if overlay is not None:
-            overlay.points = [list(point) for point in points]
-
     # ------------------------------------------------------------------ keys
 
     def nucleus_at(self, position: Iterable[float]) -> int:
@@ -270,15 +264,16 @@ class Tools:
 
     def delete(self) -> None:
         """Delete the nucleus under the cursor."""
-        nucleus = self.under_cursor()
-        if nucleus:
-            self._editing.change(edits.delete(self._editing.window.ids, [nucleus]), "delete")
+        self._remove("delete")
 
     def reject(self) -> None:
         """Take the nucleus under the cursor away for good: no model brings it back."""
+        self._remove("reject")
+
+    def _remove(self, kind: str) -> None:
         nucleus = self.under_cursor()
         if nucleus:
-            self._editing.change(edits.delete(self._editing.window.ids, [nucleus]), "reject")
+            self._editing.change(edits.delete(self._editing.window.ids, [nucleus]), kind)
 
     def approve(self) -> None:
         """Mark the nucleus under the cursor as right."""

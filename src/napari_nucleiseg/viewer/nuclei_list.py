@@ -14,6 +14,7 @@ from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.marker import Marker, fly_to
 from napari_nucleiseg.viewer.messages import Hint
+from napari_nucleiseg.viewer.project_view import class_list
 from napari_nucleiseg.viewer.visible import visible_region
 
 if TYPE_CHECKING:
@@ -118,8 +119,7 @@ class NucleiList:
 
     def classes(self) -> list[tuple[int, str, str]]:
         """Return number, name and colour of each class."""
-        project = self.project
-        return [] if project is None else project.ledger.reader.execute("SELECT * FROM classes").fetchall()
+        return class_list(self.project)
 
     # ------------------------------------------------------------------ which nuclei
 

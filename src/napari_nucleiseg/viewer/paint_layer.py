@@ -50,12 +50,20 @@ class PaintLayer(Labels):
             return
         edited = fill(np.asarray(self.data), new_label, (y, x))
         if edited is not None:
-            around = edited.before[edited.before != 0]
+            around, counts = np.unique(edited.before[edited.before != 0], return_counts=True)
             # A hole belongs to the nucleus around it.
-            number = int(np.bincount(np.searchsorted(np.unique(around), around)).argmax()) if len(around) else -1
-            owner = int(np.unique(around)[number]) if number >= 0 else new_label
+            owner = int(around[counts.argmax()]) if len(around) else new_label
             rows, columns = np.nonzero(edited.before != edited.after)
             self.data_setitem((rows + edited.box.y, columns + edited.box.x), owner, refresh)
+
+    def preview(self, points: Sequence[Sequence[float]]) -> None:
+        """Show a line or an outline, ``(y, x)`` pixels; none takes it away.
+
+        It is napari's polygon, which is not public: where it is not found, nothing is seen, and all else works.
+        """
+        overlay = getattr(self, "_overlays", {}).get("polygon")
+        if overlay is not None and (len(points) or overlay.points):
+            overlay.points = [list(point) for point in points]
 
     def _append_to_undo_history(self, item: Any) -> None:
         """Tell of a stroke, but keep no second history of it."""

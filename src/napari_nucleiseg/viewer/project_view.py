@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.classes import read_classes
 from napari_nucleiseg.viewer.outlines import OUTLINE, Classes
 
 if TYPE_CHECKING:
@@ -60,10 +61,17 @@ def nearest_unseen(project: Project, centre: tuple[float, float], passed: Collec
         reach *= 2
 
 
+def class_list(project: Project | None) -> list[tuple[int, str, str]]:
+    """Return number, name and colour of each class; empty without a project."""
+    if project is None:
+        return []
+    return [(entry.number, entry.name, entry.colour) for entry in read_classes(project.ledger.reader)]
+
+
 def classes_of(project: Project) -> Classes:
     """Return the classes of all nuclei of a slide."""
     database = project.ledger.reader
-    colours = dict(database.execute("SELECT class, colour FROM classes"))
+    colours = {entry.number: entry.colour for entry in read_classes(database)}
     rows = database.execute("SELECT id, class FROM nuclei WHERE class != 0 AND state = 0 ORDER BY id").fetchall()
     table = np.array(rows, np.uint32).reshape(-1, 2)
     names = tuple(colours.get(number, OUTLINE) for number in range(1, max(colours, default=0) + 1))

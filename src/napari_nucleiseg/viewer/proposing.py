@@ -111,9 +111,9 @@ class Proposing:
             self._outline([[y + box.y, x + box.x] for y, x in outline])
 
     def _outline(self, points: list[list[float]]) -> None:
-        overlay = getattr(self._editing.window.layer, "_overlays", {}).get("polygon")
-        if overlay is not None and (points or overlay.points):
-            overlay.points = points
+        layer = self._editing.window.layer
+        if layer is not None:
+            layer.preview(points)
 
 
 def outline_of(mask: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -12,8 +12,9 @@ from skimage.draw import polygon2mask
 
 from napari_nucleiseg.core.errors import ExportError
 from napari_nucleiseg.core.exchange.geojson import write_geojson
-from napari_nucleiseg.core.exchange.source import AnnotatedRegion, LabelSource, NamedClass, rows_of, source_of_labels
+from napari_nucleiseg.core.exchange.source import LabelSource, NamedClass, rows_of, source_of_labels
 from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.core.store.regions import AnnotatedRegion
 
 
 def rasterised(feature, shape):

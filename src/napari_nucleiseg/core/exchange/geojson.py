@@ -16,7 +16,6 @@ from napari_nucleiseg.core.errors import ExportError
 from napari_nucleiseg.core.exchange.coordinates import ring_texts
 from napari_nucleiseg.core.exchange.outlines import Outlines, simplified, trace
 from napari_nucleiseg.core.exchange.source import (
-    AnnotatedRegion,
     LabelSource,
     NamedClass,
     NucleiBlock,
@@ -25,6 +24,7 @@ from napari_nucleiseg.core.exchange.source import (
     no_progress,
 )
 from napari_nucleiseg.core.exchange.whole_file import whole_file
+from napari_nucleiseg.core.store.regions import AnnotatedRegion
 
 OBJECT_TYPES = ("detection", "annotation")
 # Names of measurements; `Label` is the nucleus' id.

@@ -108,7 +108,7 @@ def _groups(boxes: NDArray[np.int64], usual: NDArray[np.bool_]) -> Iterator[NDAr
 
 
 def _patch(image: LabelImage, ids: NDArray[Any], boxes: NDArray[np.int64]) -> Patch:
-    region = Region.from_bounds(*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist())
+    region = Region.enclosing(boxes)
     block = read_block(image, region).ravel()
     pixels = np.flatnonzero(block > 0)
     values = block[pixels]

@@ -56,7 +56,7 @@ class ImportReport:
     notes : tuple of str
         Further sentences.
     step : int or None
-        Of the history, to undo the nuclei; None if there are none.
+        Of the history, to undo the import; None if nothing was taken.
     """
 
     file: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.decoders.measure import instances_of
 from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.store.classes import read_classes
 from napari_nucleiseg.core.store.nuclei import NucleiTable
 from napari_nucleiseg.core.store.project import Project
-from napari_nucleiseg.core.store.records import Row
+from napari_nucleiseg.core.store.regions import AnnotatedRegion, read_regions
 
 BLOCK_PX = 2048
 Progress = Callable[[int, int], None]
@@ -50,30 +50,6 @@ class NamedClass:
         """Red, green and blue, 0..255; empty without a colour."""
         found = _COLOUR.fullmatch(self.colour)
         return [int(part, 16) for part in found.groups()] if found else []
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotatedRegion:
-    """A part of the slide that a person outlined.
-
-    Parameters
-    ----------
-    number : int
-        Of the region in its project.
-    name, role : str
-        What it is called, and what it is for.
-    vertices : tuple of tuple of float
-        ``(y, x)``, level-0 pixels; the last is joined to the first.
-    complete, done : bool
-        Whether everything inside was looked at, and whether work on it has ended.
-    """
-
-    number: int
-    name: str
-    role: str
-    vertices: tuple[tuple[float, float], ...]
-    complete: bool = False
-    done: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,28 +172,13 @@ def source_of_project(project: Project) -> LabelSource:
         Path(project.slide_name).stem,
         project.fingerprint,
         classes_of(project),
-        regions_of(project),
+        read_regions(project.ledger.reader),
     )
 
 
 def classes_of(project: Project) -> dict[int, NamedClass]:
     """Return the classes of a project by number."""
-    rows = project.ledger.reader.execute("SELECT class, name, colour FROM classes ORDER BY class")
-    return {number: NamedClass(name, colour) for number, name, colour in rows}
-
-
-def regions_of(project: Project) -> tuple[AnnotatedRegion, ...]:
-    """Return the annotated regions of a project by number."""
-    rows = project.ledger.reader.execute(
-        "SELECT region, name, role, vertices, complete, done FROM regions ORDER BY region"
-    )
-    return tuple(_region_of(row) for row in rows)
-
-
-def _region_of(row: Row) -> AnnotatedRegion:
-    number, name, role, vertices, complete, done = row
-    points = tuple((float(y), float(x)) for y, x in json.loads(vertices))
-    return AnnotatedRegion(number, name, role, points, bool(complete), bool(done))
+    return {entry.number: NamedClass(entry.name, entry.colour) for entry in read_classes(project.ledger.reader)}
 
 
 def owned_by(table: NucleiTable, region: Region) -> NucleiTable:

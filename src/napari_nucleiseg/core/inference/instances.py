@@ -96,7 +96,7 @@ def _on_level0(
         return _no_nuclei(tile)
     boxes = found.boxes[owned]
     # One pixel of room, for the outline to round itself into.
-    window = Region.from_bounds(*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()).expand(1)
+    window = Region.enclosing(boxes).expand(1)
     window = window.intersect(Region(0, 0, *found.labels.shape))
     labels = found.labels[window.slices]
     scores, near = found.scores[owned], _near_border(boxes, tile)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 import torch
@@ -46,8 +45,7 @@ class Turned(nn.Module):
 
 def turned(model: LoadedModel) -> LoadedModel:
     """Return a model that looks at every tile in eight positions; its version says so, for results are others."""
-    card = replace(model.card, sha256=f"{model.card.sha256[:12]}{SUFFIX}")
-    return TurnedModel(model.spec, card, Turned(model.network).eval())
+    return TurnedModel(model.spec, model.card, Turned(model.network).eval())
 
 
 class TurnedModel(LoadedModel):
@@ -58,4 +56,4 @@ class TurnedModel(LoadedModel):
     @property
     def version(self) -> str:
         """Version of the weights, and that they were used this way."""
-        return f"{self.card.name}@{self.card.sha256}"
+        return f"{self.card.version}{SUFFIX}"

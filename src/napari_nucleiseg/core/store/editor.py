@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_nucleiseg.core.edits.change import bounds_of
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.files import encode_chunk
@@ -116,7 +117,7 @@ class Editor:
             self._redo.make_room()
             current = self._labels.read(region)
             wanted = after if before is None else np.where(before != after, after, current)
-            box = _box_of(wanted != current)
+            box = bounds_of(wanted != current)
             if box is None:
                 return None
             pixels = np.ascontiguousarray(current[box.slices]), np.ascontiguousarray(wanted[box.slices])
@@ -160,14 +161,11 @@ class Editor:
 
     def _groups(self, ids: Iterable[int]) -> Iterator[tuple[Region, list[int]]]:
         """Sort nuclei by place, so that each group lies together; yield the box of each group."""
-        groups: dict[int, list[tuple[int, Region]]] = {}
+        groups: dict[int, list[Row]] = {}
         for row in rows_of(self._ledger.reader, NUCLEI, ids).values():
-            groups.setdefault(row[3], []).append((row[0], Region.from_bounds(*row[6:10])))
-        for cell in sorted(groups):
-            boxes = [box for _, box in groups[cell]]
-            bounds = np.array([(box.y, box.x, box.y1, box.x1) for box in boxes])
-            box = Region.from_bounds(*bounds[:, :2].min(0).tolist(), *bounds[:, 2:].max(0).tolist())
-            yield box, [nucleus_id for nucleus_id, _ in groups[cell]]
+            groups.setdefault(row[3], []).append(row)
+        for _, rows in sorted(groups.items()):
+            yield Region.enclosing(np.array([row[6:10] for row in rows])), [row[0] for row in rows]
 
     # ------------------------------------------------------------------ rows
 
@@ -203,7 +201,7 @@ class Editor:
                 put_rows(database, table, rows)
             touched = records.before[NUCLEI].values()
             bounds = np.array([row[6:10] for row in touched if row is not None])
-            box = Region.from_bounds(*bounds[:, :2].min(0).tolist(), *bounds[:, 2:].max(0).tolist())
+            box = Region.enclosing(bounds)
             number = put_edit(database, Heading(kind, self.person, step), box, records, nuclei=len(bounds))
             return Changed(number, box, frozenset(records.before[NUCLEI]))
 
@@ -274,12 +272,3 @@ class Editor:
             with self._counting:
                 self._next_id = max(self._next_id, highest + 1)
             database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NEXT_ID, str(self._next_id)))
-
-
-def _box_of(mask: NDArray[np.bool_]) -> Region | None:
-    """Return the box of what is set; None if nothing is."""
-    rows = np.flatnonzero(mask.any(1))
-    if not len(rows):
-        return None
-    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(0))
-    return Region.from_bounds(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)

@@ -65,7 +65,7 @@ class Retouch:
             self.touched.pop(0)
         self._rows = rows_of(database, NUCLEI, self.touched)
         bounds = np.array([(place.y, place.x, place.y1, place.x1), *(row[6:10] for row in self._rows.values())])
-        self.frame = Region.from_bounds(*bounds[:, :2].min(0).tolist(), *bounds[:, 2:].max(0).tolist())
+        self.frame = Region.enclosing(bounds)
 
     def records(self, person: str, attributes: Mapping[int, Attributes]) -> Records:
         """Bring the tables to what the pixels say and return what changed there."""

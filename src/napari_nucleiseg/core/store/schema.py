@@ -19,7 +19,7 @@ CREATE TABLE tiles(
     y0 INTEGER NOT NULL, x0 INTEGER NOT NULL, y1 INTEGER NOT NULL, x1 INTEGER NOT NULL,
     n INTEGER NOT NULL, done_at REAL NOT NULL);
 -- Level-0 pixels; cell: 512 px square of the centroid; state: shown, covered, duplicate, rejected; review: unseen,
--- approved, rejected; run is NULL for what a person drew; person is who drew or changed it.
+-- approved, rejected, replaced; run is NULL for what a person drew; person is who drew or changed it.
 CREATE TABLE nuclei(
     id INTEGER PRIMARY KEY, run INTEGER REFERENCES runs, person TEXT, cell INTEGER NOT NULL,
     y REAL NOT NULL, x REAL NOT NULL,

@@ -176,7 +176,7 @@ class TileWriter:
         tiles = tile_of(ids)
         for tile in np.unique(tiles):
             mine = tiles == tile
-            box = Region.from_bounds(*boxes[mine, :2].min(0).tolist(), *boxes[mine, 2:].max(0).tolist())
+            box = Region.enclosing(boxes[mine])
             frames.append(_Frame(box, [(box, ids[mine])]))
             frames[-1].look_up_claims(database)
         for frame in frames:

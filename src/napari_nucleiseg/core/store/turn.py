@@ -53,7 +53,7 @@ class Turn:
         boxes = [row[6:10] for rows in (self._wanted, self._left) for row in rows.get(NUCLEI, {}).values() if row]
         place = edit.region
         bounds = np.array([(place.y, place.x, place.y1, place.x1), *boxes])
-        self.frame = Region.from_bounds(*bounds[:, :2].min(0).tolist(), *bounds[:, 2:].max(0).tolist())
+        self.frame = Region.enclosing(bounds)
 
     def restore(self) -> None:
         """Bring the tables back and find out what becomes of the pixels."""
