@@ -311,3 +311,25 @@ def test_the_next_unapproved_nucleus_is_what_keys_act_on_until_the_mouse_moves(p
     person.press(Qt.Key.Key_D, (y, x))
     assert person.panel.controller.tools.tour.aimed == 0
     assert person.at((y, x)) == 0
+
+
+def test_classes_are_read_once_and_then_followed(person, monkeypatch):
+    from napari_nucleiseg.viewer import editing
+
+    (y, x), *_ = nuclei_in_view(person)
+    nucleus, layer = person.at((y, x)), person.editing.window.layer
+    monkeypatch.setattr(editing, "classes_of", lambda _project: pytest.fail("all classes were read again"))
+    plain = tuple(layer.get_color(nucleus))
+    person.press(Qt.Key.Key_3, (y, x))
+    blue = tuple(layer.get_color(nucleus))
+    assert blue != plain
+    person.press(Qt.Key.Key_K)
+    person.drag((y - 12, x), (y + 12, x))  # both halves are of the class
+    assert person.at((y, x - 3)) != person.at((y, x + 3))
+    assert {tuple(layer.get_color(person.at((y, x + side)))) for side in (-3, 3)} == {blue}
+    for _ in range(2):
+        person.press(Qt.Key.Key_Z, modifier=Qt.KeyboardModifier.ControlModifier)
+    assert tuple(layer.get_color(nucleus)) == plain
+    person.qtbot.mouseClick(person.panel.panel.correct.redo_button, LEFT)
+    person.settle()
+    assert tuple(layer.get_color(nucleus)) == blue

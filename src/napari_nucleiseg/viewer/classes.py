@@ -28,4 +28,3 @@ def change_classes(editing: Editing, classes: Sequence[NucleusClass]) -> None:
     project = editing.project
     if project is not None:
         editing.do(lambda _editor: put_classes(project, classes))
-        editing.recolour()

@@ -16,7 +16,7 @@ from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.outlines import NO_CLASSES, Classes
-from napari_nucleiseg.viewer.project_view import Pixels, class_list, classes_of, pixels_of
+from napari_nucleiseg.viewer.project_view import Pixels, class_list, classes_among, classes_of, pixels_of
 from napari_nucleiseg.viewer.segmentation import open_project
 from napari_nucleiseg.viewer.visible import visible_region
 
@@ -247,20 +247,22 @@ class Editing:
         if project is None:
             return
 
-        def work() -> list[Pixels]:
+        def work() -> tuple[list[Pixels], Classes]:
             parts = [changed for changed in edit(project.editor) if changed is not None]
-            return [pixels_of(project, part.region.intersect(self.window.region), part.region) for part in parts]
+            pixels = [pixels_of(project, part.region.intersect(self.window.region), part.region) for part in parts]
+            return pixels, classes_among(project, set().union(*(part.ids for part in parts)))
 
         self.jobs.enqueue(
             LANE,
             work,
-            on_value=lambda parts: self._on_edited(project, parts, show=show),
+            on_value=lambda found: self._on_edited(project, *found, show=show),
             on_error=on_error or self.failed.emit,
         )
 
-    def _on_edited(self, project: Project, parts: list[Pixels], *, show: bool) -> None:
+    def _on_edited(self, project: Project, parts: list[Pixels], classes: Classes, *, show: bool) -> None:
         if self.project is not project:
             return
+        self._show_classes(self._classes.changed(classes))
         for part in parts:
             self._show_pixels(part)
         if not parts:
@@ -310,7 +312,6 @@ class Editing:
 
     def _turn(self, edit: Edit) -> None:
         self.do(edit, show=True)
-        self.recolour()
 
     def _go_to(self, regions: list[Region]) -> None:
         """Move the view to what changed, unless some of it is seen."""
@@ -336,7 +337,6 @@ class Editing:
     def classify(self, ids: Collection[int], number: int) -> None:
         """Give nuclei a class; 0 takes it from them."""
         self.do(lambda editor: [editor.classify(ids, number)])
-        self.recolour()
 
     def approve(self, ids: Collection[int], *, approved: bool = True) -> None:
         """Mark nuclei as right."""
@@ -351,12 +351,14 @@ class Editing:
         return class_list(self.project)
 
     def recolour(self) -> None:
-        """Show classes as they are now."""
+        """Read the classes of all nuclei anew; edits that go through `do` need not."""
         project = self.project
         if project is not None:
-            self.jobs.enqueue(LANE, lambda: classes_of(project), on_value=self._on_classes_read)
+            self.jobs.enqueue(LANE, lambda: classes_of(project), on_value=self._show_classes)
 
-    def _on_classes_read(self, classes: Classes) -> None:
+    def _show_classes(self, classes: Classes) -> None:
+        if classes is self._classes:
+            return
         self._classes = classes
         nuclei = None if self.opened is None else self.opened.nuclei
         for layer in (self.window.layer, nuclei):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 # The complement of haematoxylin and eosin, and lighter than any nucleus.
 OUTLINE = "#00f56a"
 BY_CLASS = "nuclei by class"
+# So many changes are looked up beside the classes that were known before; more are sorted in among them.
+RECENT = 1024
+Ids = NDArray[np.uint32]
+Numbers = NDArray[np.uint8]
 # Each pixel and the one below it; each and the one right of it.
 _NEIGHBOURS = (
     ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
@@ -50,6 +54,10 @@ def is_outline(labels: NDArray[Any], width: int = 1) -> NDArray[np.bool_]:
     return outline
 
 
+NO_IDS = np.zeros(0, np.uint32)
+NO_NUMBERS = np.zeros(0, np.uint8)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Classes:
     """Which nuclei have a class.
@@ -59,25 +67,58 @@ class Classes:
     ids : ndarray of uint32, shape (n,)
         Ascending.
     numbers : ndarray of uint8, shape (n,)
-        Class number of each, above 0.
+        Class number of each; 0 is none.
     colours : tuple of str
         Colour of class number 1, 2 and so on.
+    recent : tuple of ndarray
+        The same of nuclei whose class was changed later, which counts more: few, so that a change costs little
+        however many nuclei have a class.
     """
 
-    ids: NDArray[np.uint32]
-    numbers: NDArray[np.uint8]
+    ids: Ids
+    numbers: Numbers
     colours: tuple[str, ...] = ()
+    recent: tuple[Ids, Numbers] = (NO_IDS, NO_NUMBERS)
 
-    def colour_numbers(self, ids: NDArray[Any]) -> NDArray[np.uint8]:
+    def of(self, ids: NDArray[Any]) -> Numbers:
+        """Return the class number of each id; 0 for none."""
+        numbers = np.zeros(ids.shape, np.uint8)
+        for known, values in ((self.ids, self.numbers), self.recent):
+            if len(known):
+                places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+                numbers = np.where(known[places] == ids, values[places], numbers)
+        return numbers
+
+    def changed(self, later: Classes) -> Classes:
+        """Return what becomes of this by a change, which says 0 where a class was taken; itself if nothing does."""
+        new = self.of(later.ids) != later.numbers
+        if not new.any():
+            return self if self.colours == later.colours else replace(self, colours=later.colours)
+        recent = _merged(self.recent, (later.ids[new], later.numbers[new]))
+        if len(recent[0]) <= RECENT:
+            return Classes(self.ids, self.numbers, later.colours, recent)
+        ids, numbers = _merged((self.ids, self.numbers), recent)
+        return Classes(ids[numbers > 0], numbers[numbers > 0], later.colours)
+
+    def colour_numbers(self, ids: NDArray[Any]) -> Numbers:
         """Return 0 for background, 1 for a nucleus without class, one more than the class for others."""
-        colours = (ids != 0).astype(np.uint8)
-        if len(self.ids):
-            places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-            colours += np.where(self.ids[places] == ids, self.numbers[places], 0).astype(np.uint8)
-        return np.asarray(colours, np.uint8)
+        colours: Numbers = (ids != 0).astype(np.uint8)
+        if len(self.ids) or len(self.recent[0]):
+            # A class without a colour has that of the last one.
+            colours += np.minimum(self.of(ids), len(self.colours)).astype(np.uint8)
+        return colours
 
 
-NO_CLASSES = Classes(np.zeros(0, np.uint32), np.zeros(0, np.uint8))
+def _merged(first: tuple[Ids, Numbers], second: tuple[Ids, Numbers]) -> tuple[Ids, Numbers]:
+    """Return ascending ids and their numbers; where both know an id, the second is right."""
+    kept = ~np.isin(first[0], second[0])
+    ids = np.concatenate([first[0][kept], second[0]])
+    numbers = np.concatenate([first[1][kept], second[1]])
+    order = np.argsort(ids, kind="stable")
+    return ids[order], numbers[order]
+
+
+NO_CLASSES = Classes(NO_IDS, NO_NUMBERS)
 
 
 def colours_of(classes: Classes) -> CyclicLabelColormap:
@@ -123,7 +164,7 @@ class Labels(NapariLabels):  # type: ignore[misc]
             if not self._is_by_class:
                 return np.where(outline, labels, labels.dtype.type(0))
             numbers = outline.view(np.uint8)
-            if len(self._classes.ids):
+            if self._classes is not NO_CLASSES:
                 # Few pixels are outline, and few nuclei have a class.
                 numbers = numbers.copy()
                 numbers[outline] = self._classes.colour_numbers(labels[outline])

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.classes import read_classes
-from napari_nucleiseg.viewer.outlines import OUTLINE, Classes
+from napari_nucleiseg.core.store.ledger import rows_by_id
+from napari_nucleiseg.viewer.outlines import OUTLINE, Classes, Ids
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
-
-Ids = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,8 +69,23 @@ def class_list(project: Project | None) -> list[tuple[int, str, str]]:
 def classes_of(project: Project) -> Classes:
     """Return the classes of all nuclei of a slide."""
     database = project.ledger.reader
-    colours = {entry.number: entry.colour for entry in read_classes(database)}
     rows = database.execute("SELECT id, class FROM nuclei WHERE class != 0 AND state = 0 ORDER BY id").fetchall()
     table = np.array(rows, np.uint32).reshape(-1, 2)
+    return _classes(project, table[:, 0].copy(), table[:, 1])
+
+
+def classes_among(project: Project, ids: Collection[int]) -> Classes:
+    """Return the classes of some nuclei, 0 for those that have none or are gone; no other row is read."""
+    known = np.array(sorted(ids), np.uint32)
+    numbers = np.zeros(len(known), np.uint32)
+    rows = list(rows_by_id(project.ledger.reader, "class, state", known.tolist()))
+    table = np.array(rows, np.uint32).reshape(-1, 3)
+    shown = table[table[:, 2] == 0]
+    numbers[np.searchsorted(known, shown[:, 0])] = shown[:, 1]
+    return _classes(project, known, numbers)
+
+
+def _classes(project: Project, ids: Ids, numbers: Ids) -> Classes:
+    colours = {entry.number: entry.colour for entry in read_classes(project.ledger.reader)}
     names = tuple(colours.get(number, OUTLINE) for number in range(1, max(colours, default=0) + 1))
-    return Classes(table[:, 0].copy(), np.minimum(table[:, 1], len(names)).astype(np.uint8), names)
+    return Classes(ids, numbers.astype(np.uint8), names)
