@@ -1,5 +1,8 @@
 """A person at the table of nuclei: rows and slide are tied to each other both ways, and many are changed at once."""
 
+import itertools
+import threading
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
@@ -252,3 +255,120 @@ def test_the_window_closes_with_all_docks_open(viewer, table, panel, qtbot):
     viewer.close()
     panel.controller.join()
     assert not table.model._nuclei.is_open
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Very many is a hundred here; the third part of what is done to so many waits until `go` is set."""
+    from napari_nucleiseg.core.store import editor
+    from napari_nucleiseg.viewer import long_edits
+
+    for module in (editor, long_edits):
+        monkeypatch.setattr(module, "PART", 100)
+    go, parts = threading.Event(), itertools.count(1)
+
+    def hold(method):
+        def wait(*arguments, **options):
+            if next(parts) == 3:
+                assert go.wait(WAIT_MS / 1000), "nobody went on"
+            return method(*arguments, **options)
+
+        return wait
+
+    for name in ("review", "paint", "classify", "_turn"):
+        monkeypatch.setattr(editor.Editor, name, hold(getattr(editor.Editor, name)))
+    yield go
+    go.set()
+
+
+def stop_when_seen(qtbot, panel, title, go):
+    """Wait for the bar, press Stop as a person would, and let the work go on to its next part."""
+    qtbot.waitUntil(lambda: panel.panel.bar.isVisible() and panel.panel.bar.value() > 0, timeout=WAIT_MS)
+    assert panel.panel.bar.format().startswith(title)
+    click(qtbot, panel.panel.stop_button)
+    go.set()
+    until_idle(qtbot, panel)
+    assert not panel.panel.bar.isVisible()
+
+
+def approved(panel):
+    return int(panel.controller.editing.project.nuclei_in(Region(0, 0, 768, 1024)).approved.sum())
+
+
+def test_approving_very_many_is_stopped_and_what_is_done_is_one_step(table, panel, qtbot, held):
+    table.view.selectAll()
+    click(qtbot, table.approve_button)
+    stop_when_seen(qtbot, panel, f"Approving 200 of {ALL}", held)
+    assert panel.panel.hint.text() == f"Stopped: 300 of {ALL} nuclei are approved; undo takes that back."
+    assert approved(panel) == 300
+    assert history(panel) == [("approve", 300)]
+    panel.controller.editing.undo()
+    until_idle(qtbot, panel)
+    assert approved(panel) == 0
+
+
+def test_deleting_very_many_is_stopped_and_undone(table, panel, qtbot, held):
+    table.view.selectAll()
+    click(qtbot, table.delete_button)
+    stop_when_seen(qtbot, panel, "Deleting", held)
+    left = shown(panel)
+    assert 0 < left < ALL
+    assert panel.panel.hint.text() == f"Stopped: {ALL - left} of {ALL} nuclei are deleted; undo brings them back."
+    np.testing.assert_array_equal(
+        panel.controller.editing.window.ids,
+        panel.controller.editing.project.labels.read(panel.controller.editing.window.region),
+    )
+    assert history(panel) == [("delete", ALL - left)]
+    panel.controller.editing.undo()
+    until_idle(qtbot, panel)
+    assert shown(panel) == ALL
+
+
+def test_a_long_way_through_the_history_is_stopped_and_gone_on(table, panel, qtbot, held):
+    editing = panel.controller.editing
+    ids = table.model._nuclei.listing.ids.tolist()
+    held.set()
+    for nucleus in ids[:20]:
+        editing.classify([nucleus], 1)
+    until_idle(qtbot, panel)
+    held.clear()
+    parts = itertools.count(1)
+    turn = editing.project.editor._turn
+
+    def wait(*arguments, **options):
+        if next(parts) == 8:
+            assert held.wait(WAIT_MS / 1000)
+        return turn(*arguments, **options)
+
+    editing.project.editor._turn = wait
+    editing.jump(0)
+    stop_when_seen(qtbot, panel, "Going there 7 of 20", held)
+    assert panel.panel.hint.text().startswith("Stopped: 8 of 20 changes on the way are turned")
+    assert len(history(panel)) == 12
+    editing.jump(0)
+    until_idle(qtbot, panel)
+    assert history(panel) == []
+    editing.jump(1 << 60)
+    until_idle(qtbot, panel)
+    assert len(history(panel)) == 20
+
+
+def test_what_was_done_before_a_failure_is_shown(table, panel, qtbot, monkeypatch):
+    from napari_nucleiseg.core.errors import StoreError
+
+    editing, parts = panel.controller.editing, itertools.count(1)
+    paint = editing.project.editor.paint
+
+    def fail(*arguments, **options):
+        if next(parts) == 2:
+            raise StoreError("The disk that holds this is full.")
+        return paint(*arguments, **options)
+
+    monkeypatch.setattr(editing.project.editor, "paint", fail)
+    table.view.selectAll()
+    click(qtbot, table.delete_button)
+    until_idle(qtbot, panel)
+    assert "full" in panel.panel.hint.text()
+    assert 0 < shown(panel) < ALL
+    np.testing.assert_array_equal(editing.window.ids, editing.project.labels.read(editing.window.region))
+    assert not panel.panel.bar.isVisible()

@@ -115,6 +115,7 @@ class Controller:
             emitter.disconnect(self._on_view_moved)
         self.cancel()
         self.exchange.stop()
+        self.editing.long_work.stop()
         self.editing.end()
         for opened in self._shelf.close():
             self._jobs.after(opened.close, *WORKING)

@@ -10,13 +10,16 @@ from psygnal import Signal
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.lock import user_name
+from napari_nucleiseg.viewer import long_edits
 from napari_nucleiseg.viewer.display import Display
+from napari_nucleiseg.viewer.edit_run import Edit, Length, Outcome, run_edit
 from napari_nucleiseg.viewer.edit_window import COARSEST, EditWindow, Stroke, window_around
 from napari_nucleiseg.viewer.engine import Engine
+from napari_nucleiseg.viewer.long_work import LongWork
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.outlines import NO_CLASSES, Classes
-from napari_nucleiseg.viewer.project_view import Pixels, class_list, classes_among, classes_of, pixels_of
+from napari_nucleiseg.viewer.project_view import Pixels, class_list, classes_of, pixels_of
 from napari_nucleiseg.viewer.segmentation import open_project
 from napari_nucleiseg.viewer.visible import visible_region
 
@@ -26,10 +29,10 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
 
 LANE = "edit"
+# A bar that would be gone at once is not worth a redraw of the window.
+LONG_S = 0.4
 TOO_FAR = "Zoom in to correct nuclei."
 KINDS = {"paint": "paint", "erase": "erase", "fill": "fill", "polygon": "draw"}
-
-Edit = Callable[["Editor"], Iterable["Changed | None"]]
 
 
 class Editing:
@@ -59,6 +62,8 @@ class Editing:
         self._engine, self._display, self.jobs = engine, display, display.jobs
         self._viewer, self.session, self._shelf = display.viewer, display.session, display.shelf
         self.window = EditWindow()
+        self.long_work = LongWork(self.jobs, LANE)
+        """What takes long: very many nuclei, or a long way through the history."""
         self.is_drawing = False
         """Whether the mouse is down: the window then stays where it is."""
         self.opened: OpenedSlide | None = None
@@ -231,13 +236,22 @@ class Editing:
 
         self.do(paint, on_error=lambda error: self._on_refused(stroke, error))
 
-    def do(self, edit: Edit, *, on_error: Callable[[BaseException], None] | None = None, show: bool = False) -> None:
+    def do(
+        self,
+        edit: Edit,
+        length: Length | None = None,
+        *,
+        on_error: Callable[[BaseException], None] | None = None,
+        show: bool = False,
+    ) -> None:
         """Change the project off the main thread, then show what became of it.
 
         Parameters
         ----------
         edit : callable
             Called with the project's `Editor`; returns what changed.
+        length : Length, optional
+            Of an edit that may take long: how far it is is shown, and it can be stopped.
         on_error : callable, optional
             Told if it failed.
         show : bool
@@ -246,33 +260,50 @@ class Editing:
         project = self.project
         if project is None:
             return
+        if length is not None:
+            self.long_work.begin(length.title, after_s=LONG_S)
 
-        def work() -> tuple[list[Pixels], Classes]:
-            parts = [changed for changed in edit(project.editor) if changed is not None]
-            pixels = [pixels_of(project, part.region.intersect(self.window.region), part.region) for part in parts]
-            return pixels, classes_among(project, set().union(*(part.ids for part in parts)))
+        def on_value(outcome: Outcome) -> None:
+            if length is not None:
+                self.long_work.end()
+            self._on_edited(project, outcome, show=show)
+
+        def on_failure(error: BaseException) -> None:
+            if length is not None:
+                self.long_work.end()
+                self._show_anew(project)
+            (on_error or self.failed.emit)(error)
 
         self.jobs.enqueue(
             LANE,
-            work,
-            on_value=lambda found: self._on_edited(project, *found, show=show),
-            on_error=on_error or self.failed.emit,
+            lambda: run_edit(project, edit, self.window.region, self.long_work, length),
+            on_value=on_value,
+            on_error=on_failure,
         )
 
-    def _on_edited(self, project: Project, parts: list[Pixels], classes: Classes, *, show: bool) -> None:
+    def _on_edited(self, project: Project, outcome: Outcome, *, show: bool) -> None:
         if self.project is not project:
             return
-        self._show_classes(self._classes.changed(classes))
-        for part in parts:
+        self._show_classes(self._classes.changed(outcome.classes))
+        for part in outcome.pixels:
             self._show_pixels(part)
-        if not parts:
+        if outcome.stopped:
+            self.hinted.emit(Hint(f"Stopped: {outcome.stopped}."))
+        if not outcome.regions:
             return
-        if show:
-            self._go_to([part.changed for part in parts])
+        if show and not outcome.stopped:
+            self._go_to(outcome.regions)
         if self.window.layer is None:
             self._display.redraw()
         self._display.count()
         self.edited.emit()
+
+    def _show_anew(self, project: Project) -> None:
+        """Show what there is after a failure: parts of it may have been done."""
+        if self.project is project:
+            self.tile_finished(self.window.region)
+            self.recolour()
+            self.edited.emit()
 
     def _show_pixels(self, part: Pixels) -> None:
         layer = self.window.layer
@@ -300,18 +331,15 @@ class Editing:
     def undo(self) -> None:
         """Undo the last edit, wherever on the slide it lies."""
         self.commit("paint")
-        self._turn(lambda editor: editor.undo())
+        self.do(*long_edits.turning(back=True), show=True)
 
     def redo(self) -> None:
         """Do the next edit again."""
-        self._turn(lambda editor: editor.redo())
+        self.do(*long_edits.turning(back=False), show=True)
 
     def jump(self, step: int) -> None:
         """Go to a step of the history."""
-        self._turn(lambda editor: editor.jump(step))
-
-    def _turn(self, edit: Edit) -> None:
-        self.do(edit, show=True)
+        self.do(*long_edits.jumping(step), show=True)
 
     def _go_to(self, regions: list[Region]) -> None:
         """Move the view to what changed, unless some of it is seen."""
@@ -332,15 +360,15 @@ class Editing:
 
     def delete(self, ids: Collection[int], *, kind: str = "delete") -> None:
         """Take nuclei away."""
-        self.do(lambda editor: editor.delete_in_parts(ids, kind=kind))
+        self.do(*long_edits.deleting(ids, kind))
 
     def classify(self, ids: Collection[int], number: int) -> None:
         """Give nuclei a class; 0 takes it from them."""
-        self.do(lambda editor: [editor.classify(ids, number)])
+        self.do(*long_edits.classifying(ids, number))
 
     def approve(self, ids: Collection[int], *, approved: bool = True) -> None:
-        """Mark nuclei as right."""
-        self.do(lambda editor: [editor.review(ids, approved=approved)])
+        """Mark nuclei as right, or take that back."""
+        self.do(*long_edits.reviewing(ids, approved=approved))
 
     def turns(self) -> tuple[str, str]:
         """Return what undo and redo would turn, in a word each; empty for nothing."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.viewer.activity import Activity
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import LANE as EDIT_LANE
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.jobs import Cancelled
+from napari_nucleiseg.viewer.long_work import LongWork, StoppedError
 from napari_nucleiseg.viewer.messages import Hint, Progress
 
 if TYPE_CHECKING:
@@ -22,14 +22,9 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
 
 LANE = "exchange"
-TICK_S = 0.15
 NOTHING = "There are no nuclei to export yet. Segment the slide, or draw some."
 BUSY = "One import or export at a time: wait for the one that runs, or stop it."
 IMPORTING, EXPORTING = "Importing", "Exporting"
-
-
-class StoppedError(Exception):
-    """The user has stopped it."""
 
 
 class Exchange:
@@ -56,14 +51,14 @@ class Exchange:
     def __init__(self, editing: Editing, display: Display) -> None:
         self._editing, self._display = editing, display
         self._jobs, self._shelf = display.jobs, display.shelf
-        self._stopped = False
-        self._progress = Progress("")
-        self._activity: Activity | None = None
+        self._title = ""
+        self._work = LongWork(self._jobs, LANE)
+        self._work.changed.connect(self._on_progress_changed)
 
     @property
     def is_running(self) -> bool:
         """Whether something is being imported or exported."""
-        return self._activity is not None
+        return self._work.is_running
 
     @property
     def has_nuclei(self) -> bool:
@@ -73,7 +68,7 @@ class Exchange:
 
     def stop(self) -> None:
         """Stop soon; what was imported so far stays, and can be undone."""
-        self._stopped = True
+        self._work.stop()
 
     # ------------------------------------------------------------------ import
 
@@ -171,37 +166,27 @@ class Exchange:
     def _begin(self, title: str, work: Any, on_value: Callable[[Any], None]) -> None:
         if self._is_busy():
             return
-        self._stopped = False
-        self._progress = Progress(title)
-        self._activity = Activity(title, 100, self.stop)
+        self._title = title
+        self._work.begin(title)
         self.said.emit(Hint())
-        self._jobs.start(LANE, work, title=title, on_value=on_value, on_end=self._end, on_error=self._on_error)
-        self._tick()
+        self._jobs.start(LANE, work, title=title, on_value=on_value, on_end=self._work.end, on_error=self._on_error)
 
     def _note(self, _stage: str, done: int, total: int) -> None:
         """Called in the thread of the work, for every part."""
-        if self._stopped:
+        if self._work.is_stopped:
             raise StoppedError
-        self._progress = Progress(self._progress.title, done, total)
+        self._work.note(self._title, done, total)
 
-    def _tick(self) -> None:
-        if self._activity is not None:
-            progress = self._progress
-            percent = 100 * progress.done // max(1, progress.total)
-            self._activity.show(percent)
+    def _on_progress_changed(self, progress: Progress | None) -> None:
+        if progress is not None:
             # Where it stands in the panel, the file's name has no room.
-            self.progress_changed.emit(Progress(progress.title.split()[0], percent, 100 if progress.total else 0))
-            self._jobs.later(LANE, TICK_S, self._tick)
-
-    def _end(self) -> None:
-        activity, self._activity = self._activity, None
-        if activity is not None:
-            activity.close()
-        self.progress_changed.emit(None)
+            percent = 100 * progress.done // max(1, progress.total)
+            progress = Progress(progress.title.split()[0], percent, 100 if progress.total else 0, progress.left_s)
+        self.progress_changed.emit(progress)
 
     def _on_error(self, error: BaseException) -> None:
-        title = self._progress.title
-        self._end()
+        title = self._title
+        self._work.end()
         project = self._editing.project
         if title.startswith(IMPORTING) and project is not None:
             self._show_imported(project)

@@ -19,19 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """The ids that the project has in a region; `changed` may reach beyond it (level-0 pixels)."""
+    """The ids that the project has in a region, level-0 pixels."""
 
     region: Region
     ids: Ids
-    changed: Region
 
 
-def pixels_of(project: Project, region: Region, changed: Region | None = None) -> Pixels:
-    """Read a part of the slide."""
-    changed = changed or region
-    if region.is_empty:
-        return Pixels(region, np.zeros((0, 0), np.uint32), changed)
-    return Pixels(region, project.labels.read(region), changed)
+def pixels_of(project: Project, region: Region) -> Pixels:
+    """Read a part of the slide that is not empty."""
+    return Pixels(region, project.labels.read(region))
 
 
 @dataclass(frozen=True, slots=True)

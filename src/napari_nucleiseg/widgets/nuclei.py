@@ -88,6 +88,7 @@ class NucleiWidget(QWidget):
         panel.stop_button.clicked.connect(self._on_stop_clicked)
         controller.pictures.read.connect(self._on_picture_read)
         controller.editing.edited.connect(self._on_edited)
+        controller.editing.long_work.changed.connect(panel.show_progress)
         panel.correct.undo_button.clicked.connect(controller.editing.undo)
         panel.correct.redo_button.clicked.connect(controller.editing.redo)
         panel.correct.class_wanted.connect(controller.tools.choose_class)
@@ -152,6 +153,7 @@ class NucleiWidget(QWidget):
         self.session.follow = False
         self.controller.cancel()
         self.controller.exchange.stop()
+        self.controller.editing.long_work.stop()
 
     def _on_open_clicked(self) -> None:
         paths = dialogs.ask_slides(self)

@@ -94,7 +94,7 @@ class Panel(QWidget):
     def _make_result(self) -> None:
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
-        self.stop_button = _button("Stop", "Stop; finished tiles are kept", shortcuts.STOP)
+        self.stop_button = _button("Stop", "Stop; what is done is kept", shortcuts.STOP)
         running = QWidget()
         row = QHBoxLayout(running)
         row.setContentsMargins(0, 0, 0, 0)

@@ -368,3 +368,39 @@ def edit(project, plain, kind, place, data):
         former, counts = np.unique(plain.image[tuple(pixels.T)], return_counts=True)
         classes[nucleus_id] = plain.classes.get(int(former[counts.argmax()]), 0)
     plain.change(image, classes)
+
+
+def test_very_many_nuclei_are_changed_part_by_part_as_one_step(project, monkeypatch):
+    monkeypatch.setattr("napari_nucleiseg.core.store.editor.PART", 7)
+    editor, ids = project.editor, project.nuclei_in(EVERYTHING).ids[:30].tolist()
+    before = whole(project)
+    parts = list(editor.in_parts(ids, lambda part, step: editor.review(part, approved=True, step=step)))
+    assert [len(part.ids) for part in parts] == [7, 7, 7, 7, 2]
+    assert [(step.kind, step.nuclei) for step in editor.history()] == [("approve", 30)]
+    # Those that are approved already are passed over.
+    again = list(editor.in_parts(ids, lambda part, step: editor.review(part, approved=True, step=step)))
+    assert again == [None] * 5
+    deleted = next(iter(editor.delete_in_parts(ids)))
+    assert deleted.ids <= set(ids[:7])
+    assert (editor.count_turn(back=True), editor.count_turn(back=False)) == (1, 0)
+    assert editor.count_jump(0) == 6
+    assert len(list(editor.jump(0))) == 6
+    assert editor.count_jump(parts[0].step) == 5
+    assert editor.count_turn(back=False) == 5
+    assert_same_table(whole(project)[1], before[1])
+
+
+def test_a_turn_that_was_broken_off_is_gone_on_with_or_taken_back(project, monkeypatch):
+    monkeypatch.setattr("napari_nucleiseg.core.store.editor.PART", 7)
+    editor, ids = project.editor, project.nuclei_in(EVERYTHING).ids[:30].tolist()
+    list(editor.in_parts(ids, lambda part, step: editor.classify(part, 2, step=step)))
+    done = whole(project)
+    assert next(editor.turn_in_parts(back=True)).ids == set(ids[28:])
+    assert (editor.count_turn(back=True), editor.count_turn(back=False)) == (4, 1)
+    assert len(editor.redo()) == 1
+    assert_same_table(whole(project)[1], done[1])
+    assert next(editor.turn_in_parts(back=True)).ids == set(ids[28:])
+    assert len(editor.undo()) == 4
+    assert not project.nuclei_in(EVERYTHING).classes.any()
+    assert len(editor.redo()) == 5
+    assert_same_table(whole(project)[1], done[1])

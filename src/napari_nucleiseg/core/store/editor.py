@@ -26,6 +26,8 @@ from napari_nucleiseg.core.store.turn import Turn
 MOST_PX = 1 << 28
 NEXT_ID = "next_id"
 UNSEEN = 0
+# Of very many nuclei so many are changed at a time, so that it can be stopped.
+PART = 4000
 
 Ids = NDArray[np.uint32]
 
@@ -151,13 +153,15 @@ class Editor:
     def delete_in_parts(self, ids: Collection[int], *, kind: str = "delete") -> Iterator[Changed]:
         """Like `delete`, part by part of the slide, so that it can be stopped; all parts are one step."""
         step = None
-        for box, group in self._groups(ids):
-            image = self._labels.read(box)
-            image[np.isin(image, np.array(group, np.uint32))] = 0
-            changed = self.paint(box, image, kind=kind, step=step)
-            if changed is not None:
-                step = changed.step
-                yield changed
+        # Those of a tile have numbers in a row: they lie together.
+        for part in _parts(sorted(ids)):
+            for box, group in self._groups(part):
+                image = self._labels.read(box)
+                image[np.isin(image, np.array(group, np.uint32))] = 0
+                changed = self.paint(box, image, kind=kind, step=step)
+                if changed is not None:
+                    step = changed.step
+                    yield changed
 
     def _groups(self, ids: Iterable[int]) -> Iterator[tuple[Region, list[int]]]:
         """Sort nuclei by place, so that each group lies together; yield the box of each group."""
@@ -173,13 +177,26 @@ class Editor:
         """Give nuclei a class (0: none), as a step of its own or as part of `step`."""
         return self.change_rows(ids, "classify", lambda row: (*row[:11], number, *row[12:]), step=step)
 
-    def review(self, ids: Collection[int], *, approved: bool) -> Changed | None:
+    def review(self, ids: Collection[int], *, approved: bool, step: int | None = None) -> Changed | None:
         """Mark nuclei as approved, so that no model touches them; or give them back to the models.
 
         What is given back counts as undone: the next run of a model replaces it.
         """
-        state = APPROVED if approved else UNSEEN
-        return self.change_rows(ids, "approve" if approved else "unapprove", lambda row: (*row[:14], state))
+        state, kind = (APPROVED, "approve") if approved else (UNSEEN, "unapprove")
+        return self.change_rows(ids, kind, lambda row: (*row[:14], state), step=step)
+
+    def in_parts(
+        self, ids: Collection[int], change: Callable[[list[int], int | None], Changed | None]
+    ) -> Iterator[Changed | None]:
+        """Change very many nuclei part by part, so that it can be stopped; all parts are one step.
+
+        `change` is called with `PART` ids at most and the step that they belong to.
+        """
+        step = None
+        for part in _parts(ids):
+            changed = change(part, step)
+            step = step if changed is None else changed.step
+            yield changed
 
     def change_rows(
         self, ids: Collection[int], kind: str, change: Callable[[Row], Row], *, step: int | None = None
@@ -231,19 +248,32 @@ class Editor:
 
     def undo(self) -> list[Changed]:
         """Undo the last step that is done; empty if there is none."""
-        return list(self._turn_step(back=True))
+        return list(self.turn_in_parts(back=True))
 
     def redo(self) -> list[Changed]:
         """Do the first step again that is undone; empty if there is none."""
-        return list(self._turn_step(back=False))
+        return list(self.turn_in_parts(back=False))
 
     def jump(self, step: int) -> Iterator[Changed]:
         """Undo what came after a step, or do again what is undone up to it; 0 undoes everything."""
         for back in (True, False):
             while (turn := next_turn(self._ledger.reader, back=back)) and (turn[1] > step) == back:
-                yield from self._turn_step(back=back)
+                yield from self.turn_in_parts(back=back)
 
-    def _turn_step(self, *, back: bool) -> Iterator[Changed]:
+    def count_jump(self, step: int) -> int:
+        """Return how many parts `jump` to a step turns."""
+        return self._count("(undone = 0 AND step > ?1) OR (undone = 1 AND step <= ?1)", step)
+
+    def count_turn(self, *, back: bool) -> int:
+        """Return how many parts the next undo (`back`) or redo turns."""
+        turn = next_turn(self._ledger.reader, back=back)
+        return 0 if turn is None else self._count(f"undone = {int(not back)} AND step = ?1", turn[1])
+
+    def _count(self, condition: str, step: int) -> int:
+        return int(self._ledger.reader.execute(f"SELECT count(*) FROM edits WHERE {condition}", (step,)).fetchone()[0])  # noqa: S608
+
+    def turn_in_parts(self, *, back: bool) -> Iterator[Changed]:
+        """Like `undo` (`back`) or `redo`, part by part; where it is stopped, the next one goes on."""
         first = next_turn(self._ledger.reader, back=back)
         turn = first
         while first is not None and turn is not None and turn[1] == first[1]:
@@ -272,3 +302,9 @@ class Editor:
             with self._counting:
                 self._next_id = max(self._next_id, highest + 1)
             database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NEXT_ID, str(self._next_id)))
+
+
+def _parts(ids: Iterable[int]) -> Iterator[list[int]]:
+    every = list(ids)
+    for start in range(0, len(every), PART):
+        yield every[start : start + PART]
