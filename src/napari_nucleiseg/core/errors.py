@@ -45,6 +45,10 @@ class DataError(NucleiSegError):
     """Training or evaluation data are missing or do not fit together."""
 
 
+class TeachingError(NucleiSegError):
+    """A model cannot be taught with what there is; the message says what is missing."""
+
+
 class ExportError(NucleiSegError):
     """Nuclei cannot be written to another program's format."""
 

@@ -19,6 +19,11 @@ UNMIX = np.linalg.inv(STAINS).astype(np.float32)
 _DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 
 
+def stain_densities(image: UInt8Image) -> NDArray[np.float32]:
+    """Return the optical density of haematoxylin, eosin and the residual, shape (y, x, 3), not negative."""
+    return np.maximum(_DENSITY[image] @ UNMIX, 0)
+
+
 def jitter_stains(image: UInt8Image, strength: float, rng: np.random.Generator) -> UInt8Image:
     """Multiply each stain's density by a random gain and shift it a little.
 

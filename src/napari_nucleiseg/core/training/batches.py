@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,7 +18,13 @@ from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.training.augment import augment, lab_statistics
 from napari_nucleiseg.core.training.config import TrainConfig
-from napari_nucleiseg.core.training.samples import IMAGE_SUFFIXES, CropSampler, load_data_set, read_picture
+from napari_nucleiseg.core.training.samples import (
+    IMAGE_SUFFIXES,
+    CropSampler,
+    PictureSet,
+    load_data_set,
+    read_picture,
+)
 
 # Which decoder knows the target of which head.
 TARGET_SOURCES = {"nuclei": "offsets", "offsets": "offsets", "distance": "distance", "separated": "border"}
@@ -34,9 +40,11 @@ class BatchMaker:
         The run.
     spec : ModelSpec
         Pixel size, normalisation and heads of the network.
+    sets : sequence of (list of LabelledImage, float), optional
+        Pictures of each data set and the share of the set; default those that the configuration names.
     """
 
-    def __init__(self, config: TrainConfig, spec: ModelSpec) -> None:
+    def __init__(self, config: TrainConfig, spec: ModelSpec, sets: Sequence[PictureSet] | None = None) -> None:
         if spec.fitting_side(config.crop_px) != config.crop_px:
             raise DataError(
                 f"network {spec.name} cannot give crops of {config.crop_px} px; the next side that fits is "
@@ -44,7 +52,8 @@ class BatchMaker:
             )
         self.config, self.spec = config, spec
         sigma = config.border_sigma_um
-        sets = [(load_data_set(item, config.border_weight, sigma), item.share) for item in config.train]
+        if sets is None:
+            sets = [(load_data_set(item, config.border_weight, sigma), item.share) for item in config.train]
         self.margin = spec.output_margin_px
         self.sampler = CropSampler(
             sets,

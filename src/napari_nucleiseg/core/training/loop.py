@@ -80,7 +80,7 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
     device, autocast = training_device(config)
     network = build_network(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = make_optimiser(network, config)
-    average = torch.optim.swa_utils.AveragedModel(network, avg_fn=_moving_average(config.ema), use_buffers=True)
+    average = torch.optim.swa_utils.AveragedModel(network, avg_fn=moving_average(config.ema), use_buffers=True)
     checkpoint = Checkpoint(config, spec, network, average, optimiser)
     start = checkpoint.restore()
     validator = Validator(config, spec)
@@ -88,7 +88,9 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
     try:
         for step, batch in enumerate(batches, start=start + 1):
             began = time.perf_counter()
-            rate = _set_rate(optimiser, config, step)
+            rate = scheduled_rate(config, step)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
             on_device = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
             with autocast:
                 maps = network(on_device["image"].contiguous(memory_format=torch.channels_last))
@@ -156,7 +158,7 @@ def training_device(config: TrainConfig) -> tuple[torch.device, torch.autocast]:
     return device, torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
-def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     """Exponential moving average that forgets its start: the first steps count less, the decay grows to `decay`."""
 
     def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
@@ -168,13 +170,9 @@ def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
     return update
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to one hundredth."""
+def scheduled_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of a step: a linear warm-up, then a cosine to one hundredth."""
     if step <= config.warmup:
-        factor = step / max(config.warmup, 1)
-    else:
-        done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-        factor = 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
-    for group in optimiser.param_groups:
-        group["lr"] = config.learning_rate * factor
-    return config.learning_rate * factor
+        return config.learning_rate * step / max(config.warmup, 1)
+    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return config.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)

@@ -48,6 +48,9 @@ class LabelledImage:
     weights: NDArray[np.float32]
 
 
+PictureSet = tuple[list[LabelledImage], float]
+
+
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """Read a picture as ``(y, x, 3)`` uint8 RGB.
 
@@ -157,7 +160,7 @@ class CropSampler:
 
     def __init__(
         self,
-        sets: Sequence[tuple[list[LabelledImage], float]],
+        sets: Sequence[PictureSet],
         mpp_um: float,
         crop_px: int,
         *,

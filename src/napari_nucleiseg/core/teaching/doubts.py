@@ -1,0 +1,141 @@
+"""Regions whose labels cannot be right: shifted against the tissue, empty where there are nuclei, or in pieces.
+
+A model taught with such labels agrees with them, on what is held out too, so that no measurement there can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from skimage import measure
+
+from napari_nucleiseg.core.teaching.examples import Example
+from napari_nucleiseg.core.training.augment import stain_densities
+
+# Micrometres.
+FARTHEST_SHIFT_UM = 6.0
+LEAST_SHIFT_UM = 1.5
+# How much better labels must fit the tissue elsewhere to be called shifted (correlation, -1..1).
+CLEARLY = 0.05
+LARGEST_NUCLEUS_UM2 = 700.0
+SMALLEST_NUCLEUS_UM2 = 4.0
+MISSED_NUCLEI = 8
+FEW = 0.25  # of the nuclei that the model is sure of
+SHARE = 0.3
+INK_SHARE = 0.3
+
+
+def doubts(example: Example, probability: NDArray[np.float32], sure: int) -> list[str]:
+    """Return what looks wrong about an example, each a sentence that says what to do; nothing if all is well.
+
+    Parameters
+    ----------
+    example : Example
+        Labels made by people.
+    probability : ndarray of float32, shape (y, x)
+        What the former model says of each pixel, 0..1.
+    sure : int
+        Nuclei in the known part of which the former model is sure.
+    """
+    checks = (
+        _shifted(example, probability),
+        _emptied(example, sure),
+        _broken(example),
+        _swollen(example),
+        _inky(example),
+    )
+    return [f"{example.title} {said}" for said in checks if said]
+
+
+def _shifted(example: Example, probability: NDArray[np.float32]) -> str:
+    """Compare how labels fit the dark of the tissue and the model's own view here and some micrometres away."""
+    known = example.known
+    if not (example.labels > 0).any() or not known.any():
+        return ""
+    haematoxylin = stain_densities(example.image)[..., 0]
+    evidence = _standardised(haematoxylin, known) + _standardised(probability, known)
+    reach = max(1, round(FARTHEST_SHIFT_UM / example.mpp_um))
+    truth = np.where(known, (example.labels > 0) - (example.labels[known] > 0).mean(), 0).astype(np.float32)
+    # The fit at every shift at once: a template match of the evidence around the known part.
+    padded = cv2.copyMakeBorder(evidence.astype(np.float32), reach, reach, reach, reach, cv2.BORDER_REFLECT_101)
+    fit = cv2.matchTemplate(padded, truth, cv2.TM_CCORR) / max(float(np.sqrt((truth**2).sum() * known.sum())), 1e-6)
+    best = np.unravel_index(int(fit.argmax()), fit.shape)
+    dy, dx = (int(place) - reach for place in best)
+    shift_um = float(np.hypot(dy, dx)) * example.mpp_um
+    if shift_um < LEAST_SHIFT_UM or fit[best] < fit[reach, reach] + CLEARLY:
+        return ""
+    return (
+        f"seems to be shifted: its outlines would fit the nuclei better {shift_um:.1f} µm further {_towards(dy, dx)}."
+    )
+
+
+def _towards(dy: int, dx: int) -> str:
+    words = [word for word, there in (("up", dy < 0), ("down", dy > 0), ("left", dx < 0), ("right", dx > 0)) if there]
+    if min(abs(dy), abs(dx)) * 2 < max(abs(dy), abs(dx)):
+        words = words[:1] if abs(dy) > abs(dx) else words[-1:]
+    return " and ".join(words)
+
+
+def _standardised(plane: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    inside = plane[known]
+    return np.asarray((plane - inside.mean()) / max(float(inside.std()), 1e-3) / 2, np.float64)
+
+
+def _emptied(example: Example, sure: int) -> str:
+    found = len(example.ids)
+    if sure < MISSED_NUCLEI or found >= FEW * sure:
+        return ""
+    held = f"only {found} nuclei are" if found else "no nucleus is"
+    return (
+        f"counts as corrected, but {held} outlined in it, where the model is sure of {sure}. Outline them, or say that "
+        "not everything in it was corrected."
+    )
+
+
+def _broken(example: Example) -> str:
+    ids = example.ids
+    if not len(ids):
+        return ""
+    labels = np.maximum(example.labels, 0)
+    areas = np.bincount(labels.ravel())[ids] * example.mpp_um**2
+    pieces = measure.label(labels, background=0, connectivity=2)
+    owner = np.zeros(int(pieces.max()) + 1, np.int64)
+    owner[pieces.ravel()] = labels.ravel()
+    counts = np.bincount(owner[1:], minlength=int(ids[-1]) + 1)[ids]
+    bad = float(np.mean((counts > 1) | (areas < SMALLEST_NUCLEUS_UM2)))
+    return "has nuclei in pieces: join or delete what is left of them." if bad > SHARE else ""
+
+
+def _swollen(example: Example) -> str:
+    ids = example.ids
+    if not len(ids):
+        return ""
+    largest = np.bincount(np.maximum(example.labels, 0).ravel())[ids].max() * example.mpp_um**2
+    if largest <= LARGEST_NUCLEUS_UM2:
+        return ""
+    return f"has a nucleus of {largest:.0f} µm². Split it, or delete it."
+
+
+def _inky(example: Example) -> str:
+    """Tell ink or folds under nuclei: pixels too dark in all colours, or of a colour that no stain has."""
+    image = example.image.astype(np.int16)
+    dark = image.max(axis=2) < 70
+    green_or_blue = (image[..., 1] > image[..., 0] + 25) | ((image[..., 2] > image[..., 0] + 90) & (image[..., 0] < 90))
+    ink = float(np.mean((dark | green_or_blue)[example.known])) if example.known.any() else 0.0
+    if ink <= INK_SHARE or not len(example.ids):
+        return ""
+    return "shows ink or a fold where nuclei are outlined. Choose another place."
+
+
+def all_doubts(
+    examples: Sequence[Example], probabilities: Sequence[NDArray[np.float32]], sure: Sequence[int]
+) -> list[str]:
+    """Return the doubts about all examples, in their order."""
+    return [
+        said
+        for example, probability, count in zip(examples, probabilities, sure, strict=True)
+        for said in doubts(example, probability, count)
+    ]
