@@ -1,0 +1,63 @@
+"""Labels that no hold-out can find wrong are found wrong by the tissue itself."""
+
+import numpy as np
+import pytest
+from tissue import example, painted
+
+from napari_nucleiseg.core.teaching.doubts import doubts
+from napari_nucleiseg.core.teaching.examples import UNKNOWN
+
+
+def said_of(one, sure=0, probability=None):
+    blank = np.full(one.labels.shape, 0.5, np.float32) if probability is None else probability
+    return doubts(one, blank, sure)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_careful_labels_raise_no_doubt(seed):
+    assert said_of(example(seed=seed), sure=16) == []
+
+
+@pytest.mark.parametrize(
+    ("move", "towards"), [((4, 0), "up"), ((-4, 0), "down"), ((0, 4), "left"), ((-5, -5), "down and right")]
+)
+def test_shifted_labels(move, towards):
+    one = example(labels=np.roll(painted(seed=1)[1], move, (0, 1)))
+    (said,) = said_of(one)
+    distance = np.hypot(*move) * 0.5
+    assert f"{distance:.1f} µm further {towards}." in said
+    assert said.startswith("Region 1 of a.svs seems to be shifted")
+
+
+def test_a_shift_that_a_hand_makes_is_none():
+    assert said_of(example(labels=np.roll(painted(seed=1)[1], (1, 1), (0, 1)))) == []
+
+
+def test_an_empty_region_where_the_model_is_sure_of_nuclei():
+    empty = example(labels=np.zeros((96, 96), np.int32))
+    assert "no nucleus is outlined" in said_of(empty, sure=16)[0]
+    assert said_of(empty, sure=3) == []
+
+
+def test_nuclei_in_pieces():
+    labels = np.random.default_rng(0).integers(1, 17, (96, 96)).astype(np.int32)
+    labels[painted(seed=1)[1] == 0] = 0
+    assert "in pieces" in said_of(example(labels=labels))[0]
+
+
+def test_everything_one_nucleus():
+    assert "µm². Split it" in said_of(example(labels=np.ones((96, 96), np.int32)))[0]
+
+
+def test_nuclei_on_ink():
+    image, labels = painted(seed=1)
+    image = image.copy()
+    image[:64] = (20, 60, 130)
+    assert any("ink" in said for said in said_of(example(image=image, labels=labels)))
+
+
+def test_what_nobody_looked_at_is_not_judged():
+    labels = painted(seed=1)[1]
+    labels[:, 40:] = UNKNOWN
+    assert said_of(example(labels=labels)) == []
+    assert said_of(example(labels=np.full((96, 96), UNKNOWN, np.int32))) == []

@@ -1,0 +1,214 @@
+"""The loop: same seed, same model; the former model is never touched; stopped or killed, nothing is lost."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from tissue import example, small_model
+
+from napari_nucleiseg.core.errors import ModelError, TeachingError
+from napari_nucleiseg.core.teaching import notebook
+from napari_nucleiseg.core.teaching.collect import Lesson
+from napari_nucleiseg.core.teaching.config import FinetuneConfig
+from napari_nucleiseg.core.teaching.finetune import finetune
+from napari_nucleiseg.core.teaching.learner import Learner
+
+QUICK = FinetuneConfig(
+    steps=4, validate_every=2, crop_px=64, batch_size=2, warmup=1, ema=0.5, threads=1, device="cpu", trust_labels=True
+)
+
+
+def lesson(**more):
+    held = example(9, "hold out")
+    return Lesson((example(1), example(2), held), (example(5, "reference", labels=np.full((96, 96), -1, np.int32)),))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+def weights_of(model):
+    return {key: value.clone() for key, value in model.network.state_dict().items()}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(value, other[key], rtol=0, atol=0)
+
+
+def test_from_the_first_step_to_the_outcome(model):
+    before = weights_of(model)
+    steps = list(finetune(model, lesson(), QUICK))
+    first, last = steps[0], steps[-1]
+    assert (first.step, first.total) == (0, 4)
+    assert first.measured.nuclei == 16
+    assert "you held out" in first.note
+    assert [step.step for step in steps[1:-1]] == [1, 2, 3, 4]
+    assert [step.measured is not None for step in steps[1:-1]] == [False, True, False, True]
+    assert {"nuclei", "offsets", "memory"} <= steps[1].parts.keys()
+    outcome = last.outcome
+    assert outcome.before.choice == first.measured.choice
+    assert isinstance(outcome.adopted, bool)
+    assert outcome.reason
+    assert_same(before, weights_of(model))
+    changed = weights_of(outcome.model)
+    assert any(not torch.equal(before[key], changed[key]) for key in before)
+
+
+def test_the_card_says_where_it_comes_from(model):
+    card = list(finetune(model, lesson(), QUICK))[-1].outcome.model.card
+    notes = json.loads(card.notes)
+    assert (card.parent, card.licence, card.network) == (model.version, "CC0-1.0", "nuclei")
+    assert notes["slides"] == [["a.svs", "print of a.svs"]]
+    assert ["a.svs", "Region 9", "hold out"] in notes["regions"]
+    assert notes["settings"]["seed"] == 0
+    assert card.metrics["before"]["nuclei"] == card.metrics["held out"]["nuclei"] == 16
+    assert "32 corrected nuclei of a.svs" in card.training_data
+
+
+def test_a_function_of_the_seed(model):
+    one, again, other = (
+        weights_of(list(finetune(model, lesson(), replace(QUICK, seed=seed)))[-1].outcome.model) for seed in (3, 3, 4)
+    )
+    assert_same(one, again)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_it_learns(model):
+    config = replace(QUICK, steps=60, validate_every=20, learning_rate=0.02, anchor=0.0, memory=0.0, batch_size=4)
+    outcome = list(finetune(model, lesson(), config))[-1].outcome
+    assert outcome.before.pq < 0.1
+    assert outcome.after.pq > outcome.before.pq + 0.2
+    assert outcome.adopted
+
+
+def test_killed_and_called_again_it_goes_on_and_ends_the_same(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "EVERY_SECONDS", 0.0)
+    whole = list(finetune(model, lesson(), QUICK))[-1].outcome
+    broken = finetune(model, lesson(), QUICK, tmp_path)
+    assert [step.step for step in islice(broken, 4)] == [0, 1, 2, 3]
+    broken.close()
+    steps = list(finetune(model, lesson(), QUICK, tmp_path))
+    assert [step.step for step in steps] == [0, 4, 4]
+    assert_same(weights_of(whole.model), weights_of(steps[-1].outcome.model))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_notes_of_other_regions_are_not_used(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "EVERY_SECONDS", 0.0)
+    for step in finetune(model, lesson(), QUICK, tmp_path):
+        if step.step == 3:
+            break
+    other = Lesson((example(3), example(2), example(9, "hold out")))
+    assert [step.step for step in finetune(model, other, QUICK, tmp_path)] == [0, 1, 2, 3, 4, 4]
+
+
+def test_damaged_notes_are_no_notes(model, tmp_path):
+    (tmp_path / notebook.FILE).write_bytes(b"half a file")
+    assert [step.step for step in finetune(model, lesson(), QUICK, tmp_path)] == [0, 1, 2, 3, 4, 4]
+
+
+def test_a_full_disk_is_said_and_the_former_model_is_as_it_was(model, tmp_path, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(notebook, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TeachingError, match="Free some space and teach again; the former model is as it was"):
+        list(finetune(model, lesson(), QUICK, tmp_path))
+
+
+def test_without_a_hold_out_every_region_is_judged_unseen_and_the_last_run_has_no_curve(model):
+    steps = list(finetune(model, Lesson((example(1), example(2))), QUICK))
+    assert [step.run for step in steps if step.run][::4] == ["part 1 of 2", "part 2 of 2", "with everything"]
+    assert steps[0].total == 12
+    assert steps[-1].outcome.after.nuclei == 32
+    assert all(step.measured is None for step in steps if step.run == "with everything")
+
+
+def test_what_stands_still_is_stopped_early(model):
+    config = replace(QUICK, steps=40, validate_every=1, patience=3, learning_rate=0.0)
+    steps = list(finetune(model, lesson(), config))
+    assert steps[-2].step == 4
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 GB")]
+)
+def test_what_does_not_fit_is_tried_smaller(model, monkeypatch, error):
+    sizes = []
+    step = Learner.step
+
+    def small_memory(self, batch, unlabelled, number):
+        sizes.append((len(batch["image"]), batch["image"].shape[-1]))
+        if len(batch["image"]) > 1 or batch["image"].shape[-1] > 96:
+            raise error
+        return step(self, batch, unlabelled, number)
+
+    monkeypatch.setattr(Learner, "step", small_memory)
+    steps = list(finetune(model, lesson(), replace(QUICK, crop_px=192, batch_size=4)))
+    assert sizes[:4] == [(4, 192), (2, 192), (1, 192), (1, 96)]
+    assert [one.note for one in steps if "Memory did not suffice" in one.note][-1].endswith("crops of 96 px.")
+    assert steps[-2].step == 4
+
+
+def test_no_memory_at_all_is_said(model, monkeypatch):
+    def none(*_args):
+        raise MemoryError("no")
+
+    monkeypatch.setattr(Learner, "step", none)
+    with pytest.raises(ModelError, match="Close other programs"):
+        list(finetune(model, lesson(), QUICK))
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(model, monkeypatch):
+    def broken(*_args):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Learner, "step", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(finetune(model, lesson(), QUICK))
+
+
+@pytest.mark.parametrize(
+    ("regions", "word"),
+    [
+        ((), "no corrected nuclei to learn from"),
+        ((example(9, "hold out"),), "no corrected nuclei to learn from"),
+        ((example(1, labels=np.zeros((96, 96), np.int32)),), "no corrected nuclei"),
+        ((example(1, labels=np.where(example(1).labels > 3, 0, example(1).labels)),), "only 3 corrected nuclei"),
+    ],
+)
+def test_too_little_to_learn_from(model, regions, word):
+    with pytest.raises(TeachingError, match=word) as caught:
+        next(finetune(model, Lesson(regions, (), ("Region 7 is left out.",)), QUICK))
+    assert "Draw a region" in str(caught.value)
+    assert "Region 7 is left out." in str(caught.value)
+
+
+def test_labels_that_look_wrong_are_refused_unless_they_are_to_be_trusted(model):
+    shifted = Lesson((example(1, labels=np.roll(example(1).labels, 5, 0)), example(2)))
+    with pytest.raises(TeachingError, match=r"Region 1 of a\.svs seems to be shifted"):
+        next(finetune(model, shifted, replace(QUICK, trust_labels=False)))
+    assert next(finetune(model, shifted, QUICK)).step == 0
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"certainty": 1.5}, {"folds": 1}, {"batch_size": -1}])
+def test_senseless_settings_are_refused(model, change):
+    with pytest.raises(TeachingError, match=next(iter(change))):
+        next(finetune(model, lesson(), replace(QUICK, **change)))
+
+
+def test_anchors_keep_it_close_to_the_former_model(model):
+    def strayed(**change):
+        learner_config = replace(QUICK, learning_rate=0.02, steps=8, **change)
+        new = weights_of(list(finetune(model, lesson(), learner_config))[-1].outcome.model)
+        former = weights_of(model)
+        return sum(float(((new[key] - former[key]) ** 2).sum()) for key in former if former[key].is_floating_point())
+
+    assert strayed(anchor=40.0) < strayed(anchor=0.0)
