@@ -1,0 +1,221 @@
+"""What differs between two sets of nuclei of one view: missed, added, split, merged, of another shape, or the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.evaluation.overlaps import Overlaps, overlaps
+
+LabelImage = NDArray[np.integer[Any]]
+
+# Outlines that agree this well are the same to the eye; two people drawing one nucleus rarely reach more.
+SAME_IOU = 0.8
+# Two nuclei have to do with each other if more than this part of the smaller one is shared.
+SHARED = 0.5
+
+
+class Kind(IntEnum):
+    """What became of a nucleus; the number is its code in `Differences.codes`, 0 is background."""
+
+    SAME = 1
+    CHANGED = 2
+    SPLIT = 3
+    MERGED = 4
+    ADDED = 5
+    MISSED = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Differences:
+    """Two instance maps of one view, compared.
+
+    Parameters
+    ----------
+    former, now : mapping of Kind to ndarray of int64, shape (n,)
+        Ids of each kind in either map, ascending; every nucleus has exactly one kind. None of `former` is added, none
+        of `now` is missed.
+    counts : mapping of Kind to int
+        How often it happened: one nucleus split into three is one split, and three merged into one are one merger.
+    codes : ndarray of uint8, shape (y, x)
+        Code (`Kind`) of the nucleus that `now` shows, and where it shows none of the one that `former` shows; 0 is
+        background.
+    """
+
+    former: Mapping[Kind, NDArray[np.int64]]
+    now: Mapping[Kind, NDArray[np.int64]]
+    counts: Mapping[Kind, int]
+    codes: NDArray[np.uint8]
+
+    @property
+    def are_equal(self) -> bool:
+        """Whether there is nothing but nuclei that stayed as they were."""
+        return not any(count for kind, count in self.counts.items() if kind != Kind.SAME)
+
+    @property
+    def summary(self) -> str:
+        """One sentence for people, such as ``12 added, 3 missed, 2 split, 1 merged; 154 as before``."""
+        same = self.counts[Kind.SAME]
+        if self.are_equal:
+            return f"nothing differs; {same} as before" if same else "no nuclei here"
+        words = (
+            (Kind.ADDED, "added"),
+            (Kind.MISSED, "missed"),
+            (Kind.SPLIT, "split"),
+            (Kind.MERGED, "merged"),
+            (Kind.CHANGED, "of another shape"),
+        )
+        told = ", ".join(f"{self.counts[kind]} {word}" for kind, word in words if self.counts[kind])
+        return f"{told}; {same} as before"
+
+
+def compare_maps(former: LabelImage, now: LabelImage) -> Differences:
+    """Compare two instance maps of one view.
+
+    Nuclei that share more than half of the smaller one belong together. One of either map alone is missed or added, one
+    and one are the same or of another shape, one and many are a split or a merger. Of many and many those that agree by
+    more than half (IoU) are taken out as of one shape or another, and the rest is looked at again.
+
+    Parameters
+    ----------
+    former, now : ndarray of integers, shape (y, x)
+        Instance maps, 0 is background; ids need not be consecutive.
+
+    Raises
+    ------
+    DataError
+        If they are not two instance maps of one shape.
+    """
+    table = overlaps(former, now)
+    kinds_former, kinds_now, counts = _kinds(table)
+    codes = _coded(former, table.truth_ids, kinds_former)
+    shown = _coded(now, table.pred_ids, kinds_now)
+    np.copyto(codes, shown, where=shown > 0)
+    return Differences(
+        {kind: table.truth_ids[kinds_former == kind] for kind in Kind},
+        {kind: table.pred_ids[kinds_now == kind] for kind in Kind},
+        counts,
+        codes,
+    )
+
+
+def compare_outlines(
+    former: Sequence[NDArray[np.floating[Any]]], now: Sequence[NDArray[np.floating[Any]]], shape: tuple[int, int]
+) -> Differences:
+    """Compare two lists of nuclei of one view; see `compare_maps`. The ids are 1..n in the order of the lists.
+
+    Parameters
+    ----------
+    former, now : sequence of ndarray of float, shape (n, 2)
+        Outlines ``(y, x)`` in pixels of the view; where two of one list overlap, the later one is taken.
+    shape : tuple of int
+        Height and width of the view in pixels.
+
+    Raises
+    ------
+    DataError
+        If an outline has fewer than three points or covers no pixel of its own: it could have no kind.
+    """
+    return compare_maps(_painted(former, shape), _painted(now, shape))
+
+
+def _painted(outlines: Sequence[NDArray[np.floating[Any]]], shape: tuple[int, int]) -> NDArray[np.int32]:
+    canvas = np.zeros(shape, np.int32)
+    for number, outline in enumerate(outlines, start=1):
+        if len(outline) < 3:
+            raise DataError(f"outline {number} has {len(outline)} points, but a nucleus needs at least three")
+        cv2.fillPoly(canvas, [np.rint(outline[:, ::-1]).astype(np.int32)], number)
+    shown = np.bincount(canvas.ravel(), minlength=len(outlines) + 1)[1:]
+    if not shown.all():
+        raise DataError(f"outline {int(np.argmin(shown)) + 1} lies outside of the view or under later ones")
+    return canvas
+
+
+def _kinds(table: Overlaps) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[Kind, int]]:
+    """Return the kind of each nucleus of either map, and how often each happened."""
+    kinds = np.zeros(table.truth_count, np.uint8), np.zeros(table.pred_count, np.uint8)
+    counts = dict.fromkeys(Kind, 0)
+    smaller = np.minimum(table.truth_areas[table.truth_index], table.pred_areas[table.pred_index])
+    linked = table.intersections > SHARED * smaller
+    _settle(table, linked, kinds, counts, again=True)
+    return *kinds, counts
+
+
+def _settle(
+    table: Overlaps,
+    linked: NDArray[np.bool_],
+    kinds: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    counts: dict[Kind, int],
+    *,
+    again: bool,
+) -> None:
+    """Give the nuclei without a kind one, by the groups that the linked pairs make of them."""
+    one, other = table.truth_index, table.pred_index
+    linked = linked & (kinds[0][one] == 0) & (kinds[1][other] == 0)
+    groups, count = _groups(table, linked)
+    sizes = [np.bincount(group[kind == 0], minlength=count) for group, kind in zip(groups, kinds, strict=True)]
+    open_groups = [kind == 0 for kind in kinds]
+    of_group = np.zeros(count, np.uint8)
+    of_group[(sizes[0] == 1) & (sizes[1] == 0)] = Kind.MISSED
+    of_group[(sizes[0] == 0) & (sizes[1] == 1)] = Kind.ADDED
+    of_group[(sizes[0] == 1) & (sizes[1] > 1)] = Kind.SPLIT
+    of_group[(sizes[0] > 1) & (sizes[1] == 1)] = Kind.MERGED
+    pair = (sizes[0] == 1) & (sizes[1] == 1)
+    of_group[pair] = Kind.CHANGED
+    same = linked & (table.ious >= SAME_IOU) & pair[groups[0][one]]
+    of_group[groups[0][one[same]]] = Kind.SAME
+    many = (sizes[0] > 1) & (sizes[1] > 1)
+    if not again:
+        of_group[many] = Kind.CHANGED
+    for kind in Kind:
+        counts[kind] += int(np.count_nonzero(of_group == kind))
+    for kind_of, group, is_open in zip(kinds, groups, open_groups, strict=True):
+        kind_of[is_open] = of_group[group[is_open]]
+    if again and many.any():
+        _take_out(table, linked & many[groups[0][one]], kinds, counts)
+        _settle(table, linked, kinds, counts, again=False)
+
+
+def _take_out(
+    table: Overlaps,
+    linked: NDArray[np.bool_],
+    kinds: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    counts: dict[Kind, int],
+) -> None:
+    """Settle the pairs that agree by more than half: no nucleus is in two of them."""
+    rows = np.flatnonzero(linked & (table.ious > 0.5))
+    found = np.where(table.ious[rows] >= SAME_IOU, Kind.SAME, Kind.CHANGED).astype(np.uint8)
+    kinds[0][table.truth_index[rows]] = found
+    kinds[1][table.pred_index[rows]] = found
+    for kind in (Kind.SAME, Kind.CHANGED):
+        counts[kind] += int(np.count_nonzero(found == kind))
+
+
+def _groups(table: Overlaps, linked: NDArray[np.bool_]) -> tuple[list[NDArray[np.int64]], int]:
+    """Return the group of each nucleus of either map, and the number of groups."""
+    total = table.truth_count + table.pred_count
+    if not total:
+        return [np.zeros(0, np.int64), np.zeros(0, np.int64)], 0
+    rows, columns = table.truth_index[linked], table.pred_index[linked] + table.truth_count
+    graph = coo_array((np.ones(len(rows), np.uint8), (rows, columns)), shape=(total, total))
+    count, group = connected_components(graph.tocsr(), directed=False)
+    found = group.astype(np.int64)
+    return [found[: table.truth_count], found[table.truth_count :]], int(count)
+
+
+def _coded(labels: LabelImage, ids: NDArray[np.int64], kinds: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the kind of the nucleus at each pixel, in one pass."""
+    codes = np.zeros(labels.shape, np.uint8)
+    inside = labels > 0
+    if len(ids):
+        codes[inside] = kinds[np.searchsorted(ids, labels[inside])]
+    return codes
