@@ -53,7 +53,7 @@ def parts(project, mode, seed, number):
     editor = project.editor
     under = int(project.labels.read(Region(*middle, 1, 1))[0, 0])
     if kind in {"undo", "redo"}:
-        yield from editor._turn_step(back=kind == "undo")
+        yield from editor.turn_in_parts(back=kind == "undo")
     elif kind == "tile":
         tile = tiles_of(choice % 2)[number % len(GRID)]
         project.write_tile(tile, "m", f"{choice % 2}")
