@@ -27,6 +27,7 @@ from napari_nucleiseg.core.store.files import (
 )
 
 ROWS_APART = 32
+MOST_MISSING = 1 << 14
 
 Key = tuple[int, int, int]
 Slices = tuple[slice, slice]
@@ -110,6 +111,8 @@ class ChunkPyramid:
         self._strips: OrderedDict[Key, _Strips] = OrderedDict()
         self._strips_bytes = 0
         self._kept: OrderedDict[Key, UInt32Image] = OrderedDict()
+        # Chunks known to have no file: to look for one takes as long as to read it. Only where nobody else writes.
+        self._missing: set[Key] = set()
         self._unsynced: set[str] = set()
         self._packed: dict[Key, bytes] | None = None if writable else {}
         self._lock = threading.Lock()
@@ -128,7 +131,8 @@ class ChunkPyramid:
         ndarray of uint32, shape (y1 - y0, x1 - x0)
             A copy.
         """
-        out = np.empty((y1 - y0, x1 - x0), np.uint32)
+        # Zeros cost nothing where nothing is written, and most chunks of a slide are empty.
+        out = np.zeros((y1 - y0, x1 - x0), np.uint32)
         for key, inside, outside in self._pieces(level, y0, x0, y1, x1):
             with self._lock:
                 if self._copy_from_memory(key, inside, out[outside]):
@@ -136,7 +140,9 @@ class ChunkPyramid:
                 writes = self._writes
             chunk = self._load(key)
             if chunk is None:
-                out[outside] = 0
+                with self._lock:
+                    if writes == self._writes:
+                        self._miss(key)
                 continue
             out[outside] = chunk[inside]
             with self._lock:
@@ -164,7 +170,7 @@ class ChunkPyramid:
             new = values[outside]
             waiting = self._waiting.get(key)
             chunk = waiting.chunk if waiting else self._kept.get(key)
-            if chunk is None and key not in self._strips:
+            if chunk is None and key not in self._strips and key not in self._missing:
                 chunk = self._load(key)
             if chunk is None:
                 self._write_into_empty(key, inside, new, since)
@@ -200,6 +206,7 @@ class ChunkPyramid:
             self._waiting.clear()
             self._strips.clear()
             self._kept.clear()
+            self._missing.clear()
             self._strips_bytes = 0
             if self._packed is not None:
                 self._packed.clear()
@@ -239,7 +246,7 @@ class ChunkPyramid:
                 yield (level, row, column), inside, outside
 
     def _copy_from_memory(self, key: Key, inside: Slices, out: UInt32Image) -> bool:
-        """Copy a part of a chunk if it is in memory; the lock is held."""
+        """Copy a part of a chunk over zeros if it is in memory or known to be empty; the lock is held."""
         waiting = self._waiting.get(key)
         chunk = waiting.chunk if waiting else self._kept.get(key)
         if chunk is not None:
@@ -251,7 +258,7 @@ class ChunkPyramid:
         if strips is not None:
             strips.copy(inside, out)
             return True
-        return False
+        return key in self._missing
 
     def _filled(self, strips: _Strips) -> UInt32Image:
         chunk = np.empty((self.side, self.side), np.uint32)
@@ -288,6 +295,13 @@ class ChunkPyramid:
         while len(self._kept) > self._most_kept:
             self._kept.popitem(last=False)
 
+    def _miss(self, key: Key) -> None:
+        """Note that a chunk has no file; the lock is held."""
+        if self._packed is None and self.path(key) not in self.damaged:
+            if len(self._missing) >= MOST_MISSING:
+                self._missing.clear()
+            self._missing.add(key)
+
     def _load(self, key: Key) -> UInt32Image | None:
         """Read a chunk from its file; None if it has none. A damaged file counts as empty and is remembered."""
         path = self.path(key)
@@ -318,6 +332,7 @@ class ChunkPyramid:
             self.damaged.discard(path)
         with self._lock:
             self._writes += 1
+            self._missing.discard(key)
             self._waiting.pop(key, None)
             self._drop_strips(key)
             self._keep(key, chunk)

@@ -14,12 +14,15 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.ledger import APPROVED, REJECTED, REPLACED, claim_row, claims_in
 from napari_nucleiseg.core.store.merge import Claim, State, cropped
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START
-from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, Records, Row, put_rows, rows_of
+from napari_nucleiseg.core.store.packing import Row
+from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, Records, put_rows, rows_of
 from napari_nucleiseg.core.store.redo import Parts
 
 FEW = 16
 
 Ids = NDArray[np.uint32]
+# Row, first column, length and owner, each ``(n,)``.
+Runs = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,12 @@ def measure(image: Ids, ids: Ids, frame: Region) -> Measured:
     if len(ids) > FEW:
         wanted = ids[np.minimum(index, len(ids) - 1)] == found
         ys, xs, lengths, index = ys[wanted], xs[wanted], lengths[wanted], index[wanted]
-    n = len(ids)
+    return measure_runs((ys, xs, lengths, index), len(ids), frame)
+
+
+def measure_runs(runs: Runs, n: int, frame: Region) -> Measured:
+    """Measure nuclei of runs of pixels inside `frame`, whose owners are 0 to n - 1."""
+    ys, xs, lengths, index = runs
     areas = np.bincount(index, lengths, n).astype(np.int64)
     middles = xs + (lengths - 1) / 2
     sums = np.bincount(index, ys * lengths, n), np.bincount(index, middles * lengths, n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-FORMAT = 2
+FORMAT = 3
 
 _FIRST = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -38,7 +38,8 @@ CREATE TABLE redo(
 
 _EDITING = """
 -- What people changed. Edits of one step are undone together; undone ones come last and go with the next new edit.
--- before, after: pixels (zstd, uint32) over the box, NULL if none changed; records: rows before and after (zstd JSON).
+-- before, after: pixels (zstd, uint32) over the box, NULL if none changed, empty if all are background; records: rows
+-- before and after (zstd; JSON, and behind a zero byte the columns of many nuclei).
 CREATE TABLE edits(
     edit INTEGER PRIMARY KEY AUTOINCREMENT, step INTEGER NOT NULL, kind TEXT NOT NULL, person TEXT NOT NULL,
     at REAL NOT NULL, undone INTEGER NOT NULL, nuclei INTEGER NOT NULL,
@@ -78,6 +79,10 @@ def _add_editing(connection: sqlite3.Connection) -> None:
     connection.executemany("INSERT INTO classes VALUES (?, ?, ?)", CLASSES)
 
 
+def _leave_journal(_connection: sqlite3.Connection) -> None:
+    """Change nothing: edits as format 2 has them are read as well; only an older program must not meet those of 3."""
+
+
 def _run(connection: sqlite3.Connection, script: str) -> None:
     # Not `executescript`, which would commit first.
     for statement in script.split(";\n"):
@@ -86,4 +91,4 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
 
 
 # Version n -> what brings a database from version n to n + 1; runs inside one transaction.
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _add_editing}
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _add_editing, 2: _leave_journal}

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.journal import Edit
-from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, Row, put_rows, rows_of
+from napari_nucleiseg.core.store.packing import Row
+from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, put_rows, rows_of
 from napari_nucleiseg.core.store.redo import Parts
 from napari_nucleiseg.core.store.retouch import measure
 
