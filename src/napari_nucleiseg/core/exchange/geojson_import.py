@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import ImportFileError
+from napari_nucleiseg.core.exchange.digits import Digits
 from napari_nucleiseg.core.exchange.geojson_reader import FeatureReader
 from napari_nucleiseg.core.exchange.objects import Annotations, Found, attributes_of, class_of, look_at
 from napari_nucleiseg.core.exchange.painting import KIND, Overlap, Painter, patch_of_spans
 from napari_nucleiseg.core.exchange.rasterise import Rings, Spans, crossings_of, fill
 from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, Tally, no_import_progress
+from napari_nucleiseg.core.exchange.rings import areas_of, chosen, rings_of
 from napari_nucleiseg.core.exchange.source import NamedClass, classes_of
 from napari_nucleiseg.core.exchange.stash import ATTRIBUTES, Stash
 from napari_nucleiseg.core.geometry import Region
@@ -81,7 +83,7 @@ def import_geojson(
     tally = Tally()
     with Stash(project.shape[1]) as stash:
         intake = _Intake(project, stash, tally, annotations)
-        reader = FeatureReader(path)
+        reader = FeatureReader(path, keep_digits=True)
         with _uncollected():
             for features in _batches(reader):
                 intake.take(features)
@@ -92,7 +94,8 @@ def import_geojson(
         painter = Painter(project, overlap, tally)
         squares = len(stash)
         for done, (spans, attributes) in enumerate(stash.take(), start=1):
-            painter.paint(patch_of_spans(spans, attributes))
+            with _uncollected():
+                painter.paint(patch_of_spans(spans, attributes))
             on_progress("writing", done, squares)
     return tally.report(Path(path).name)
 
@@ -113,7 +116,7 @@ def _batches(features: Iterable[Any]) -> Iterator[list[Any]]:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Make no search for cyclic garbage: a hundred thousand small lists, none of them garbage, would set off many."""
+    """Make no search for cyclic garbage: thousands of small lists and rows, none of them garbage, set off many."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -126,7 +129,8 @@ def _uncollected() -> Iterator[None]:
 def _size(feature: Any) -> int:
     """Return how many points the first ring of a polygon has, 0 for other things."""
     try:
-        return len(feature["geometry"]["coordinates"][0])
+        coordinates = feature["geometry"]["coordinates"]
+        return coordinates.points if isinstance(coordinates, Digits) else len(coordinates[0])
     except (TypeError, KeyError, IndexError):
         return 0
 
@@ -156,11 +160,11 @@ class _Intake:
                 self._take_region(found)
             else:
                 nuclei.append(found)
-        rings = self._rings_of(nuclei)
+        rings = rings_of([found.outline for found in nuclei])
         if rings is None:
             # Something in it is no number: look at each alone.
             for found in nuclei:
-                alone = self._rings_of([found])
+                alone = rings_of([found.outline])
                 if alone is None:
                     left_out["coordinates"] += 1
                 else:
@@ -208,33 +212,11 @@ class _Intake:
 
     # ------------------------------------------------------------------ nuclei
 
-    @staticmethod
-    def _rings_of(nuclei: list[Found]) -> tuple[Rings, NDArray[np.float64]] | None:
-        """Return the rings of nuclei and for each 1, or -1 for a hole; None if they are no numbers."""
-        polygons = [polygon for found in nuclei for polygon in found.polygons]
-        rings = list(itertools.chain.from_iterable(polygons))
-        try:
-            lengths = list(map(len, rings))
-            sizes = set(map(len, itertools.chain.from_iterable(rings)))
-            flat = itertools.chain.from_iterable(itertools.chain.from_iterable(rings))
-            if sizes - {2}:
-                flat = itertools.chain.from_iterable(point[:2] for point in itertools.chain.from_iterable(rings))
-            numbers = np.fromiter(flat, np.float64)
-        except (TypeError, ValueError, OverflowError, KeyError):
-            return None
-        if len(numbers) != 2 * sum(lengths) or not np.isfinite(numbers).all():
-            return None
-        counts = [sum(map(len, found.polygons)) for found in nuclei]
-        signs = np.full(len(rings), -1.0)
-        signs[np.cumsum([0, *map(len, polygons)])[:-1]] = 1
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return Rings(numbers.reshape(-1, 2), starts, np.repeat(np.arange(len(nuclei)), counts)), signs
-
     def _take_nuclei(self, nuclei: list[Found], rings: Rings, signs: NDArray[np.float64]) -> None:
         """Check outlines, turn them into pixels and stash them."""
         good, inside = self._checked(rings, len(nuclei))
         if not good.all():
-            rings, signs = _chosen(rings, signs, good)
+            rings, signs = chosen(rings, signs, good)
             nuclei = list(itertools.compress(nuclei, good))
             inside = inside[good]
         if not nuclei:
@@ -244,7 +226,7 @@ class _Intake:
         some = pixels > 0
         self._tally.left_out["empty"] += int(np.count_nonzero(~some))
         self._tally.clipped += int(np.count_nonzero(some & ~inside))
-        areas = np.bincount(rings.owners, signs * np.abs(_areas(rings)), len(nuclei))
+        areas = np.bincount(rings.owners, signs * np.abs(areas_of(rings)), len(nuclei))
         self._crossed += int(np.count_nonzero(some & inside & (np.abs(pixels - areas) > _SHARE_OFF * pixels + 8)))
         um2 = self._project.mpp_um.y * self._project.mpp_um.x
         self._areas_um2.append(float(np.median(pixels)) * um2)
@@ -264,11 +246,18 @@ class _Intake:
         outside = ((high <= 0) | (low >= size)).any(axis=1)
         inside = ((low >= 0) & (high <= size)).all(axis=1)
         large = ~outside & (np.prod(np.clip(high, 0, size) - np.clip(low, 0, size), axis=1) > MOST_NUCLEUS_PX)
-        winding = ~outside & ~large & (crossings_of(rings, self._limits) > MOST_CROSSINGS)
+        winding = ~outside & ~large & self._is_winding(rings, high - low)
         for reason, which in (("outside", outside), ("too_large", large), ("too_complicated", winding)):
             self._tally.left_out[reason] += int(np.count_nonzero(which))
         good: NDArray[np.bool_] = ~(outside | large | winding)
         return good, np.asarray(inside, np.bool_)
+
+    def _is_winding(self, rings: Rings, sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which shapes have too many crossings; `sizes` are width and height, px."""
+        points = np.bincount(rings.owners, np.diff(rings.starts))
+        if (points * (np.minimum(sizes[:, 1], self._limits.height) + 1) <= MOST_CROSSINGS).all():
+            return np.zeros(len(sizes), np.bool_)
+        return crossings_of(rings, self._limits) > MOST_CROSSINGS
 
     def _attributes(self, found: Found) -> tuple[int, int, float, bool]:
         nucleus, score, approved = attributes_of(found)
@@ -292,7 +281,7 @@ class _Intake:
         facts = stated if isinstance(stated, dict) else {}
         name = found.properties.get("name")
         for outer, *holes in found.polygons:
-            read = self._rings_of([Found([[outer]], {}, {}, is_region=True)])
+            read = rings_of([[[outer]]])
             if read is None:
                 self._tally.left_out["coordinates"] += 1
                 continue
@@ -321,26 +310,3 @@ def _box(vertices: list[list[float]]) -> Region:
     return Region.from_bounds(
         *(int(value) for value in np.floor(points.min(0))), *(int(value) for value in np.ceil(points.max(0)))
     )
-
-
-def _chosen(rings: Rings, signs: NDArray[np.float64], good: NDArray[np.bool_]) -> tuple[Rings, NDArray[np.float64]]:
-    """Return the rings of some shapes only, the shapes numbered anew."""
-    kept = good[rings.owners]
-    lengths = np.diff(rings.starts)
-    points = rings.points[np.repeat(kept, lengths)]
-    starts = np.concatenate([[0], np.cumsum(lengths[kept])])
-    ranks = np.cumsum(good) - 1
-    return Rings(points, starts, ranks[rings.owners[kept]]), signs[kept]
-
-
-def _areas(rings: Rings) -> NDArray[np.float64]:
-    """Return the shoelace area of each ring, near its first point so that no digits are lost."""
-    lengths = np.diff(rings.starts)
-    points = rings.points - np.repeat(rings.points[rings.starts[:-1]], lengths, axis=0)
-    following = np.arange(1, len(points) + 1)
-    following[rings.starts[1:] - 1] = rings.starts[:-1]
-    ahead = points[following]
-    areas: NDArray[np.float64] = np.add.reduceat(
-        points[:, 0] * ahead[:, 1] - ahead[:, 0] * points[:, 1], rings.starts[:-1]
-    )
-    return areas / 2

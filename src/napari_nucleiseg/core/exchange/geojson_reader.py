@@ -6,17 +6,23 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from napari_nucleiseg.core.errors import ImportFileError
+from napari_nucleiseg.core.exchange.digits import Cutter
 
-READ_CHARS = 1 << 20
+READ_CHARS = 1 << 19
+# So much of it is read at once, coordinates not counted.
+PART_CHARS = 1 << 17
 # An error this near to the end of what was read may only mean that the rest is missing.
 _NEAR_CHARS = 64
 _GAP = re.compile(r"[\s,]*")
 _SPACE = re.compile(r"\s*")
 _FEATURES = "features"
+# What stands at the beginning of a feature, mostly.
+_BEGINNING = '"Feature"'
 _GEOMETRIES = frozenset(
     {"Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection"}
 )
@@ -31,6 +37,8 @@ class FeatureReader:
     ----------
     path : path
         A text file in UTF-8.
+    keep_digits : bool
+        Leave the coordinates of outlines as `Digits`, which is much quicker than lists.
 
     Attributes
     ----------
@@ -42,8 +50,9 @@ class FeatureReader:
         Where and why reading stopped before the end, as a sentence; empty if it did not.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, keep_digits: bool = False) -> None:
         self.path = Path(path)
+        self.cutter = Cutter() if keep_digits else None
         try:
             self.total_bytes = self.path.stat().st_size
         except OSError as error:
@@ -61,13 +70,21 @@ class FeatureReader:
         """
         try:
             with self.path.open(encoding="utf-8-sig") as file:
-                yield from self._features(_Text(file, self))
+                features = self._features(_Text(file, self))
+                yield from features if self.cutter is None else self._filled(features, self.cutter)
         except UnicodeDecodeError as error:
             raise ImportFileError(
                 f"{self.path} is no text: GeoJSON was expected. Choose a file that ends in .geojson."
             ) from error
         except OSError as error:
             raise ImportFileError(f"{self.path} cannot be read: {error.strerror or error}") from error
+
+    @staticmethod
+    def _filled(features: Iterator[Any], cutter: Cutter) -> Iterator[Any]:
+        for feature in features:
+            if isinstance(feature, dict):
+                cutter.fill(feature)
+            yield feature
 
     def _features(self, text: _Text) -> Iterator[Any]:
         first = text.peek()
@@ -116,7 +133,7 @@ class FeatureReader:
         text.skip(1)
         try:
             while (sign := text.peek(_GAP)) not in {"]", ""}:
-                yield text.value()
+                yield from text.values_here()
             if not sign:
                 raise text.wrong("it ends too early")
             text.skip(1)
@@ -133,7 +150,10 @@ class _Text:
 
     def __init__(self, file: IO[str], reader: FeatureReader) -> None:
         self._file, self._reader = file, reader
-        self._buffer, self._at, self._dropped = "", 0, 0
+        self._cutter = reader.cutter
+        self._buffer, self._at, self._read = "", 0, 0
+        # Whether nobody has tried to read all features in the buffer at once.
+        self._is_fresh = False
         self._decode = json.JSONDecoder().raw_decode
 
     def peek(self, gap: re.Pattern[str] = _SPACE) -> str:
@@ -153,6 +173,27 @@ class _Text:
     def value(self) -> Any:
         """Read one value, behind any space."""
         self.peek()
+        return self.value_here()
+
+    def values_here(self) -> list[Any]:
+        """Read the value that begins here; if coordinates are cut out, also those behind it as far as they are here."""
+        buffer = self._buffer
+        if self._is_fresh and self._cutter is not None:
+            far = self._at + PART_CHARS
+            last = buffer.rfind("{", self._at, max(buffer.rfind(_BEGINNING, self._at, far), 0))
+            stop = buffer.rfind(",", self._at, max(last, 0))
+            if stop > 0 and not buffer[stop + 1 : last].strip():
+                # Only whole values are a list: what is no list is read one by one, to find the place.
+                with suppress(ValueError, RecursionError):
+                    found: list[Any] = json.loads(f"[{buffer[self._at : stop]}]")
+                    self._at = stop
+                    self._is_fresh = far < len(buffer)
+                    return found
+            self._is_fresh = False
+        return [self.value_here()]
+
+    def value_here(self) -> Any:
+        """Read the value that begins here."""
         more = READ_CHARS
         while True:
             try:
@@ -174,13 +215,18 @@ class _Text:
 
     def wrong(self, why: str) -> _BrokenTextError:
         """Return the error of this place."""
-        return _BrokenTextError(f"the file is damaged at character {self._dropped + self._at:,}: {why}")
+        rest = self._buffer[self._at :]
+        place = self._read - (len(rest) if self._cutter is None else self._cutter.length(rest))
+        return _BrokenTextError(f"the file is damaged at character {place:,}: {why}")
 
     def _refill(self, signs: int) -> bool:
         """Read more; False at the end of the file."""
         more = self._file.read(signs)
-        self._dropped += self._at
+        self._read += len(more)
+        self._is_fresh = True
         self._buffer, self._at = self._buffer[self._at :] + more, 0
+        if self._cutter is not None:
+            self._buffer = self._cutter.cut(self._buffer)
         raw = getattr(self._file, "buffer", None)
         self._reader.done_bytes = self._reader.total_bytes if raw is None else raw.tell()
         return bool(more)

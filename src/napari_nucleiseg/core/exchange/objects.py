@@ -5,41 +5,45 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
+from napari_nucleiseg.core.exchange.digits import Digits
 from napari_nucleiseg.core.exchange.geojson import APPROVED, LABEL, SCORE
+from napari_nucleiseg.core.exchange.rings import Outline, RingLists
 from napari_nucleiseg.core.exchange.source import NamedClass
 
 Annotations = Literal["regions", "nuclei"]
 ANNOTATIONS: tuple[Annotations, ...] = get_args(Annotations)
-# Lists of [x, y].
-RingLists = list[Any]
 
 _NUCLEI = frozenset({"detection", "cell", "PathDetectionObject", "PathCellObject"})
 _ANNOTATIONS = frozenset({"annotation", "PathAnnotationObject"})
 _IDENTITY = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SCORES = (SCORE, "Detection probability")
+# What QuPath's own detectors call a score.
+PROBABILITY = "Detection probability"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class Found(NamedTuple):
     """A nucleus or region as a feature gives it.
 
     Parameters
     ----------
-    polygons : list
-        Each a list of rings, the first the outer one; not looked at yet.
+    outline : Outline
+        Not looked at yet.
     feature, properties : mapping
         As in the file.
     is_region : bool
         Whether it is an annotated region.
     """
 
-    polygons: list[RingLists]
+    outline: Outline
     feature: Mapping[str, Any]
     properties: Mapping[str, Any]
     is_region: bool
+
+    @property
+    def polygons(self) -> list[RingLists]:
+        """Each a list of rings, the first the outer one; not looked at yet."""
+        return [self.outline.read()] if isinstance(self.outline, Digits) else self.outline
 
 
 def look_at(feature: Any, annotations: Annotations) -> Found | str:
@@ -54,20 +58,24 @@ def look_at(feature: Any, annotations: Annotations) -> Found | str:
     if isinstance(kind, str) and kind not in _NUCLEI | _ANNOTATIONS and _is_object_type(properties, kind):
         return "object_type"
     geometry = feature.get("nucleusGeometry") or properties.get("nucleusGeometry") or feature.get("geometry")
-    polygons = _polygons(geometry)
-    return polygons if isinstance(polygons, str) else Found(polygons, feature, properties, is_region)
+    outline = _outline(geometry)
+    return outline if isinstance(outline, str) else Found(outline, feature, properties, is_region)
 
 
 def _is_object_type(properties: Mapping[str, Any], kind: str) -> bool:
     return "objectType" in properties or "object_type" in properties or kind.startswith(("Path", "TMA"))
 
 
-def _polygons(geometry: Any) -> list[RingLists] | str:
+def _outline(geometry: Any) -> Outline | str:
     if not isinstance(geometry, dict):
         return "no_geometry"
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
     if kind not in {"Polygon", "MultiPolygon"}:
         return "points" if isinstance(kind, str) and kind.endswith(("Point", "LineString")) else "geometry"
+    if isinstance(coordinates, Digits):
+        if kind == "Polygon" and coordinates.points:
+            return coordinates
+        coordinates = coordinates.read()
     if not isinstance(coordinates, list):
         return "no_geometry"
     polygons = [coordinates] if kind == "Polygon" else coordinates
@@ -103,7 +111,7 @@ def _colour(stated: Any) -> str:
 def attributes_of(found: Found) -> tuple[int, float, bool]:
     """Return a nucleus' id in the file (0: none that we gave), its score 0..1, and whether a person approved it."""
     measured = _measurements(found.properties)
-    score = next((measured[name] for name in _SCORES if name in measured), 1.0)
+    score = measured[SCORE] if SCORE in measured else measured.get(PROBABILITY, 1.0)
     if not isinstance(score, int | float) or not math.isfinite(score):
         score = 1.0
     return _id_of(found.feature.get("id"), measured), min(max(float(score), 0.0), 1.0), measured.get(APPROVED) == 1

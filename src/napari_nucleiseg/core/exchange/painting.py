@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.exchange.rasterise import Spans
 from napari_nucleiseg.core.exchange.report import Tally
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.editor import Changed
 from napari_nucleiseg.core.store.merge import State
+from napari_nucleiseg.core.store.newcomers import Newcomers, are_pixels_claimed
+from napari_nucleiseg.core.store.packing import Row
 from napari_nucleiseg.core.store.project import Project
-from napari_nucleiseg.core.store.records import NUCLEI, Row, rows_of
-from napari_nucleiseg.core.store.retouch import Attributes
+from napari_nucleiseg.core.store.records import NUCLEI, rows_of
+from napari_nucleiseg.core.store.retouch import Attributes, Runs
 from napari_nucleiseg.core.store.tiles import bounding
 
 Overlap = Literal["keep", "replace"]
@@ -43,6 +46,8 @@ class Patch:
         What is known of each nucleus.
     is_disjoint : bool
         Whether it is known that no pixel occurs twice.
+    runs : tuple of ndarray, optional
+        Row and first column inside the region, length and owner of each run of pixels, if they are known.
     """
 
     region: Region
@@ -50,19 +55,32 @@ class Patch:
     owners: NDArray[Any]
     attributes: NDArray[Any]
     is_disjoint: bool = False
+    runs: Runs | None = None
 
 
 def patch_of_spans(spans: Spans, attributes: NDArray[Any]) -> Patch:
     """Return nuclei that are given as spans."""
     y0, x0 = int(spans.rows.min()), int(spans.starts.min())
     region = Region.from_bounds(y0, x0, int(spans.rows.max()) + 1, int(spans.stops.max()))
+    ys, xs = spans.rows.astype(np.int64) - y0, spans.starts.astype(np.int64) - x0
     lengths = (spans.stops - spans.starts).astype(np.int64)
-    begins = (spans.rows.astype(np.int64) - y0) * region.width + (spans.starts - x0)
+    begins = ys * region.width + xs
     ends = np.cumsum(lengths)
     pixels = np.arange(int(ends[-1])) + np.repeat(begins - (ends - lengths), lengths)
     order = np.argsort(begins, kind="stable")
     is_disjoint = bool((begins[order][1:] >= (begins + lengths)[order][:-1]).all())
-    return Patch(region, pixels, np.repeat(spans.owners, lengths), attributes, is_disjoint)
+    owners = spans.owners.astype(np.int64)
+    return Patch(region, pixels, np.repeat(owners, lengths), attributes, is_disjoint, (ys, xs, lengths, owners))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Canvas:
+    """Ids over a region as they are to be painted on, and pixels of it with their owners, as in `Patch`."""
+
+    region: Region
+    image: Ids
+    pixels: Pixels
+    owners: NDArray[Any]
 
 
 class Painter:
@@ -100,32 +118,56 @@ class Painter:
     def _paint(self, patch: Patch) -> None:
         current = self._project.labels.read(patch.region)
         under = current.ravel()[patch.pixels]
-        won = _won(patch)
-        returning: dict[int, Row] = {}
-        if self._replace:
-            returning = self._returning(patch)
-            foreign = (under > 0) & ~np.isin(under, np.array(list(returning), np.uint32))
-            taken = np.bincount(patch.owners[won], minlength=len(patch.attributes)) > 0
-            self._tally.left_out["covered"] += int(np.count_nonzero(~taken))
-            self._tally.overlapped += len(np.unique(patch.owners[foreign | ~won]))
-            image, region, pixels = self._cleared(patch, current, under[won], returning)
-            pixels, owners = pixels[won], patch.owners[won]
+        returning = self._returning(patch) if self._replace else {}
+        is_bare = not returning and not under.any()
+        runs = None
+        if is_bare and patch.is_disjoint:
+            runs = patch.runs
+            taken = np.ones(len(patch.attributes), np.bool_)
+            canvas = Canvas(patch.region, current, patch.pixels, patch.owners)
+        elif self._replace:
+            taken, canvas = self._replaced(patch, current, under, returning)
         else:
-            won &= under == 0
-            got, total = (
-                np.bincount(found, minlength=len(patch.attributes)) for found in (patch.owners[won], patch.owners)
-            )
-            taken = 2 * got >= total
-            self._tally.left_out["there_already"] += int(np.count_nonzero(~taken))
-            self._tally.overlapped += int(np.count_nonzero(got < total))
-            won &= taken[patch.owners]
-            image, region, pixels, owners = current, patch.region, patch.pixels[won], patch.owners[won]
-        ids, attributes = self._named(patch, taken, returning)
-        image.ravel()[pixels] = ids[owners]
-        changed = self._project.editor.paint(region, image, kind=KIND, attributes=attributes, step=self._tally.step)
-        self._tally.nuclei += len(attributes)
+            taken, canvas = self._fitted(patch, current, under)
+        ids = self._named(patch, taken, returning)
+        editor, step = self._project.editor, self._tally.step
+        changed: Changed | None = None
+        classes, scores, approved = (patch.attributes[name][taken] for name in ("class", "score", "approved"))
+        if not is_bare or are_pixels_claimed(self._project.ledger.reader, canvas.region):
+            canvas.image.ravel()[canvas.pixels] = ids[canvas.owners]
+            given = zip(ids[taken].tolist(), classes.tolist(), scores.tolist(), approved.tolist(), strict=True)
+            attributes = {key: Attributes(*values) for key, *values in given}
+            changed = editor.paint(canvas.region, canvas.image, kind=KIND, attributes=attributes, step=step)
+        elif taken.any():
+            newcomers = Newcomers(canvas.region, canvas.pixels, canvas.owners, ids, classes, scores, approved, runs)
+            changed = editor.add(newcomers, canvas.image, kind=KIND, step=step)
+        self._tally.nuclei += int(np.count_nonzero(taken))
         if changed is not None:
             self._tally.step = changed.step
+
+    def _replaced(
+        self, patch: Patch, current: Ids, under: Ids, returning: Mapping[int, Row]
+    ) -> tuple[NDArray[np.bool_], Canvas]:
+        """Return which nuclei are taken and where they go, those that they take pixels from already gone."""
+        won = _won(patch)
+        foreign = (under > 0) & ~np.isin(under, np.array(list(returning), np.uint32))
+        taken = np.bincount(patch.owners[won], minlength=len(patch.attributes)) > 0
+        self._tally.left_out["covered"] += int(np.count_nonzero(~taken))
+        self._tally.overlapped += len(np.unique(patch.owners[foreign | ~won]))
+        image, region, pixels = self._cleared(patch, current, under[won], returning)
+        return taken, Canvas(region, image, pixels[won], patch.owners[won])
+
+    def _fitted(self, patch: Patch, current: Ids, under: Ids) -> tuple[NDArray[np.bool_], Canvas]:
+        """Return which nuclei are taken and where they go, beside those that are there."""
+        won = _won(patch) & (under == 0)
+        got, total = (
+            np.bincount(found, minlength=len(patch.attributes)) for found in (patch.owners[won], patch.owners)
+        )
+        taken = 2 * got >= total
+        self._tally.left_out["there_already"] += int(np.count_nonzero(~taken))
+        self._tally.overlapped += int(np.count_nonzero(got < total))
+        won &= taken[patch.owners]
+        return taken, Canvas(patch.region, current, patch.pixels[won], patch.owners[won])
 
     def _returning(self, patch: Patch) -> dict[int, Row]:
         """Return the rows of nuclei that the file gives another outline: same id, same place."""
@@ -165,25 +207,24 @@ class Painter:
         pixels = (ys + patch.region.y - region.y) * region.width + xs + patch.region.x - region.x
         return image, region, pixels
 
-    def _named(
-        self, patch: Patch, taken: NDArray[np.bool_], returning: Mapping[int, Row]
-    ) -> tuple[Ids, dict[int, Attributes]]:
-        """Return the id of each nucleus of a patch (0: not taken), and what is known of them by id."""
+    def _named(self, patch: Patch, taken: NDArray[np.bool_], returning: Mapping[int, Row]) -> Ids:
+        """Return the id of each nucleus of a patch; 0: not taken."""
         wanted = patch.attributes["id"]
-        used = set(self._rows(wanted[wanted > 0])) - returning.keys()
+        valid = taken & (wanted > 0) & (wanted <= MOST_ID)
+        used = [key for key in self._rows(wanted[valid]) if key not in returning]
+        if used:
+            valid &= ~np.isin(wanted, used)
+        # Of several that want the same id the first gets it.
+        places = np.flatnonzero(valid)
+        _, firsts = np.unique(wanted[places], return_index=True)
         ids = np.zeros(len(wanted), np.uint32)
-        attributes: dict[int, Attributes] = {}
-        columns = (patch.attributes[name].tolist() for name in ("id", "class", "score", "approved"))
-        for index, (name, number, score, approved) in enumerate(zip(*columns, strict=True)):
-            if not taken[index]:
-                continue
-            kept = 0 < name <= MOST_ID and name not in used
-            key = name if kept else self._project.editor.new_id()
-            used.add(key)
-            self._tally.ids_kept += kept
-            ids[index] = key
-            attributes[key] = Attributes(number, score, approved)
-        return ids, attributes
+        ids[places[firsts]] = wanted[places[firsts]]
+        self._tally.ids_kept += len(firsts)
+        kept = set(ids[places[firsts]].tolist())
+        fresh = (key for key in iter(self._project.editor.new_id, None) if key not in kept)
+        for index in np.flatnonzero(taken & (ids == 0)).tolist():
+            ids[index] = next(fresh)
+        return ids
 
     def _rows(self, ids: NDArray[Any]) -> dict[int, Row]:
         return rows_of(self._project.ledger.reader, NUCLEI, ids.tolist())

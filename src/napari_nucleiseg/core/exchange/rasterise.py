@@ -78,20 +78,19 @@ def fill(rings: Rings, limits: Region) -> Spans:
     Spans
         Not empty ones.
     """
-    upper, lower, owners = _edges(rings)
-    tops = _first_centre(upper[:, 1], limits.y, limits.y1)
-    counts = _first_centre(lower[:, 1], limits.y, limits.y1) - tops
+    edges = _edges(rings)
+    tops, counts = _rows_of(edges, limits)
     crossed = np.flatnonzero(counts > 0)
-    counts, tops = counts[crossed], tops[crossed]
-    edges = np.repeat(crossed, counts)
-    rows = np.arange(len(edges)) + np.repeat(tops - (np.cumsum(counts) - counts), counts)
-    x0, y0 = upper[edges, 0], upper[edges, 1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slopes = (lower[:, 0] - upper[:, 0]) / (lower[:, 1] - upper[:, 1])
-    columns = _first_centre(x0 + (rows + 0.5 - y0) * slopes[edges], limits.x, limits.x1)
+    edges, counts, tops = edges.taken(crossed), counts[crossed], tops[crossed]
+    rows = np.arange(int(counts.sum())) + np.repeat(tops - (np.cumsum(counts) - counts), counts)
+    slopes = (edges.lower_x - edges.upper_x) / (edges.lower_y - edges.upper_y)
+    places = np.repeat(edges.upper_x, counts) + (rows + 0.5 - np.repeat(edges.upper_y, counts)) * np.repeat(
+        slopes, counts
+    )
+    columns = _first_centre(places, limits.x, limits.x1)
     # Sorted by shape, row and column as one number.
     height = max(1, limits.height)
-    keys = (owners[edges] * height + (rows - limits.y)) << 32 | (columns - limits.x)
+    keys = (np.repeat(edges.owners, counts) * height + (rows - limits.y)) << 32 | (columns - limits.x)
     keys.sort()
     starts, stops = keys[::2], keys[1::2]
     some = starts != stops
@@ -107,19 +106,50 @@ def fill(rings: Rings, limits: Region) -> Spans:
 
 def crossings_of(rings: Rings, limits: Region) -> NDArray[np.int64]:
     """Return for each shape how many times its edges cross rows: what `fill` will have to hold in memory."""
-    upper, lower, owners = _edges(rings)
-    counts = _first_centre(lower[:, 1], limits.y, limits.y1) - _first_centre(upper[:, 1], limits.y, limits.y1)
-    return np.bincount(owners, counts, int(rings.owners.max(initial=-1)) + 1).astype(np.int64)
+    edges = _edges(rings)
+    _, counts = _rows_of(edges, limits)
+    return np.bincount(edges.owners, counts, int(rings.owners.max(initial=-1)) + 1).astype(np.int64)
 
 
-def _edges(rings: Rings) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return the upper and the lower end of every edge and its shape; both shapes at an edge get the same numbers."""
-    following = np.arange(1, len(rings.points) + 1)
-    following[rings.starts[1:] - 1] = rings.starts[:-1]
-    begins, ends = rings.points, rings.points[following]
-    downward = (begins[:, 1] <= ends[:, 1])[:, None]
-    lengths = np.diff(rings.starts)
-    return np.where(downward, begins, ends), np.where(downward, ends, begins), np.repeat(rings.owners, lengths)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Edges:
+    """Upper and lower end of edges and their shape; both shapes at an edge have the same numbers."""
+
+    upper_x: NDArray[np.float64]
+    upper_y: NDArray[np.float64]
+    lower_x: NDArray[np.float64]
+    lower_y: NDArray[np.float64]
+    owners: NDArray[np.int64]
+
+    def taken(self, which: NDArray[np.int64]) -> _Edges:
+        """Return some edges."""
+        ends = self.upper_x[which], self.upper_y[which], self.lower_x[which], self.lower_y[which]
+        return _Edges(*ends, self.owners[which])
+
+
+def _edges(rings: Rings) -> _Edges:
+    firsts, lasts = rings.starts[:-1], rings.starts[1:] - 1
+    x, y = (np.ascontiguousarray(column) for column in rings.points.T)
+    ahead = []
+    for column in (x, y):
+        following = np.empty_like(column)
+        following[:-1] = column[1:]
+        following[lasts] = column[firsts]
+        ahead.append(following)
+    downward = y <= ahead[1]
+    return _Edges(
+        np.where(downward, x, ahead[0]),
+        np.minimum(y, ahead[1]),
+        np.where(downward, ahead[0], x),
+        np.maximum(y, ahead[1]),
+        np.repeat(rings.owners, np.diff(rings.starts)),
+    )
+
+
+def _rows_of(edges: _Edges, limits: Region) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first row whose centre each edge reaches, and how many it crosses."""
+    tops = _first_centre(edges.upper_y, limits.y, limits.y1)
+    return tops, _first_centre(edges.lower_y, limits.y, limits.y1) - tops
 
 
 def _first_centre(places: NDArray[np.float64], low: int, high: int) -> NDArray[np.int64]:
