@@ -43,6 +43,8 @@ class Session:
         Name of the model's output that is shown as a heatmap; empty for none.
     outlines : bool
         Whether the nuclei are shown.
+    show_approved : bool
+        Whether approved nuclei look different while nuclei are corrected.
     editing : bool
         Whether nuclei can be corrected.
     tool : str
@@ -90,6 +92,11 @@ class Session:
     )
     heatmap: str = _option(NO_HEATMAP, "Heatmap", "Show what the model itself says, before nuclei are made of it")
     outlines: bool = _option(True, "Outlines", "Show or hide the nuclei")
+    show_approved: bool = _option(
+        True,
+        "Show what is approved",
+        "While you correct: what is approved has a dotted outline, what is left to do a solid one",
+    )
     editing: bool = _option(False, "Correct nuclei", "Draw, erase, split and join nuclei on the slide itself")
     tool: str = _option("brush", "Tool", "What the mouse does to nuclei", choices=TOOLS)
     follow_limit: int = _option(

@@ -9,7 +9,7 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.viewer import outlines
 from napari_nucleiseg.viewer.outlines import NO_CLASSES, Classes
-from napari_nucleiseg.viewer.project_view import classes_among, classes_of
+from napari_nucleiseg.viewer.project_view import AROUND_PX, approved_in, classes_of, said_of
 
 COLOURS = ("#ff0000", "#00ff00", "#0000ff")
 changes = st.lists(st.dictionaries(st.integers(1, 40), st.integers(0, 3), max_size=12), max_size=12)
@@ -85,8 +85,8 @@ def test_the_cost_of_a_change_does_not_grow_with_the_nuclei_that_have_a_class(pr
     for classed in (10, 760):
         project.editor.classify(ids[:classed], 1)
         changed = project.editor.classify([ids[-1]], 3 if classed > 10 else 2)
-        cost[classed] = steps_of_the_database(project, lambda changed=changed: classes_among(project, changed.ids))
-        assert len(classes_among(project, changed.ids).ids) == 1
+        cost[classed] = steps_of_the_database(project, lambda changed=changed: said_of(project, changed.ids))
+        assert len(said_of(project, changed.ids).classes.ids) == 1
     assert cost[760] == cost[10]
     assert steps_of_the_database(project, lambda: classes_of(project)) > 20 * cost[760]
 
@@ -103,5 +103,21 @@ def test_what_is_read_of_a_change_is_what_all_of_them_say(project):
         project.editor.redo,
     ):
         changed = set().union(*(part.ids for part in edit()))
-        shown = shown.changed(classes_among(project, changed))
+        shown = shown.changed(said_of(project, changed).classes)
         np.testing.assert_array_equal(shown.of(np.array(ids, np.uint32)), classes_of(project).of(np.array(ids)))
+
+
+def test_approvals_around_the_view_are_read_and_those_of_the_rest_are_not(project):
+    table = project.nuclei_in(Region(0, 0, *project.shape))
+    project.editor.review(table.ids.tolist(), approved=True)
+    view = Region(0, 0, 128, 200)
+    found = approved_in(project, view)
+    near = (table.centroids < np.array([128, 200]) + AROUND_PX).all(1)
+    assert found.tolist() == sorted(table.ids[near].tolist())
+    assert 0 < len(found) < len(table.ids)
+    assert len(approved_in(project, Region(0, 0, 0, 0))) == 0
+    project.editor.review(found[:3].tolist(), approved=False)
+    said = said_of(project, found[:5].tolist())
+    assert said.approved.tolist() == found[3:5].tolist()
+    project.editor.delete(found[3:4].tolist())
+    assert said_of(project, found[:5].tolist()).approved.tolist() == found[4:5].tolist()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_nucleiseg.viewer.layers import nuclei_layer, outline_opacity, outline_width
-from napari_nucleiseg.viewer.outlines import Labels, is_outline
+from napari_nucleiseg.viewer.outlines import NO_CLASSES, Labels, colours_of, is_outline
 
 
 def blobs(seed, shape=(97, 131)):
@@ -86,3 +86,52 @@ def test_tissue_shows_through_from_far_and_from_very_near():
     assert outline_opacity(1.0, 0.5) == 1.0
     assert outline_opacity(0.6, 8.0) < 0.7
     assert outline_opacity(8.0, 0.06) < 0.8
+
+
+def shown(layer):
+    return np.asarray(layer._slice.image.view)
+
+
+@pytest.mark.parametrize("contour", [1, 2])
+def test_what_is_approved_is_dotted_and_all_else_is_solid(contour):
+    labels = blobs(3)
+    layer = Labels(labels, colormap=colours_of(NO_CLASSES))
+    layer.contour = contour
+    solid = shown(layer).copy()
+    approved = np.unique(labels)[[3, 8, 20]]
+    layer.show_approved(approved)
+    dotted = shown(layer)
+    marked = np.isin(labels, approved)
+    np.testing.assert_array_equal(dotted[~marked], solid[~marked])
+    assert (dotted[marked] <= solid[marked]).all()
+    for number in approved:
+        seen, all_of_it = (np.count_nonzero(image[labels == number]) for image in (dotted, solid))
+        assert 0.25 < seen / all_of_it < 0.75
+    layer.show_approved(np.zeros(0, np.uint32))
+    np.testing.assert_array_equal(shown(layer), solid)
+
+
+@pytest.mark.parametrize("contour", [1, 2])
+def test_a_part_that_is_drawn_anew_has_the_same_dots(contour):
+    labels = blobs(4)
+    layer = Labels(labels, colormap=colours_of(NO_CLASSES))
+    layer.contour = contour
+    layer.show_approved(np.unique(labels)[1::2])
+    everything = layer._raw_to_displayed(labels)
+    for part in ((slice(0, 50), slice(13, 60)), (slice(31, 97), slice(90, 131)), (slice(40, 41), slice(7, 8))):
+        np.testing.assert_array_equal(layer._raw_to_displayed(labels, part), everything[part])
+
+
+def test_dots_are_seen_along_lines_of_all_directions():
+    turns = np.linspace(0, np.pi, 60, endpoint=False)
+    for turn in turns:
+        labels = np.zeros((120, 120), np.uint32)
+        steps = np.linspace(-50, 50, 400)
+        ys, xs = np.rint(60 + steps * np.sin(turn)).astype(int), np.rint(60 + steps * np.cos(turn)).astype(int)
+        labels[ys, xs] = 5
+        layer = Labels(labels)
+
+        layer.colormap, layer.contour = colours_of(NO_CLASSES), 1
+        layer.show_approved(np.uint32([5]))
+        share = np.count_nonzero(shown(layer)) / np.count_nonzero(labels)
+        assert 0.3 < share < 0.7, f"{np.degrees(turn):.0f} degrees"

@@ -314,11 +314,11 @@ def test_the_next_unapproved_nucleus_is_what_keys_act_on_until_the_mouse_moves(p
 
 
 def test_classes_are_read_once_and_then_followed(person, monkeypatch):
-    from napari_nucleiseg.viewer import editing
+    from napari_nucleiseg.viewer import project_view
 
     (y, x), *_ = nuclei_in_view(person)
     nucleus, layer = person.at((y, x)), person.editing.window.layer
-    monkeypatch.setattr(editing, "classes_of", lambda _project: pytest.fail("all classes were read again"))
+    monkeypatch.setattr(project_view, "classes_of", lambda _project: pytest.fail("all classes were read again"))
     plain = tuple(layer.get_color(nucleus))
     person.press(Qt.Key.Key_3, (y, x))
     blue = tuple(layer.get_color(nucleus))
@@ -333,3 +333,30 @@ def test_classes_are_read_once_and_then_followed(person, monkeypatch):
     person.qtbot.mouseClick(person.panel.panel.correct.redo_button, LEFT)
     person.settle()
     assert tuple(layer.get_color(nucleus)) == blue
+
+
+def drawn_pixels(person, nucleus):
+    layer = person.editing.window.layer
+    return int(np.count_nonzero(np.asarray(layer._slice.image.view)[np.asarray(layer.data) == nucleus]))
+
+
+def test_what_is_approved_looks_different_as_long_as_one_wants_to_see_it(person):
+    (y0, x0), (y1, x1), *_ = nuclei_in_view(person)
+    one, other = person.at((y0, x0)), person.at((y1, x1))
+    solid, of_other = drawn_pixels(person, one), drawn_pixels(person, other)
+    person.press(Qt.Key.Key_Y, (y0, x0))
+    assert 0 < drawn_pixels(person, one) < 0.8 * solid
+    assert drawn_pixels(person, other) == of_other
+    switch = person.panel.panel.correct.show_approved
+    assert switch.isVisible()
+    switch.click()
+    assert drawn_pixels(person, one) == solid
+    switch.click()
+    assert drawn_pixels(person, one) < 0.8 * solid
+    person.panel.session.editing = False  # it is read again with the window
+    person.panel.session.editing = True
+    person.qtbot.waitUntil(lambda: person.editing.window.layer is not None, timeout=WAIT_MS)
+    person.settle()
+    assert drawn_pixels(person, one) < 0.8 * solid
+    person.press(Qt.Key.Key_Z, modifier=Qt.KeyboardModifier.ControlModifier)
+    assert drawn_pixels(person, one) == solid

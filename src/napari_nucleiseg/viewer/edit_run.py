@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.viewer.outlines import Classes
-from napari_nucleiseg.viewer.project_view import Pixels, classes_among, pixels_of
+from napari_nucleiseg.viewer.marks import Said
+from napari_nucleiseg.viewer.project_view import Pixels, pixels_of, said_of
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.store.editor import Changed, Editor
@@ -52,7 +52,7 @@ class Outcome:
         Where something changed, level-0 pixels; empty if nothing did.
     pixels : list of Pixels
         What the window has there now.
-    classes : Classes
+    said : Said
         Of the nuclei that changed.
     stopped : str
         What to say if it was stopped.
@@ -60,7 +60,7 @@ class Outcome:
 
     regions: list[Region]
     pixels: list[Pixels]
-    classes: Classes
+    said: Said
     stopped: str
 
 
@@ -96,7 +96,7 @@ def run_edit(project: Project, edit: Edit, window: Region, work: LongWork, lengt
                 break
     regions = [part.region for part in parts]
     ids = set().union(*(part.ids for part in parts))
-    return Outcome(regions, _pixels(project, regions, window), classes_among(project, ids), stopped)
+    return Outcome(regions, _pixels(project, regions, window), said_of(project, ids), stopped)
 
 
 def _pixels(project: Project, regions: list[Region], window: Region) -> list[Pixels]:

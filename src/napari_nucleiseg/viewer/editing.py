@@ -16,10 +16,11 @@ from napari_nucleiseg.viewer.edit_run import Edit, Length, Outcome, run_edit
 from napari_nucleiseg.viewer.edit_window import COARSEST, EditWindow, Stroke, window_around
 from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.long_work import LongWork
+from napari_nucleiseg.viewer.marks import Marks
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.opened import OpenedSlide
-from napari_nucleiseg.viewer.outlines import NO_CLASSES, Classes
-from napari_nucleiseg.viewer.project_view import Pixels, class_list, classes_of, pixels_of
+from napari_nucleiseg.viewer.outlines import Ids
+from napari_nucleiseg.viewer.project_view import Pixels, all_said, approved_in, class_list, pixels_of
 from napari_nucleiseg.viewer.segmentation import open_project
 from napari_nucleiseg.viewer.visible import visible_region
 
@@ -70,7 +71,7 @@ class Editing:
         """The slide that is edited."""
         self._reads = 0
         self._hidden = False
-        self._classes = NO_CLASSES
+        self._marks = Marks(self.session, lambda: self.window.layer, lambda: self._overview)
         self.session.events.editing.connect(self._on_editing_changed)
         self._viewer.layers.events.removed.connect(self._on_layer_removed)
 
@@ -80,6 +81,11 @@ class Editing:
     def project(self) -> Project | None:
         """The project that is edited, once it is open."""
         return None if self.opened is None else self.opened.project
+
+    @property
+    def _overview(self) -> Any:
+        """The layer of all nuclei; None if there is none."""
+        return None if self.opened is None else self.opened.nuclei
 
     def _on_editing_changed(self, on: bool) -> None:
         if not on:
@@ -145,29 +151,31 @@ class Editing:
             self._close_window()
             self.hinted.emit(Hint(TOO_FAR))
         elif not self.window.covers(view):
-            self._read(wanted, self._open)
+            self._read(wanted)
 
-    def _read(self, region: Region, then: Callable[[Pixels], None]) -> None:
+    def _read(self, region: Region) -> None:
         project = self.project
         if project is None:
             return
         self._reads += 1
         number = self._reads
 
-        def on_value(pixels: Pixels) -> None:
+        def on_value(found: tuple[Pixels, Ids]) -> None:
             if number == self._reads and self.project is project:
-                then(pixels)
+                self._open(*found)
 
-        self.jobs.enqueue(LANE, lambda: pixels_of(project, region), on_value=on_value, on_error=self._on_failed)
+        def read() -> tuple[Pixels, Ids]:
+            return pixels_of(project, region), approved_in(project, region)
 
-    def _open(self, pixels: Pixels) -> None:
+        self.jobs.enqueue(LANE, read, on_value=on_value, on_error=self._on_failed)
+
+    def _open(self, pixels: Pixels, approved: Ids) -> None:
         opened = self.opened
         if opened is None or self.is_drawing:
             return
         self.commit("paint")
         layer = self.window.open(pixels.region, pixels.ids, opened.slide)
         if layer is not None:
-            layer.show_classes(self._classes)
             layer.visible = self.session.outlines
             layer.on_undo, layer.on_redo = self.undo, self.redo
             layer.events.paint.connect(self._on_painted)
@@ -177,6 +185,7 @@ class Editing:
                 # Who is drawing a region goes on drawing it.
                 self._viewer.layers.selection.active = layer
             self.layer_made.emit(layer)
+        self._marks.put_approved(approved)
         self._hide_overview()
         self.hinted.emit(Hint())
 
@@ -184,22 +193,20 @@ class Editing:
         layer = self.window.close()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
-        opened = self.opened
-        if opened is None:
+        if self.opened is None:
             return
-        opened.edit = None
-        if self._hidden and opened.nuclei is not None:
-            opened.nuclei.visible = self.session.outlines
+        self.opened.edit = None
+        if self._hidden and self._overview is not None:
+            self._overview.visible = self.session.outlines
         self._hidden = False
         self._display.redraw()
 
     def _hide_overview(self) -> None:
         """Show the nuclei once: painted on, not below as well."""
-        nuclei = None if self.opened is None else self.opened.nuclei
-        if nuclei is not None and not self._hidden:
+        if self._overview is not None and not self._hidden:
             self._hidden = True
             with self._display.eye_closed():
-                nuclei.visible = False
+                self._overview.visible = False
 
     # ------------------------------------------------------------------ what is painted
 
@@ -284,7 +291,7 @@ class Editing:
     def _on_edited(self, project: Project, outcome: Outcome, *, show: bool) -> None:
         if self.project is not project:
             return
-        self._show_classes(self._classes.changed(outcome.classes))
+        self._marks.change(outcome.said)
         for part in outcome.pixels:
             self._show_pixels(part)
         if outcome.stopped:
@@ -379,16 +386,7 @@ class Editing:
         return class_list(self.project)
 
     def recolour(self) -> None:
-        """Read the classes of all nuclei anew; edits that go through `do` need not."""
+        """Read what was said of all nuclei anew; edits that go through `do` need not."""
         project = self.project
         if project is not None:
-            self.jobs.enqueue(LANE, lambda: classes_of(project), on_value=self._show_classes)
-
-    def _show_classes(self, classes: Classes) -> None:
-        if classes is self._classes:
-            return
-        self._classes = classes
-        nuclei = None if self.opened is None else self.opened.nuclei
-        for layer in (self.window.layer, nuclei):
-            if layer is not None:
-                layer.show_classes(classes)
+            self.jobs.enqueue(LANE, lambda: all_said(project, self.window.region), on_value=self._marks.put)

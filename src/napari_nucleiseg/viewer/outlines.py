@@ -128,16 +128,28 @@ def colours_of(classes: Classes) -> CyclicLabelColormap:
 
 
 class Labels(NapariLabels):  # type: ignore[misc]
-    """napari's own, of the same name and kind, with a short cut for outlines, and with the colours of classes.
+    """napari's own, of the same name and kind, with a short cut for outlines, and with what people said of nuclei.
+
+    A class is the colour of the outline. What is approved is dotted: it is still seen, in its colour and on any tissue,
+    but what is left to do stands out. The dots lie still on the slide.
 
     What is overridden is not public in napari; where a later one does not look for it, outlines are only slower and
     classes are not seen.
     """
 
     _classes: Classes = NO_CLASSES
+    _approved: Ids = NO_IDS
+
+    def show_approved(self, ids: Ids) -> None:
+        """Mark these nuclei (ascending) as approved, and no others."""
+        if not np.array_equal(ids, self._approved):
+            self._approved = ids
+            self.refresh(thumbnail=False, extent=False, highlight=False)
 
     def show_classes(self, classes: Classes) -> None:
         """Colour nuclei by class."""
+        if classes is self._classes:
+            return
         same_colours = classes.colours == self._classes.colours
         self._classes = classes
         if same_colours:
@@ -158,18 +170,61 @@ class Labels(NapariLabels):  # type: ignore[misc]
         return getattr(colormap, "name", "") == BY_CLASS and not colormap.use_selection
 
     def _calculate_contour(self, labels: NDArray[Any], data_slice: tuple[slice, ...]) -> NDArray[Any] | None:
-        whole = all(part.indices(size) == (0, size, 1) for part, size in zip(data_slice, labels.shape, strict=False))
-        if self.contour in {1, 2} and labels.ndim == 2 and whole:
-            outline = is_outline(labels, int(self.contour))
-            if not self._is_by_class:
-                return np.where(outline, labels, labels.dtype.type(0))
-            numbers = outline.view(np.uint8)
-            if self._classes is not NO_CLASSES:
-                # Few pixels are outline, and few nuclei have a class.
-                numbers = numbers.copy()
-                numbers[outline] = self._classes.colour_numbers(labels[outline])
-            return numbers
-        slow: NDArray[Any] | None = super()._calculate_contour(labels, data_slice)
-        if not self._is_by_class or labels.ndim != 2:
-            return slow
-        return self._classes.colour_numbers(labels[data_slice] if slow is None else slow)
+        if self.contour not in {1, 2} or labels.ndim != 2:
+            slow: NDArray[Any] | None = super()._calculate_contour(labels, data_slice)
+            if not self._is_by_class or labels.ndim != 2:
+                return slow
+            return self._classes.colour_numbers(labels[data_slice] if slow is None else slow)
+        around, inner = _with_margin(data_slice, labels.shape, int(self.contour) + 1)
+        part = labels[around]
+        outline = is_outline(part, int(self.contour))
+        if not self._is_by_class:
+            return np.where(outline, part, part.dtype.type(0))[inner]
+        if len(self._approved):
+            _dot(outline, part, self._approved, (around[0].start, around[1].start), int(self.contour))
+        return self._numbers(part, outline)[inner]
+
+    def _numbers(self, labels: NDArray[Any], outline: NDArray[np.bool_]) -> Numbers:
+        """Return the numbers of the colours that labels are drawn with."""
+        numbers: Numbers = outline.view(np.uint8)
+        if self._classes is not NO_CLASSES:
+            # Few pixels are outline, and few nuclei have a class.
+            numbers = numbers.copy()
+            numbers[outline] = self._classes.colour_numbers(labels[outline])
+        return numbers
+
+
+def _dot(outline: NDArray[np.bool_], labels: NDArray[Any], dotted: Ids, corner: tuple[int, int], unit: int) -> None:
+    """Leave gaps in the outlines of some nuclei.
+
+    Parameters
+    ----------
+    outline : ndarray of bool, shape (y, x)
+        Changed.
+    labels : ndarray of integers, shape (y, x)
+        Below the outline.
+    dotted : ndarray of uint32, shape (n,)
+        Ascending, at least one.
+    corner : tuple of int
+        Row and column of the first pixel in the whole image, so that each part of it has the same dots.
+    unit : int
+        Size of the dots; twice as large they are still seen from afar.
+    """
+    ys, xs = np.nonzero(outline)
+    # Other steps along rows than along columns: so there are dots along slanting lines as well.
+    gaps = ((ys + corner[0]) // unit + 2 * ((xs + corner[1]) // unit)) & 3 >= 2
+    ys, xs = ys[gaps], xs[gaps]
+    ids = labels[ys, xs]
+    among = dotted[np.minimum(np.searchsorted(dotted, ids), len(dotted) - 1)] == ids
+    outline[ys[among], xs[among]] = False
+
+
+def _with_margin(
+    parts: tuple[slice, ...], shape: tuple[int, ...], margin: int
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return parts of an array with a margin as far as there is any, and where the parts are in those."""
+    bounds = [part.indices(size)[:2] for part, size in zip(parts, shape, strict=True)]
+    starts = [max(0, start - margin) for start, _stop in bounds]
+    stops = [min(size, stop + margin) for (_start, stop), size in zip(bounds, shape, strict=True)]
+    inner = [slice(start - first, stop - first) for (start, stop), first in zip(bounds, starts, strict=True)]
+    return tuple(slice(*ends) for ends in zip(starts, stops, strict=True)), tuple(inner)

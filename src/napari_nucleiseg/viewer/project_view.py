@@ -10,11 +10,15 @@ import numpy as np
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.classes import read_classes
-from napari_nucleiseg.core.store.ledger import rows_by_id
-from napari_nucleiseg.viewer.outlines import OUTLINE, Classes, Ids
+from napari_nucleiseg.core.store.ledger import APPROVED, rows_by_id
+from napari_nucleiseg.viewer.marks import Said
+from napari_nucleiseg.viewer.outlines import NO_IDS, OUTLINE, Classes, Ids
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
+
+# The centre of a nucleus that reaches into a region lies no farther outside it.
+AROUND_PX = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,15 +74,30 @@ def classes_of(project: Project) -> Classes:
     return _classes(project, table[:, 0].copy(), table[:, 1])
 
 
-def classes_among(project: Project, ids: Collection[int]) -> Classes:
-    """Return the classes of some nuclei, 0 for those that have none or are gone; no other row is read."""
+def all_said(project: Project, window: Region) -> Said:
+    """Return the classes of all nuclei of a slide, and what is approved around a window, level-0 pixels."""
+    return Said(classes_of(project), approved_in(project, window))
+
+
+def said_of(project: Project, ids: Collection[int]) -> Said:
+    """Return what was said of some nuclei, nothing for those that are gone; no other row is read."""
     known = np.array(sorted(ids), np.uint32)
     numbers = np.zeros(len(known), np.uint32)
-    rows = list(rows_by_id(project.ledger.reader, "class, state", known.tolist()))
-    table = np.array(rows, np.uint32).reshape(-1, 3)
+    rows = list(rows_by_id(project.ledger.reader, "class, state, review", known.tolist()))
+    table = np.array(rows, np.uint32).reshape(-1, 4)
     shown = table[table[:, 2] == 0]
     numbers[np.searchsorted(known, shown[:, 0])] = shown[:, 1]
-    return _classes(project, known, numbers)
+    return Said(_classes(project, known, numbers), np.sort(shown[shown[:, 3] == APPROVED, 0]))
+
+
+def approved_in(project: Project, region: Region) -> Ids:
+    """Return the approved nuclei in and around a region, level-0 pixels, ascending; none of an empty one."""
+    if region.is_empty:
+        return NO_IDS
+    rows = project.census.rows_in(
+        project.ledger.reader, region.expand(AROUND_PX), "id", f"review = {APPROVED} AND state = 0"
+    )
+    return np.array(sorted(row[0] for row in rows), np.uint32)
 
 
 def _classes(project: Project, ids: Ids, numbers: Ids) -> Classes:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QLabel, QPush
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.gestures import TOOLS
 from napari_nucleiseg.widgets import shortcuts
+from napari_nucleiseg.widgets.form import Switch
 from napari_nucleiseg.widgets.wording import turn_text
 
 COLUMNS = 5
@@ -58,6 +59,8 @@ class Correct(QWidget):
         for part in (self._tools_part, self._history_part, self._classes):
             body.addLayout(part)
         body.addWidget(self.keys)
+        self.show_approved = Switch(session, "show_approved")
+        body.addWidget(self.show_approved)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.toggle)
