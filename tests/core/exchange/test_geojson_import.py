@@ -127,6 +127,29 @@ def test_ids_that_are_taken_become_new_ones(project, tmp_path):
     assert "1 of them kept the id that the file gives" in report.sentences[1]
 
 
+def test_new_ids_do_not_take_those_that_the_file_gives_to_others(project, tmp_path):
+    key = project.editor.new_id() + 1
+    ours = {**square(50, 50, measurements={"Label": key}), "id": str(uuid.uuid4())[:-8] + f"{key:08x}"}
+    report = import_geojson(project, written(tmp_path, [square(10, 10), square(30, 10), ours]))
+    assert (report.nuclei, report.ids_kept) == (3, 1)
+    assert image_of(project)[55, 55] == key
+    assert len(table_of(project)) == 3
+
+
+def test_numbers_of_every_kind_and_shape_come_in_their_order(project, tmp_path):
+    """The first of two that overlap wins, whether it is read as text or as lists."""
+    exponent, holed, plain, spaced = square(10, 10), square(15, 15), square(20, 20), square(25, 25)
+    exponent["geometry"]["coordinates"][0][1] = [2e1, 10.0]
+    holed["geometry"]["coordinates"].append([[18, 18], [19, 18], [19, 19], [18, 19]])
+    text = json.dumps([exponent, holed, plain]).replace("20.0", "2e1")[:-1] + "," + json.dumps(spaced, indent=1) + "]"
+    assert "2e1" in text
+    report = import_geojson(project, written(tmp_path, text))
+    assert (report.nuclei, report.left_out) == (4, {})
+    ids = [image_of(project)[place, place] for place in (12, 17, 22, 27, 33)]
+    assert [ids[0], len(set(ids))] == [ids[1], 4]
+    assert (ids[2], image_of(project)[18, 18]) == (ids[2], ids[0])
+
+
 def test_a_copied_object_of_our_export_gets_an_id_of_its_own(project, tmp_path):
     one = square(10, 10, measurements={"Label": 77})
     ours = {**one, "id": str(uuid.uuid5(uuid.NAMESPACE_URL, "s"))[:-8] + f"{77:08x}"}

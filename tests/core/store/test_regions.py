@@ -83,3 +83,13 @@ def test_what_has_no_area_is_refused(project, vertices):
 def test_unknown_roles_are_refused(project):
     with pytest.raises(StoreError, match="teach, hold out, reference"):
         put_region(project, AnnotatedRegion(0, "", "test", SQUARE))
+
+
+def test_a_region_may_be_part_of_an_earlier_step(project):
+    first = put_region(project, AnnotatedRegion(0, "", "teach", SQUARE), kind="import")
+    second = put_region(project, AnnotatedRegion(0, "", "teach", SQUARE), step=first.step)
+    assert second.step == first.step
+    assert [(step.number, step.kind) for step in project.editor.history()] == [(first.step, "import")]
+    assert [region.name for region in read_regions(project.ledger.reader)] == ["Region 1", "Region 2"]
+    project.editor.undo()
+    assert read_regions(project.ledger.reader) == ()

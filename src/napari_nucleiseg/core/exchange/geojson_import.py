@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,20 +19,22 @@ from napari_nucleiseg.core.exchange.geojson_reader import FeatureReader
 from napari_nucleiseg.core.exchange.objects import Annotations, Found, attributes_of, class_of, look_at
 from napari_nucleiseg.core.exchange.painting import KIND, Overlap, Painter, patch_of_spans
 from napari_nucleiseg.core.exchange.rasterise import Rings, Spans, crossings_of, fill
-from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, Tally, no_import_progress
+from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, no_import_progress
 from napari_nucleiseg.core.exchange.rings import areas_of, chosen, rings_of
 from napari_nucleiseg.core.exchange.source import NamedClass, classes_of
 from napari_nucleiseg.core.exchange.stash import ATTRIBUTES, Stash
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.editor import Changed
 from napari_nucleiseg.core.store.project import Project
-from napari_nucleiseg.core.store.records import CLASSES, REGIONS
+from napari_nucleiseg.core.store.records import CLASSES
+from napari_nucleiseg.core.store.regions import ROLES, TEACH, AnnotatedRegion, put_region
 
 FEATURES_AT_A_TIME = 2000
 POINTS_AT_A_TIME = 500_000
 MOST_NUCLEUS_PX = 1 << 24
 MOST_CROSSINGS = 1 << 22
 MOST_REGIONS = 5000
-ROLE = "teach"
+NOWHERE = Region(0, 0, 0, 0)
 PLAIN_COLOUR = "#a9a9a9"
 # A nucleus smaller than this is none: more likely its outline is in micrometres, or of another level.
 LEAST_USUAL_UM2 = 4.0
@@ -80,24 +80,24 @@ def import_geojson(
     StoreError
         If the project cannot be written.
     """
-    tally = Tally()
+    report = ImportReport(Path(path).name)
     with Stash(project.shape[1]) as stash:
-        intake = _Intake(project, stash, tally, annotations)
+        intake = _Intake(project, stash, report, annotations)
         reader = FeatureReader(path, keep_digits=True)
         with _uncollected():
             for features in _batches(reader):
                 intake.take(features)
                 on_progress("reading", reader.done_bytes, reader.total_bytes)
         if reader.damage:
-            tally.notes.append(f"Only a part was read: {reader.damage}.")
+            report.note(f"Only a part was read: {reader.damage}.")
         intake.finish()
-        painter = Painter(project, overlap, tally)
+        painter = Painter(project, overlap, report)
         squares = len(stash)
         for done, (spans, attributes) in enumerate(stash.take(), start=1):
             with _uncollected():
                 painter.paint(patch_of_spans(spans, attributes))
             on_progress("writing", done, squares)
-    return tally.report(Path(path).name)
+    return report
 
 
 def _batches(features: Iterable[Any]) -> Iterator[list[Any]]:
@@ -138,12 +138,12 @@ def _size(feature: Any) -> int:
 class _Intake:
     """Checks features and puts the nuclei among them into the stash."""
 
-    def __init__(self, project: Project, stash: Stash, tally: Tally, annotations: Annotations) -> None:
-        self._project, self._stash, self._tally, self._annotations = project, stash, tally, annotations
+    def __init__(self, project: Project, stash: Stash, report: ImportReport, annotations: Annotations) -> None:
+        self._project, self._stash, self._report, self._annotations = project, stash, report, annotations
         self._limits = project.labels.whole
         self._known = classes_of(project)
         self._numbers = {found.name.casefold(): number for number, found in self._known.items()}
-        self._regions: list[tuple[str, str, list[list[float]], bool, bool]] = []
+        self._regions: list[AnnotatedRegion] = []
         self._new_classes: dict[int, NamedClass] = {}
         self._areas_um2: list[float] = []
         self._crossed = 0
@@ -151,11 +151,10 @@ class _Intake:
 
     def take(self, features: list[Any]) -> None:
         nuclei: list[Found] = []
-        left_out = self._tally.left_out
         for feature in features:
             found = look_at(feature, self._annotations)
             if isinstance(found, str):
-                left_out[found] += 1
+                self._report.leave_out(found)
             elif found.is_region:
                 self._take_region(found)
             else:
@@ -166,7 +165,7 @@ class _Intake:
             for found in nuclei:
                 alone = rings_of([found.outline])
                 if alone is None:
-                    left_out["coordinates"] += 1
+                    self._report.leave_out("coordinates")
                 else:
                     self._take_nuclei([found], *alone)
         elif nuclei:
@@ -174,38 +173,36 @@ class _Intake:
 
     def finish(self) -> None:
         """Write the new classes and the regions, and say what is strange about the file as a whole."""
-        editor, database = self._project.editor, self._project.ledger.reader
-        nowhere = Region(0, 0, 0, 0)
         for number, found in self._new_classes.items():
-            self._put(CLASSES, number, (number, found.name, found.colour or PLAIN_COLOUR), nowhere)
-            self._tally.new_classes.append(found.name)
-        last = database.execute("SELECT coalesce(max(region), 0) FROM regions").fetchone()[0]
-        for key, (name, role, vertices, complete, done) in enumerate(self._regions, start=last + 1):
-            row = key, name or f"Region {key}", role, json.dumps(vertices), complete, done, editor.person, time.time()
-            self._put(REGIONS, key, row, _box(vertices))
-        self._tally.regions = len(self._regions)
+            row = number, found.name, found.colour or PLAIN_COLOUR
+            self._note(
+                self._project.editor.put(CLASSES, number, row, kind=KIND, region=NOWHERE, step=self._report.step)
+            )
+            self._report.new_classes += (found.name,)
+        for region in self._regions:
+            self._note(put_region(self._project, region, kind=KIND, step=self._report.step))
+        self._report.regions = len(self._regions)
         self._remark()
 
-    def _put(self, table: str, key: int, row: tuple[Any, ...], region: Region) -> None:
-        """Add a row as part of the one step that the import is."""
-        changed = self._project.editor.put(table, key, row, kind=KIND, region=region, step=self._tally.step)
-        if changed is not None and self._tally.step is None:
-            self._tally.step = changed.step
+    def _note(self, changed: Changed | None) -> None:
+        """Let what follows belong to the one step that the import is."""
+        if changed is not None and self._report.step is None:
+            self._report.step = changed.step
 
     def _remark(self) -> None:
-        notes, left_out = self._tally.notes, self._tally.left_out
+        note = self._report.note
         if self._crossed:
-            notes.append(f"{self._crossed:,} outlines cross themselves; areas they wind around twice were left out.")
+            note(f"{self._crossed:,} outlines cross themselves; areas they wind around twice were left out.")
         if self._holes:
-            notes.append(f"{self._holes:,} annotations have holes, which regions cannot have: they were filled.")
+            note(f"{self._holes:,} annotations have holes, which regions cannot have: they were filled.")
         height, width = self._project.shape
         if self._areas_um2 and float(np.median(self._areas_um2)) < LEAST_USUAL_UM2:
-            notes.append(
+            note(
                 f"Half of the nuclei are smaller than {LEAST_USUAL_UM2:g} um2: the outlines seem to be in micrometres "
                 "or of a coarser level. They must be in full-resolution pixels; undo this import if they are not."
             )
-        if left_out["outside"]:
-            notes.append(
+        if self._report.left_out.get("outside"):
+            note(
                 f"Coordinates must be full-resolution pixels from the top left corner, x up to {width:,} and y up to "
                 f"{height:,}; check that the file belongs to this slide."
             )
@@ -224,8 +221,8 @@ class _Intake:
         spans = fill(rings, self._limits)
         pixels = np.bincount(spans.owners, spans.stops - spans.starts, len(nuclei))
         some = pixels > 0
-        self._tally.left_out["empty"] += int(np.count_nonzero(~some))
-        self._tally.clipped += int(np.count_nonzero(some & ~inside))
+        self._report.leave_out("empty", int(np.count_nonzero(~some)))
+        self._report.clipped += int(np.count_nonzero(some & ~inside))
         areas = np.bincount(rings.owners, signs * np.abs(areas_of(rings)), len(nuclei))
         self._crossed += int(np.count_nonzero(some & inside & (np.abs(pixels - areas) > _SHARE_OFF * pixels + 8)))
         um2 = self._project.mpp_um.y * self._project.mpp_um.x
@@ -248,7 +245,7 @@ class _Intake:
         large = ~outside & (np.prod(np.clip(high, 0, size) - np.clip(low, 0, size), axis=1) > MOST_NUCLEUS_PX)
         winding = ~outside & ~large & self._is_winding(rings, high - low)
         for reason, which in (("outside", outside), ("too_large", large), ("too_complicated", winding)):
-            self._tally.left_out[reason] += int(np.count_nonzero(which))
+            self._report.leave_out(reason, int(np.count_nonzero(which)))
         good: NDArray[np.bool_] = ~(outside | large | winding)
         return good, np.asarray(inside, np.bool_)
 
@@ -280,33 +277,29 @@ class _Intake:
         stated = found.properties.get("metadata")
         facts = stated if isinstance(stated, dict) else {}
         name = found.properties.get("name")
+        title = name if isinstance(name, str) else ""
+        role = str(facts.get("role"))
+        role = role if role in ROLES else TEACH
+        complete, done = (str(facts.get(word)).lower() == "true" for word in ("complete", "done"))
         for outer, *holes in found.polygons:
             read = rings_of([[[outer]]])
             if read is None:
-                self._tally.left_out["coordinates"] += 1
+                self._report.leave_out("coordinates")
                 continue
             vertices = read[0].points[:, ::-1]
             if len(vertices) > 1 and (vertices[0] == vertices[-1]).all():
                 vertices = vertices[:-1]
-            if len(vertices) < 3:
-                self._tally.left_out["empty"] += 1
+            region = AnnotatedRegion(0, title, role, tuple((y, x) for y, x in vertices.tolist()), complete, done)
+            if not region.has_area:
+                self._report.leave_out("empty")
                 continue
-            if not self._limits.overlaps(_box(vertices.tolist())):
-                self._tally.left_out["outside"] += 1
+            if not self._limits.overlaps(region.box):
+                self._report.leave_out("outside")
                 continue
             self._holes += bool(holes)
-            title, role = name if isinstance(name, str) else "", str(facts.get("role") or ROLE)
-            flags = (str(facts.get(word)).lower() == "true" for word in ("complete", "done"))
-            self._regions.append((title, role, vertices.tolist(), *flags))
+            self._regions.append(region)
             if len(self._regions) > MOST_REGIONS:
                 raise ImportFileError(
                     f"The file holds more than {MOST_REGIONS:,} annotations, which would all become regions; so many "
                     "are likely nuclei. Import it with annotations as 'nuclei'."
                 )
-
-
-def _box(vertices: list[list[float]]) -> Region:
-    points = np.array(vertices)
-    return Region.from_bounds(
-        *(int(value) for value in np.floor(points.min(0))), *(int(value) for value in np.ceil(points.max(0)))
-    )

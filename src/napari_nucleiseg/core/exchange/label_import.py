@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.exchange.label_reader import LabelImage, open_labels, read_block
 from napari_nucleiseg.core.exchange.painting import MOST_ID, Overlap, Painter, Patch
-from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, Tally, no_import_progress
+from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, no_import_progress
 from napari_nucleiseg.core.exchange.source import block_regions
 from napari_nucleiseg.core.exchange.stash import ATTRIBUTES, CELL_PX
 from napari_nucleiseg.core.geometry import Region
@@ -57,21 +57,21 @@ def import_labels(
     StoreError
         If the project cannot be written.
     """
-    tally = Tally()
+    report = ImportReport(Path(path).name)
     image = open_labels(path, project.shape)
     try:
         ids, boxes = _boxes_of(image, on_progress)
         sizes = boxes[:, 2:] - boxes[:, :2]
         usual = np.prod(sizes, axis=1) <= MOST_NUCLEUS_PX
-        tally.left_out["too_large"] += int(np.count_nonzero(~usual))
-        painter = Painter(project, overlap, tally)
+        report.leave_out("too_large", int(np.count_nonzero(~usual)))
+        painter = Painter(project, overlap, report)
         groups = list(_groups(boxes, usual))
         for done, rows in enumerate(groups, start=1):
             painter.paint(_patch(image, ids[rows], boxes[rows]))
             on_progress("writing", done, len(groups))
     finally:
         image.close()
-    return tally.report(Path(path).name)
+    return report
 
 
 def _boxes_of(image: LabelImage, on_progress: ImportProgress) -> Boxes:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.exchange.rasterise import Spans
-from napari_nucleiseg.core.exchange.report import Tally
+from napari_nucleiseg.core.exchange.report import ImportReport
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.editor import Changed
 from napari_nucleiseg.core.store.merge import State
@@ -94,12 +94,12 @@ class Painter:
         ``keep``: what is there stays, new nuclei get free pixels only, and those that would lose more than half of
         theirs are left out. ``replace``: new nuclei get all their pixels; those there that lose more than half of
         theirs go, and those that come back under their own id become what the file says.
-    tally : Tally
+    report : ImportReport
         Counts what happens.
     """
 
-    def __init__(self, project: Project, overlap: Overlap, tally: Tally) -> None:
-        self._project, self._tally = project, tally
+    def __init__(self, project: Project, overlap: Overlap, report: ImportReport) -> None:
+        self._project, self._report = project, report
         self._replace = overlap == "replace"
         self._um2 = project.mpp_um.y * project.mpp_um.x
 
@@ -130,7 +130,7 @@ class Painter:
         else:
             taken, canvas = self._fitted(patch, current, under)
         ids = self._named(patch, taken, returning)
-        editor, step = self._project.editor, self._tally.step
+        editor, step = self._project.editor, self._report.step
         changed: Changed | None = None
         classes, scores, approved = (patch.attributes[name][taken] for name in ("class", "score", "approved"))
         if not is_bare or are_pixels_claimed(self._project.ledger.reader, canvas.region):
@@ -141,9 +141,9 @@ class Painter:
         elif taken.any():
             newcomers = Newcomers(canvas.region, canvas.pixels, canvas.owners, ids, classes, scores, approved, runs)
             changed = editor.add(newcomers, canvas.image, kind=KIND, step=step)
-        self._tally.nuclei += int(np.count_nonzero(taken))
+        self._report.nuclei += int(np.count_nonzero(taken))
         if changed is not None:
-            self._tally.step = changed.step
+            self._report.step = changed.step
 
     def _replaced(
         self, patch: Patch, current: Ids, under: Ids, returning: Mapping[int, Row]
@@ -152,8 +152,8 @@ class Painter:
         won = _won(patch)
         foreign = (under > 0) & ~np.isin(under, np.array(list(returning), np.uint32))
         taken = np.bincount(patch.owners[won], minlength=len(patch.attributes)) > 0
-        self._tally.left_out["covered"] += int(np.count_nonzero(~taken))
-        self._tally.overlapped += len(np.unique(patch.owners[foreign | ~won]))
+        self._report.leave_out("covered", int(np.count_nonzero(~taken)))
+        self._report.overlapped += len(np.unique(patch.owners[foreign | ~won]))
         image, region, pixels = self._cleared(patch, current, under[won], returning)
         return taken, Canvas(region, image, pixels[won], patch.owners[won])
 
@@ -164,8 +164,8 @@ class Painter:
             np.bincount(found, minlength=len(patch.attributes)) for found in (patch.owners[won], patch.owners)
         )
         taken = 2 * got >= total
-        self._tally.left_out["there_already"] += int(np.count_nonzero(~taken))
-        self._tally.overlapped += int(np.count_nonzero(got < total))
+        self._report.leave_out("there_already", int(np.count_nonzero(~taken)))
+        self._report.overlapped += int(np.count_nonzero(got < total))
         won &= taken[patch.owners]
         return taken, Canvas(patch.region, current, patch.pixels[won], patch.owners[won])
 
@@ -195,7 +195,7 @@ class Painter:
             for key, count in zip(ids.tolist(), counts.tolist(), strict=True)
             if key in rows and key not in returning and 2 * count * self._um2 > rows[key][10]
         ]
-        self._tally.replaced += len(going)
+        self._report.replaced += len(going)
         going.extend(returning.values())
         boxes = [Region.from_bounds(*row[6:10]) for row in going]
         region = bounding([patch.region, *boxes])
@@ -219,7 +219,7 @@ class Painter:
         _, firsts = np.unique(wanted[places], return_index=True)
         ids = np.zeros(len(wanted), np.uint32)
         ids[places[firsts]] = wanted[places[firsts]]
-        self._tally.ids_kept += len(firsts)
+        self._report.ids_kept += len(firsts)
         kept = set(ids[places[firsts]].tolist())
         fresh = (key for key in iter(self._project.editor.new_id, None) if key not in kept)
         for index in np.flatnonzero(taken & (ids == 0)).tolist():

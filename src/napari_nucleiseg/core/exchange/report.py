@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -31,9 +30,9 @@ def no_import_progress(_stage: str, _done: int, _total: int) -> None:
     """Ignore the progress of an import."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ImportReport:
-    """What came of an import.
+    """What came of an import; counts up while it goes on.
 
     Parameters
     ----------
@@ -51,8 +50,8 @@ class ImportReport:
         How many outlines reach over the rim of the slide; what is inside was taken.
     new_classes : tuple of str
         Names of classes that the project did not know.
-    left_out : mapping of str to int
-        How many were not taken, by reason; see `REASONS`.
+    left_out : dict of str to int
+        How many were not taken, by reason; see `REASONS` and `leave_out`.
     notes : tuple of str
         Further sentences.
     step : int or None
@@ -67,9 +66,18 @@ class ImportReport:
     replaced: int = 0
     clipped: int = 0
     new_classes: tuple[str, ...] = ()
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     step: int | None = None
+
+    def leave_out(self, reason: str, number: int = 1) -> None:
+        """Count what is not taken."""
+        if number:
+            self.left_out[reason] = self.left_out.get(reason, 0) + number
+
+    def note(self, sentence: str) -> None:
+        """Say something more."""
+        self.notes += (sentence,)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -94,38 +102,6 @@ class ImportReport:
     def as_dict(self) -> dict[str, Any]:
         """Return this for a JSON document."""
         return {**asdict(self), "sentences": list(self.sentences)}
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts while an import goes on; see `ImportReport` for what they mean."""
-
-    nuclei: int = 0
-    regions: int = 0
-    ids_kept: int = 0
-    overlapped: int = 0
-    replaced: int = 0
-    clipped: int = 0
-    step: int | None = None
-    new_classes: list[str] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-
-    def report(self, file: str) -> ImportReport:
-        """Return what stands so far."""
-        return ImportReport(
-            file,
-            self.nuclei,
-            self.regions,
-            self.ids_kept,
-            self.overlapped,
-            self.replaced,
-            self.clipped,
-            tuple(self.new_classes),
-            {reason: number for reason, number in self.left_out.items() if number},
-            tuple(self.notes),
-            self.step,
-        )
 
 
 def _counted(number: int, one: str, many: str) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TEACH, HOLD_OUT, REFERENCE = ROLES = "teach", "hold out", "reference"
 NEW, CHANGED, REMOVED = "region", "change region", "remove region"
 
+_ALL = "SELECT region, name, role, vertices, complete, done, person, at FROM regions"
+
 Vertices = tuple[tuple[float, float], ...]
 
 
@@ -64,6 +66,11 @@ class AnnotatedRegion:
         return np.array(self.vertices, np.float64).reshape(-1, 2)
 
     @property
+    def has_area(self) -> bool:
+        """Whether there is anything inside."""
+        return len(self.vertices) > 2 and bool(np.isfinite(self.polygon).all()) and _area(self.polygon) > 0
+
+    @property
     def box(self) -> Region:
         """The smallest region that holds it, level-0 pixels."""
         low, high = np.floor(self.polygon.min(0)).astype(int), np.ceil(self.polygon.max(0)).astype(int)
@@ -72,16 +79,26 @@ class AnnotatedRegion:
 
 def read_regions(database: sqlite3.Connection) -> tuple[AnnotatedRegion, ...]:
     """Return the regions of a project by number."""
-    rows = database.execute(
-        "SELECT region, name, role, vertices, complete, done, person, at FROM regions ORDER BY region"
-    )
-    return tuple(_region(row) for row in rows)
+    return tuple(_region(row) for row in database.execute(f"{_ALL} ORDER BY region"))
 
 
-def put_region(project: Project, region: AnnotatedRegion) -> Changed | None:
+def put_region(
+    project: Project, region: AnnotatedRegion, *, kind: str | None = None, step: int | None = None
+) -> Changed | None:
     """Add a region (number 0) or change one as a step that can be undone; None if that changes nothing.
 
     Who and when are noted anew; a region without a name gets one.
+
+    Parameters
+    ----------
+    project : Project
+        Open for writing.
+    region : AnnotatedRegion
+        As it is to become.
+    kind : str, optional
+        For the history; default `NEW` or `CHANGED`.
+    step : int, optional
+        Number of an earlier step that this belongs to: both are undone together.
 
     Raises
     ------
@@ -90,13 +107,14 @@ def put_region(project: Project, region: AnnotatedRegion) -> Changed | None:
     """
     if region.role not in ROLES:
         raise StoreError(f"A region cannot be for {region.role!r}. Choose one of: {', '.join(ROLES)}.")
-    if len(region.vertices) < 3 or not np.isfinite(region.polygon).all() or not _area(region.polygon):
+    if not region.has_area:
         raise StoreError("A region needs an area. Draw it anew.")
-    known = {other.number: other for other in read_regions(project.ledger.reader)}
-    former = known.get(region.number)
+    database = project.ledger.reader
+    rows = database.execute(f"{_ALL} WHERE region = ?", (region.number,))
+    former = next((_region(row) for row in rows), None)
     if former is not None and region == replace(former, person=region.person, at=region.at):
         return None
-    number = region.number or max(known, default=0) + 1
+    number = region.number or 1 + database.execute("SELECT coalesce(max(region), 0) FROM regions").fetchone()[0]
     row = (
         number,
         region.name.strip() or f"Region {number}",
@@ -108,7 +126,8 @@ def put_region(project: Project, region: AnnotatedRegion) -> Changed | None:
         time.time(),
     )
     box = region.box.intersect(project.labels.whole)
-    return project.editor.put(REGIONS, number, row, kind=NEW if former is None else CHANGED, region=box)
+    kind = kind or (NEW if former is None else CHANGED)
+    return project.editor.put(REGIONS, number, row, kind=kind, region=box, step=step)
 
 
 def remove_region(project: Project, region: AnnotatedRegion) -> Changed | None:
