@@ -3,10 +3,11 @@
 import json
 import pickle
 import re
+from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 
 from napari_nucleiseg.core.errors import LicenceNotAcceptedError, ModelError, WeightsError
 from napari_nucleiseg.core.models import weights
@@ -82,6 +83,33 @@ def test_pickles_are_refused_and_never_run(tmp_path, how):
         path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(WeightsError, match="foreign code"):
         load_model(str(path))
+
+
+@pytest.mark.parametrize("start", [b"\x80", b"PK"])
+def test_a_header_as_long_as_a_pickles_mark_is_no_pickle(tmp_path, start):
+    path = tmp_path / "mine.safetensors"
+    _, card = make(path)
+    former = path.read_bytes()
+    tried = ((letters, weights.with_card(former, replace(card, notes="x" * letters))) for letters in range(40_000))
+    letters, content = next(one for one in tried if one[1].startswith(start))
+    path.write_bytes(content)
+    assert read_card(path).notes == "x" * letters
+
+
+def test_another_card_leaves_the_tensors_as_they_are(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    _, card = make(path)
+    former, tensors = path.read_bytes(), load(path.read_bytes())
+    for title in ("", "a", "ähnlich", '“\\"\n', "x" * 999):
+        path.write_bytes(weights.with_card(former, replace(card, title=title)))
+        assert read_card(path) == replace(card, title=title)
+        assert all(torch.equal(value, tensors[key]) for key, value in load(path.read_bytes()).items())
+
+
+@pytest.mark.parametrize("field", ["metrics", "taught", "params"])
+def test_a_card_with_odd_fields_is_damaged(field):
+    with pytest.raises(WeightsError, match="is damaged"):
+        weights.card_from_json(json.dumps({"name": "a", "network": "b", field: 3}))
 
 
 def test_foreign_tensors_are_counted_in_the_message(tmp_path):

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_nucleiseg.core.errors import LicenceNotAcceptedError, ModelError, WeightsError
+from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SHIPPED = "napari_nucleiseg.weights"
+SHIPPED_FOLDER = Path(str(resources.files(SHIPPED)))
 CARD_KEY = "card"
+_LENGTH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class ModelCard:
         Of the tensors' bytes; filled on saving.
     notes : str
         Anything else.
+    taught : mapping
+        Of weights that were fine-tuned: slides, regions and settings; empty for all others.
     """
 
     name: str
@@ -73,6 +78,7 @@ class ModelCard:
     created: str = ""
     sha256: str = ""
     notes: str = ""
+    taught: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -104,8 +110,7 @@ def user_folder() -> Path:
 def weight_files() -> dict[str, Path]:
     """Return the weight files that can be used by name: shipped ones and the user's."""
     found: dict[str, Path] = {}
-    shipped = Path(str(resources.files(SHIPPED)))
-    for folder in (user_folder() / "models", shipped):
+    for folder in (user_folder() / "models", SHIPPED_FOLDER):
         if folder.is_dir():
             found |= {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
     return found
@@ -158,6 +163,7 @@ def card_from_json(text: str) -> ModelCard:
     try:
         raw = {key: value for key, value in json.loads(text).items() if key in known}
         raw["training_data"] = tuple(raw.get("training_data", ()))
+        raw |= {key: dict(raw.get(key, {})) for key in ("params", "metrics", "taught")}
         return ModelCard(**raw)
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"the card of the weight file is damaged: {error}") from error
@@ -167,8 +173,10 @@ def _refuse_pickle(path: Path) -> None:
     if not path.is_file():
         raise WeightsError(f"there is no weight file {path}")
     with path.open("rb") as file:
-        head = file.read(8)
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+        head = file.read(_LENGTH + 1)
+    # A weight file starts with the length of its header, which may look like the mark of a pickle by chance.
+    is_weights = head[_LENGTH:] == b"{" and int.from_bytes(head[:_LENGTH], "little") < path.stat().st_size
+    if not is_weights and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise WeightsError(
             f"{path} is a pickled checkpoint. Loading it could run foreign code, so it is refused; "
             "ask its maker for a safetensors file."
@@ -252,6 +260,16 @@ def save_model(
     half : bool
         Store floating-point tensors as float16 (half the size).
     """
+    content, card = encode_model(network, spec, card, half=half)
+    try:
+        write_over(Path(path), content)
+    except OSError as error:
+        raise WeightsError(f"the weights cannot be written to {path}: {error}") from error
+    return card
+
+
+def encode_model(network: nn.Module, spec: ModelSpec, card: ModelCard, *, half: bool = True) -> tuple[bytes, ModelCard]:
+    """Return the content of a weight file and its finished card; see `save_model`."""
     import torch
     from safetensors.torch import save
 
@@ -267,14 +285,25 @@ def save_model(
         sha256=digest,
         created=card.created or datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
     )
-    target = Path(path)
-    partial = target.with_name(target.name + ".part")
-    try:
-        partial.write_bytes(save(tensors, {CARD_KEY: json.dumps(asdict(card))}))
-        partial.replace(target)
-    except OSError as error:
-        raise WeightsError(f"the weights cannot be written to {target}: {error}") from error
-    return card
+    return save(tensors, {CARD_KEY: json.dumps(asdict(card))}), card
+
+
+def with_card(content: bytes, card: ModelCard) -> bytes:
+    """Return the content of a weight file with another card; its tensors stay as they are, byte by byte.
+
+    Parameters
+    ----------
+    content : bytes
+        Of a safetensors file: the length of the header as 8 bytes (little endian), the header as JSON, the tensors.
+    card : ModelCard
+        The new card.
+    """
+    end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    header = json.loads(content[_LENGTH:end])
+    header["__metadata__"] = {**header.get("__metadata__", {}), CARD_KEY: json.dumps(asdict(card))}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _LENGTH)  # the tensors start at a multiple of 8 bytes
+    return len(text).to_bytes(_LENGTH, "little") + text + content[end:]
 
 
 def licence_accepted(card: ModelCard) -> bool:
