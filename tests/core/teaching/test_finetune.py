@@ -1,6 +1,5 @@
 """The loop: same seed, same model; the former model is never touched; stopped or killed, nothing is lost."""
 
-import json
 from dataclasses import replace
 from itertools import islice
 
@@ -62,11 +61,11 @@ def test_from_the_first_step_to_the_outcome(model):
 
 def test_the_card_says_where_it_comes_from(model):
     card = list(finetune(model, lesson(), QUICK))[-1].outcome.model.card
-    notes = json.loads(card.notes)
     assert (card.parent, card.licence, card.network) == (model.version, "CC0-1.0", "nuclei")
-    assert notes["slides"] == [["a.svs", "print of a.svs"]]
-    assert ["a.svs", "Region 9", "hold out"] in notes["regions"]
-    assert notes["settings"]["seed"] == 0
+    assert card.taught["slides"] == [{"name": "a.svs", "fingerprint": "print of a.svs"}]
+    assert {"slide": "a.svs", "name": "Region 9", "role": "hold out"} in card.taught["regions"]
+    assert card.taught["settings"]["seed"] == 0
+    assert card.taught["family"] == model.card.name
     assert card.metrics["before"]["nuclei"] == card.metrics["held out"]["nuclei"] == 16
     assert "32 corrected nuclei of a.svs" in card.training_data
 

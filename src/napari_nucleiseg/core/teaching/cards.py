@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -33,7 +32,7 @@ def taught_card(
     options : DecodeOptions
         Threshold and smallest area that suit the new model.
     kept : mapping of str to float
-        Step and share of the weights.
+        Step and share of the weights, and how long it took.
     """
     parent = room.model.card
     teach, _ = by_role(room.lesson.examples)
@@ -53,15 +52,20 @@ def taught_card(
         },
         created="",
         sha256="",
-        notes=json.dumps(
-            {
-                "slides": [list(slide) for slide in slides],
-                "regions": [list(region) for region in regions],
-                "labels": fingerprint_of(room.lesson.examples),
-                "settings": asdict(room.config),
-                **kept,
-                "judged": room.told,
-                "made with": f"napari-nucleiseg {napari_nucleiseg.__version__}",
-            }
-        ),
+        notes="",
+        taught={
+            "family": family_of(parent),
+            "slides": [{"name": name, "fingerprint": fingerprint} for name, fingerprint in slides],
+            "regions": [{"slide": slide, "name": name, "role": role} for slide, name, role in regions],
+            "labels": fingerprint_of(room.lesson.examples),
+            "settings": asdict(room.config),
+            **kept,
+            "judged": room.told,
+            "made with": f"napari-nucleiseg {napari_nucleiseg.__version__}",
+        },
     )
+
+
+def family_of(card: ModelCard) -> str:
+    """Return the name of the model that a model and all its versions were first taught from."""
+    return str(card.taught.get("family", card.name))

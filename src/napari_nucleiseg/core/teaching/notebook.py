@@ -41,9 +41,15 @@ class Notebook:
         self.fingerprint = fingerprint
         self._done: dict[str, Learnt] = {}
         self._open: dict[str, Any] = {}
-        self._written = time.monotonic()
+        self._written = self._opened = time.monotonic()
+        self._seconds_before = 0.0
         if self.path is not None:
             self._read(self.path)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far, with what was done before a crash."""
+        return self._seconds_before + time.monotonic() - self._opened
 
     def _read(self, path: Path) -> None:
         try:
@@ -56,6 +62,7 @@ class Notebook:
         if isinstance(state, dict) and state.get("fingerprint") == self.fingerprint:
             self._done = {name: Learnt(item["weights"], item["step"]) for name, item in state["done"].items()}
             self._open = state["open"]
+            self._seconds_before = float(state.get("seconds", 0.0))
 
     def holds(self, run: str) -> bool:
         """Whether a run has ended."""
@@ -104,7 +111,8 @@ class Notebook:
         partial = self.path.with_name(FILE + ".part")
         done = {name: {"weights": item.weights, "step": item.step} for name, item in self._done.items()}
         try:
-            torch.save({"fingerprint": self.fingerprint, "done": done, "open": self._open}, partial)
+            state = {"fingerprint": self.fingerprint, "done": done, "open": self._open, "seconds": self.seconds}
+            torch.save(state, partial)
             partial.replace(self.path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             partial.unlink(missing_ok=True)
