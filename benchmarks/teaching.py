@@ -5,10 +5,10 @@
 
 Base: a model trained by the default recipe on NuCLS and DSB 2018 alone (``training/teaching-base.json``), which has
 seen no picture of the laboratories below. Corrected regions are 256 x 256 px at 0.25 um/px, cut at random from training
-pictures where they show eight nuclei or more, with all their true nuclei. Laboratories: TNBC (taught on patients 01-03, judged on 04-05) and organs of the
-Kumar set (taught on HoVer-Net's training pictures of an organ, judged on its test pictures of that organ). What is
-forgotten is measured on test pictures of other organs. ``--dev`` takes other pictures (TNBC 01-02 against 03, breast),
-on which the recipe was chosen. Nothing is chosen on the pictures that are judged on.
+pictures where they show eight nuclei or more, with all their true nuclei. Laboratories: TNBC (taught on patients 01-03,
+judged on 04-05) and organs of the Kumar set (taught on HoVer-Net's training pictures of an organ, judged on its test
+pictures of that organ). What is forgotten is measured on test pictures of other organs. ``--dev`` takes other pictures
+(TNBC 01-02 against 03, breast), on which the recipe was chosen. Nothing is chosen on the pictures that are judged on.
 
 The table's "after" is what the user ends up with: where the guard refuses, that is the former model. "Offered" is the
 new model whether or not it was adopted. Scores are means over pictures at the model's pixel size.
@@ -146,18 +146,28 @@ def unlabelled(picture: Picture, mpp_um: float) -> Example:
     return Example(picture.name, picture.name, "", -1, "reference", picture.image, nothing, mpp_um)
 
 
-def judged(model: LoadedModel, pictures: Sequence[Picture]) -> ImageScores:
-    """Mean scores of a model on pictures, with the threshold of its card."""
+def scored(model: LoadedModel, pictures: Sequence[Picture]) -> list[ImageScores]:
+    """Scores of a model on each picture, with the threshold of its card."""
     options, device = DecodeOptions(model.card.threshold, model.card.min_area_um2), choose_device("cpu")
     decode = decoder(model.spec.decoder).decode
-    return mean_scores(
+    return [
         scores(
             picture.labels,
             decode(picture_maps(model.network, model.spec, picture.image, device), model.spec.mpp_um, options).labels,
             distances=False,
         )
         for picture in pictures
-    )
+    ]
+
+
+def judged(model: LoadedModel, pictures: Sequence[Picture]) -> ImageScores:
+    """Mean scores of a model on pictures."""
+    return mean_scores(scored(model, pictures))
+
+
+def judged_each(model: LoadedModel, pictures: Sequence[Picture]) -> list[float]:
+    """AJI of a model on each picture."""
+    return [one.aji for one in scored(model, pictures)]
 
 
 def taught(model: LoadedModel, lesson: Lesson, config: FinetuneConfig) -> tuple[Outcome, float, int]:

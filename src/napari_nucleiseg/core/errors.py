@@ -49,6 +49,10 @@ class TeachingError(NucleiSegError):
     """A model cannot be taught with what there is; the message says what is missing."""
 
 
+class DoubtfulLabelsError(TeachingError):
+    """Regions to learn from look wrong; the message says which and why."""
+
+
 class ExportError(NucleiSegError):
     """Nuclei cannot be written to another program's format."""
 

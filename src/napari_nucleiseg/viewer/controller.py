@@ -12,7 +12,8 @@ from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer import editing, exchange, history, nuclei_list, regions
+from napari_nucleiseg.viewer import editing, exchange, history, nuclei_list, regions, teaching
+from napari_nucleiseg.viewer.catalogue import Catalogue
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.engine import Engine
@@ -28,6 +29,7 @@ from napari_nucleiseg.viewer.segmenter import LANE, Segmenter
 from napari_nucleiseg.viewer.sentences import question_after, remembered_hint
 from napari_nucleiseg.viewer.shapes import bounds_of, selected_polygon
 from napari_nucleiseg.viewer.shelf import Shelf
+from napari_nucleiseg.viewer.teaching import Teaching
 from napari_nucleiseg.viewer.visible import visible_region
 
 SETTLED_S = 0.08
@@ -35,7 +37,7 @@ TURNED_S = 0.2
 # The window is up by then, and the user is still looking.
 IDLE_S = 2.0
 # Lanes in which a project is worked on: it is closed after them.
-WORKING = ("count", LANE, editing.LANE, *nuclei_list.LANES, regions.LANE, history.LANE, exchange.LANE)
+WORKING = ("count", LANE, editing.LANE, *nuclei_list.LANES, regions.LANE, history.LANE, exchange.LANE, *teaching.LANES)
 
 
 class Controller:
@@ -76,7 +78,9 @@ class Controller:
         self.tools = Tools(viewer, self.editing)
         self.exchange = exchange.Exchange(self.editing, self.display)
         self.pictures = SlidePictures(self._shelf, self._jobs, self._on_error)
-        self._cards: dict[str, Any] = {}
+        self.catalogue = Catalogue(self._engine, self._jobs, session, self._on_error)
+        self.teaching = Teaching(self._engine, self.editing, self.display)
+        self._segments_when_turned = False
         self._unanswered: Callable[[], None] | None = None
         self._has_scale_bar = False
         self._framing = Framing(viewer)
@@ -104,7 +108,9 @@ class Controller:
         self.display.tile_done.connect(self.editing.tile_finished)
         self._shelf.switched.connect(self._on_slide_switched)
         self._shelf.removed.connect(self._on_slide_removed)
-        self._jobs.start("models", self._list_models, on_value=self._on_models_listed, on_error=self._on_error)
+        self.catalogue.listed.connect(self._on_models_listed)
+        self.teaching.adopted.connect(self._on_taught)
+        self.catalogue.list()
         self._jobs.later("warm up", IDLE_S, self._on_idle)
         self._shelf.start()
 
@@ -129,20 +135,13 @@ class Controller:
         camera = self._viewer.scene.camera
         return camera.events.zoom, camera.events.center, self._viewer.canvas.events.size
 
-    def _list_models(self, _cancelled: Cancelled) -> Iterator[Any]:
-        yield self._engine.models()
-
     def _on_models_listed(self, cards: tuple[Any, ...]) -> None:
-        self._cards = {card.name: card for card in cards}
-        if self.session.options == Session().options:  # nobody has turned them yet
-            self._recommend()
         self.models_listed.emit(cards)
 
-    def _recommend(self) -> None:
-        """Set threshold and smallest area to what is best for the model."""
-        card = self._cards.get(self.session.model)
-        if card is not None:
-            self.session.threshold, self.session.min_area_um2 = card.threshold, card.min_area_um2
+    def _on_taught(self, version: Any) -> None:
+        """Use a taught model from now on, at once on what is seen."""
+        self._segments_when_turned = True
+        self.catalogue.take(version)
 
     def _on_idle(self) -> None:
         self._jobs.start("warm up", self._warm_up)
@@ -378,8 +377,9 @@ class Controller:
 
     def _on_model_changed(self) -> None:
         self.cancel()
-        self._recommend()
-        self._jobs.later("options", TURNED_S, self._on_view_settled)
+        self.catalogue.recommend()
+        at_once, self._segments_when_turned = self._segments_when_turned and not self.session.follow, False
+        self._jobs.later("options", TURNED_S, self.segment_view if at_once else self._on_view_settled)
 
     def _on_options_changed(self) -> None:
         self._jobs.later("options", TURNED_S, self._decode_again)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
     from napari_nucleiseg.core.slides.tissue import TissueMask
     from napari_nucleiseg.core.store.project import Project
+    from napari_nucleiseg.core.teaching.advice import Advice
+    from napari_nucleiseg.core.teaching.collect import Lesson
+    from napari_nucleiseg.core.teaching.finetune import Step
+    from napari_nucleiseg.core.teaching.verdict import Outcome
+    from napari_nucleiseg.core.teaching.versions import Version
+    from napari_nucleiseg.viewer.opened import OpenedSlide
 
 # napari imports them with its first labels layer, on the main thread.
 LATE_IMPORTS = ("pandas", "scipy.ndimage")
@@ -184,3 +190,53 @@ class Engine:
             return Project.open(folder, slide, writable=False)
         remember(folder, slide)
         return project
+
+    # ------------------------------------------------------------------ teaching
+
+    def lesson(self, slides: Sequence[OpenedSlide], model: LoadedModel) -> Lesson:
+        """Return what people corrected on slides that have results."""
+        from napari_nucleiseg.core.teaching.collect import Lesson, lesson_of
+
+        found = Lesson(())
+        for opened in slides:
+            if opened.project is not None:
+                found += lesson_of(opened.project, opened.slide, model.spec)
+        return found
+
+    def advise(self, lesson: Lesson, slides: Sequence[OpenedSlide]) -> Advice:
+        """Say what there is to learn from, and what is missing."""
+        from napari_nucleiseg.core.store.classes import read_classes
+        from napari_nucleiseg.core.teaching.advice import advise
+
+        projects = [opened.project for opened in slides if opened.project is not None]
+        classes = {kind.number: kind.name for project in projects for kind in read_classes(project.ledger.reader)}
+        return advise(lesson, classes)
+
+    def finetune(self, model: LoadedModel, lesson: Lesson, *, device: str, trust: bool) -> Iterator[Step]:
+        """Teach a model; what was done is noted, so that after a crash the same call goes on from there."""
+        from napari_nucleiseg.core.models.weights import user_folder
+        from napari_nucleiseg.core.teaching.config import FinetuneConfig
+        from napari_nucleiseg.core.teaching.finetune import finetune
+
+        config = FinetuneConfig(device=device, trust_labels=trust)
+        return finetune(model, lesson, config, user_folder() / "teaching" / model.card.name)
+
+    def keep(self, outcome: Outcome) -> Version:
+        """Keep what a fine-tune has come to as a version of its own."""
+        from napari_nucleiseg.core.teaching.versions import keep
+
+        return keep(outcome)
+
+    def versions(self) -> tuple[Version, ...]:
+        """Return all versions of all models."""
+        from napari_nucleiseg.core.teaching.versions import all_versions
+
+        return all_versions()
+
+    def take(self, version: Version) -> Version:
+        """Make a version the one that is used, also if it was refused."""
+        from napari_nucleiseg.core.teaching.versions import REFUSED, prefer, take_anyway
+
+        taken = take_anyway(version) if version.kind == REFUSED else version
+        prefer(taken)
+        return taken

@@ -29,6 +29,11 @@ class Shelf:
         self._opened: dict[Any, OpenedSlide] = {}
         self.now: OpenedSlide | None = None
 
+    @property
+    def opened(self) -> tuple[OpenedSlide, ...]:
+        """All slides that were worked on in this viewer and are still open."""
+        return tuple(self._opened.values())
+
     def start(self) -> None:
         """Begin to follow."""
         for emitter in self._emitters():

@@ -61,6 +61,11 @@ def show_history(viewer: napari.viewer.Viewer) -> None:
     open_panel(viewer).docks.show_history()
 
 
+def show_teach(viewer: napari.viewer.Viewer) -> None:
+    """Show where a model is taught."""
+    open_panel(viewer).docks.show_teach()
+
+
 def follow_view(viewer: napari.viewer.Viewer) -> None:
     """Begin or cease to follow the view."""
     session = open_panel(viewer).session

@@ -108,12 +108,14 @@ class Correct(QWidget):
         self.history_button.setToolTip("What was done on this slide, where, when and by whom; go back to any state")
         for place, button in enumerate((self.table_button, self.regions_button, self.history_button)):
             grid.addWidget(button, 0, 2 * place, 1, 2)
+        self.teach_button = QPushButton("Teach…")
+        self.teach_button.setToolTip("Make a better model of what you corrected; it is used only if it is better")
         self.import_button = QPushButton("Import…")
         self.import_button.setToolTip("Take nuclei and regions from a GeoJSON file (QuPath) or a label image")
         self.export_button = QPushButton("Export…")
         self.export_button.setToolTip("Write nuclei and regions for QuPath and other programs, or as a table")
-        for place, button in enumerate((self.import_button, self.export_button)):
-            grid.addWidget(button, 1, 3 * place, 1, 3)
+        for place, button in enumerate((self.teach_button, self.import_button, self.export_button)):
+            grid.addWidget(button, 1, 2 * place, 1, 2)
         return grid
 
     # ------------------------------------------------------------------ what the controller says

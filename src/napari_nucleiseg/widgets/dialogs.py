@@ -181,3 +181,18 @@ def ask_licence(card: ModelCard, parent: QWidget) -> bool:
     accepted = bool(box.exec() == QMessageBox.StandardButton.Yes)
     box.deleteLater()
     return accepted
+
+
+def ask_leave(parent: QWidget | None) -> bool:
+    """Ask whether to close the window while a model is being taught."""
+    box = QMessageBox(
+        QMessageBox.Icon.Question,
+        "A model is being taught",
+        "Closing stops it. The model in use stays as it is, and teaching again goes on from where it stopped.",
+        parent=parent,
+    )
+    leave = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
+    stay = box.addButton("Keep open", QMessageBox.ButtonRole.RejectRole)
+    box.setDefaultButton(stay)
+    box.exec()
+    return box.clickedButton() is leave

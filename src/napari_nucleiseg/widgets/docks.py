@@ -14,8 +14,9 @@ from napari_nucleiseg.viewer.regions import Regions
 from napari_nucleiseg.widgets.history_list import HistoryList
 from napari_nucleiseg.widgets.nuclei_table import NucleiTable
 from napari_nucleiseg.widgets.region_list import RegionList
+from napari_nucleiseg.widgets.teach import TeachPanel
 
-TABLE, REGIONS, HISTORY = "Nuclei table", "Regions", "History"
+TABLE, REGIONS, HISTORY, TEACH = "Nuclei table", "Regions", "History", "Teach"
 
 
 class Docks:
@@ -47,6 +48,10 @@ class Docks:
     def show_history(self) -> None:
         """Show what was done on the slide."""
         self._show(HISTORY, "bottom", lambda: HistoryList(History(self._controller.editing, self._controller.display)))
+
+    def show_teach(self) -> None:
+        """Show where a model is taught."""
+        self._show(TEACH, "bottom", lambda: TeachPanel(self._controller.teaching))
 
     def widget(self, name: str) -> QWidget | None:
         """Return what a dock shows; None as long as nobody has asked for it."""

@@ -88,8 +88,8 @@ class FinetuneConfig:
     ema: float = 0.97
     validate_every: int = 25
     patience: int = 4
-    folds: int = 2
-    certainty: float = 0.8
+    folds: int = 4
+    certainty: float = 0.7
     least_agreement: float = 0.5
     seed: int = 0
     device: str = "auto"

@@ -39,6 +39,8 @@ class Step:
         Wall time of this step, its measurement left out.
     measured : Agreement or None
         On what is held out, where it was measured at this step.
+    former : float or None
+        Score (mean of AJI and PQ) of the former model on the same nuclei as `measured`.
     preview : Preview or None
         What the network now says of one held-out example, where it was measured.
     note : str
@@ -54,6 +56,7 @@ class Step:
     parts: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     measured: Agreement | None = None
+    former: float | None = None
     preview: Preview | None = None
     note: str = ""
     outcome: Outcome | None = None
@@ -95,7 +98,7 @@ def finetune(
     for run in room.division.runs:
         if not notebook.holds(run.name):
             yield from _teach(room, run, notebook)
-    yield Step("", room.total, room.total, outcome=room.judge(notebook.lessons()))
+    yield Step("", room.total, room.total, outcome=room.judge(notebook.lessons(), notebook.seconds))
     notebook.close()
 
 
@@ -127,7 +130,8 @@ def _teach(room: Classroom, run: Run, notebook: Notebook) -> Iterator[Step]:
                 measured, preview = room.examiner.look(learner.averaged(), run)
             curve.note(step, measured, learner)
             notebook.note(run.name, step, learner, curve)
-            yield Step(run.name, done_before + step, room.total, loss, parts, seconds, measured, preview)
+            former = None if measured is None else room.examiner.former_on_curve(run).choice
+            yield Step(run.name, done_before + step, room.total, loss, parts, seconds, measured, former, preview)
     finally:
         batches.close()
     notebook.finish(run.name, curve.best_weights(learner), curve.best_step(step))
