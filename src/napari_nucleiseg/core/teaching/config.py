@@ -78,7 +78,7 @@ class FinetuneConfig:
         How far crops are changed; gentler than in training from scratch, for the slide at hand is what counts.
     """
 
-    steps: int = 200
+    steps: int = 60
     learning_rate: float = 5e-4
     anchor: float = 1.0
     memory: float = 1.0
@@ -86,9 +86,9 @@ class FinetuneConfig:
     batch_size: int = 4
     warmup: int = 10
     ema: float = 0.97
-    validate_every: int = 25
-    patience: int = 4
-    folds: int = 4
+    validate_every: int = 15
+    patience: int = 3
+    folds: int = 3
     certainty: float = 0.7
     least_agreement: float = 0.5
     seed: int = 0
