@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,9 +20,9 @@ from napari_nucleiseg.core.training.augment import jitter_stains, lab_statistics
 from napari_nucleiseg.core.training.validation import picture_maps
 
 # Between these probabilities a pixel is in doubt.
-DOUBT = (0.1, 0.9)
-# Part of a window that counts as nuclei even where there are fewer: an almost empty window has little to teach.
-LEAST_COVER = 0.05
+DOUBT = (0.3, 0.7)
+# Part of a window that counts as outlines even where there are fewer: an almost empty window has little to teach.
+LEAST_OUTLINES = 0.05
 # Disagreement about this many nuclei counts half of that about very many: one stray nucleus is no reason to go there.
 FEW_NUCLEI = 4
 # Quarter turns and whether it is mirrored first; what differs most comes first.
@@ -35,7 +36,7 @@ class Look:
     Parameters
     ----------
     doubt : float
-        Entropy of the probability of nucleus over the pixels in doubt, per pixel of nuclei, bits.
+        Entropy of the probability of nucleus over the pixels in doubt, per pixel of outlines, bits.
     disagreement : float
         How much the nuclei change when the picture is turned, mirrored and stained a little differently, 0..1.
     instability : float
@@ -151,12 +152,13 @@ class Onlooker:
 
 
 def _doubt(probability: NDArray[np.float32], threshold: float, mpp_um: float) -> float:
-    """Return the entropy over the pixels in doubt, per pixel that belongs to a nucleus."""
+    """Return the entropy over the pixels in doubt, per pixel of outlines: every nucleus has a rim in doubt."""
     smooth = smooth_probability(probability, mpp_um)
     doubtful = smooth[(smooth > DOUBT[0]) & (smooth < DOUBT[1])].astype(np.float64)
     entropy = -(doubtful * np.log2(doubtful) + (1 - doubtful) * np.log2(1 - doubtful)).sum()
-    cover = max(float(np.count_nonzero(smooth > threshold)), LEAST_COVER * smooth.size)
-    return float(entropy / cover)
+    inside = (smooth > threshold).astype(np.uint8)
+    outlines = np.count_nonzero(cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
+    return float(entropy / max(outlines, LEAST_OUTLINES * smooth.size))
 
 
 def _apart(table: Overlaps) -> float:
