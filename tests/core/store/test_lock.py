@@ -14,7 +14,7 @@ import pytest
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.store import lock as lock_module
-from napari_nucleiseg.core.store.lock import Holder, WriterLock, process_runs, read_holder
+from napari_nucleiseg.core.store.lock import Holder, WriterLock, process_runs, read_holder, read_occupant
 
 
 @pytest.fixture
@@ -146,3 +146,21 @@ def test_of_many_that_try_at_once_one_gets_a_stale_lock(path):
 def test_processes_are_told_apart():
     assert process_runs(os.getpid())
     assert not process_runs(ended_process())
+
+
+def test_who_holds_a_lock_is_told_with_whether_they_are_there(path):
+    assert read_occupant(path) is None
+    put(path)
+    found = read_occupant(path)
+    assert (found.holder.user, found.is_here, found.is_own, found.is_gone) == ("ada", True, True, False)
+    put(path, pid=ended_process())
+    found = read_occupant(path)
+    assert (found.is_here, found.is_own, found.is_gone) == (True, False, True)
+    put(path, host="elsewhere", pid=1)
+    found = read_occupant(path)
+    assert (found.is_here, found.is_own, found.is_gone) == (False, False, False)
+    old = time.time() - lock_module.SILENT_S - 60
+    os.utime(path, (old, old))
+    found = read_occupant(path)
+    assert found.is_gone
+    assert found.silent_s > lock_module.SILENT_S

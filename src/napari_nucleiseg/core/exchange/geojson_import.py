@@ -95,7 +95,7 @@ def import_geojson(
         squares = len(stash)
         for done, (spans, attributes) in enumerate(stash.take(), start=1):
             with _uncollected():
-                painter.paint(patch_of_spans(spans, attributes))
+                painter.paint(patch_of_spans(spans, attributes, project.labels))
             on_progress("writing", done, squares)
     return report
 

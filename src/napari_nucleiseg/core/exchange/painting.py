@@ -13,6 +13,7 @@ from napari_nucleiseg.core.exchange.rasterise import Spans
 from napari_nucleiseg.core.exchange.report import ImportReport
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.editor import Changed
+from napari_nucleiseg.core.store.labels import LabelStore
 from napari_nucleiseg.core.store.merge import State
 from napari_nucleiseg.core.store.newcomers import Newcomers, are_pixels_claimed
 from napari_nucleiseg.core.store.packing import Row
@@ -58,11 +59,11 @@ class Patch:
     runs: Runs | None = None
 
 
-def patch_of_spans(spans: Spans, attributes: NDArray[Any]) -> Patch:
-    """Return nuclei that are given as spans."""
-    y0, x0 = int(spans.rows.min()), int(spans.starts.min())
-    region = Region.from_bounds(y0, x0, int(spans.rows.max()) + 1, int(spans.stops.max()))
-    ys, xs = spans.rows.astype(np.int64) - y0, spans.starts.astype(np.int64) - x0
+def patch_of_spans(spans: Spans, attributes: NDArray[Any], labels: LabelStore) -> Patch:
+    """Return nuclei that are given as spans, in a region that is quick to write to a label image."""
+    bounds = int(spans.rows.min()), int(spans.starts.min()), int(spans.rows.max()) + 1, int(spans.stops.max())
+    region = labels.aligned(Region.from_bounds(*bounds))
+    ys, xs = spans.rows.astype(np.int64) - region.y, spans.starts.astype(np.int64) - region.x
     lengths = (spans.stops - spans.starts).astype(np.int64)
     begins = ys * region.width + xs
     ends = np.cumsum(lengths)

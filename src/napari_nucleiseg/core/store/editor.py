@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.edits.change import bounds_of
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.store.files import encode_chunk
 from napari_nucleiseg.core.store.journal import (
     Heading,
     Step,
-    encode_pixels,
     get_edit,
     kind_of,
     mark,
@@ -30,6 +28,7 @@ from napari_nucleiseg.core.store.ledger import APPROVED, reopen_tiles
 from napari_nucleiseg.core.store.newcomers import Newcomers
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START, tile_of
 from napari_nucleiseg.core.store.packing import Row
+from napari_nucleiseg.core.store.pixels import encode_pixels
 from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, Records, add_nuclei, put_rows, rows_of
 from napari_nucleiseg.core.store.redo import Noted, Parts
 from napari_nucleiseg.core.store.retouch import Attributes, Retouch
@@ -55,13 +54,13 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NewEdit:
-    """What the journal is told of an edit of pixels: where, rows, the nuclei concerned, `encode_pixels` of before."""
+    """What the journal is told of an edit of pixels: where, rows, the nuclei concerned, pixels before and after."""
 
     heading: Heading
     place: Region
     records: Records
     ids: list[int]
-    before: bytes
+    pixels: tuple[bytes, bytes]
 
 
 class Editor:
@@ -160,7 +159,8 @@ class Editor:
                     "A nucleus would reach over too large a part of the slide. Take a new label for another one."
                 )
             records = retouch.records(self.person, attributes)
-            edit = NewEdit(heading, place, records, retouch.touched, encode_pixels(pixels[0]))
+            encoded = encode_pixels(pixels[0]), encode_pixels(pixels[1])
+            edit = NewEdit(heading, place, records, retouch.touched, encoded)
             step, noted = self._note(database, edit, pixels[1])
         self._redo.apply([noted])
         self._census.recount([retouch.frame])
@@ -192,11 +192,12 @@ class Editor:
             before = encode_pixels(image)
             newcomers.put_into(image)
             with self._ledger.transaction() as database:
+                after = encode_pixels(image) if before else newcomers.encoded()
                 rows = newcomers.rows(self._census, self._labels.mpp_um, self.person)
                 add_nuclei(database, rows)
                 ids = [row[0] for row in rows]
                 records = Records({NUCLEI: dict.fromkeys(ids)}, {NUCLEI: dict(zip(ids, rows, strict=True))})
-                edit = NewEdit(Heading(kind, self.person, step), place, records, ids, before)
+                edit = NewEdit(Heading(kind, self.person, step), place, records, ids, (before, after))
                 number, noted = self._note(database, edit, image)
             self._redo.apply([noted])
             self._census.recount([place])
@@ -204,11 +205,9 @@ class Editor:
 
     def _note(self, database: sqlite3.Connection, edit: NewEdit, after: Ids) -> tuple[int, Noted]:
         """Write an edit of pixels into the journal and the notes; return the number of its step, and its note."""
-        encoded = encode_chunk(after)
-        pixels = edit.before, encoded if after.any() else b""
-        step = put_edit(database, edit.heading, edit.place, edit.records, nuclei=len(edit.ids), pixels=pixels)
+        step = put_edit(database, edit.heading, edit.place, edit.records, nuclei=len(edit.ids), pixels=edit.pixels)
         self.keep_next_id(database, edit.ids)
-        return step, self._redo.note(database, edit.place, after, encoded)
+        return step, self._redo.note(database, edit.place, after, edit.pixels[1])
 
     def delete(self, ids: Collection[int], *, kind: str = "delete") -> list[Changed]:
         """Take nuclei out of the image as one step; those that a model found stay in the table as rejected."""

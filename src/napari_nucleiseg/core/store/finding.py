@@ -107,6 +107,13 @@ def remember(folder: str | os.PathLike[str], slide: Slide) -> None:
         logger.info("%s cannot be written (%s)", path, error)
 
 
+def slide_remembered(folder: str | os.PathLike[str]) -> Path | None:
+    """Return where the slide of the project in a folder lay when this computer last wrote to it; None if unknown."""
+    here = str(Path(folder).absolute())
+    slides = (entry.get("slide") for entry in _registry() if entry.get("folder") == here)
+    return next((Path(slide) for slide in slides if isinstance(slide, str)), None)
+
+
 def _registry() -> list[Entry]:
     try:
         found = json.loads(registry_path().read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.store.files import decode_chunk, encode_chunk
+from napari_nucleiseg.core.store.pixels import decode_pixels
 from napari_nucleiseg.core.store.records import Records
 
 
@@ -76,7 +76,7 @@ def put_edit(
 ) -> int:
     """Add an edit as the last that is done, forget those that are undone, and return the number of its step.
 
-    `pixels` are those before and after, as `encode_pixels` makes them.
+    `pixels` are those before and after, as `pixels` encodes them.
     """
     database.execute("DELETE FROM edits WHERE undone = 1")
     before, after = pixels or (None, None)
@@ -138,14 +138,5 @@ def steps(database: sqlite3.Connection, most: int, before: int | None = None) ->
     return found
 
 
-def encode_pixels(image: NDArray[np.uint32]) -> bytes:
-    """Return ids as the journal holds them: as a chunk file does, or no bytes if all are background."""
-    return encode_chunk(image) if image.any() else b""
-
-
 def _pixels(data: bytes | None, region: Region) -> NDArray[np.uint32] | None:
-    if data is None:
-        return None
-    if not data:
-        return np.zeros((region.height, region.width), np.uint32)
-    return decode_chunk(data, (region.height, region.width), np.dtype(np.uint32))
+    return None if data is None else decode_pixels(data, (region.height, region.width))

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.store.files import decode_chunk
 from napari_nucleiseg.core.store.merge import Claim, State
 from napari_nucleiseg.core.store.nuclei import TileNuclei
+from napari_nucleiseg.core.store.pixels import decode_pixels
 from napari_nucleiseg.core.store.schema import FORMAT, MIGRATIONS, create_tables
 
 CELL_PX = 512
@@ -273,7 +273,7 @@ def drop_claims(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
 
 
 def put_redo(connection: sqlite3.Connection, region: Region, after: bytes) -> tuple[int, int]:
-    """Note pixels (see `encode_chunk`) that are about to change; return the number of the entry and its bytes."""
+    """Note pixels (see `pixels`) that are about to change; return the number of the entry and its bytes."""
     entry = connection.execute(
         "INSERT INTO redo(y0, x0, y1, x1, after) VALUES (?, ?, ?, ?, ?)",
         (region.y, region.x, region.y1, region.x1, after),
@@ -285,7 +285,7 @@ def redo_entries(connection: sqlite3.Connection) -> Iterator[tuple[int, int, Reg
     """Iterate over the noted changes, oldest first: number, bytes, where, pixels."""
     for entry, *bounds, after in connection.execute("SELECT entry, y0, x0, y1, x1, after FROM redo ORDER BY entry"):
         region = Region.from_bounds(*bounds)
-        yield entry, len(after), region, decode_chunk(after, (region.height, region.width), np.dtype(np.uint32))
+        yield entry, len(after), region, decode_pixels(after, (region.height, region.width))
 
 
 def put_tile(connection: sqlite3.Connection, tile: int, run: int, core: Region, n: int) -> None:

@@ -167,6 +167,40 @@ def read_holder(path: Path) -> Holder | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """The holder of a lock as seen from here.
+
+    Parameters
+    ----------
+    holder : Holder
+        Who it is.
+    is_here : bool
+        Whether it runs (or ran) on this machine.
+    is_own : bool
+        Whether it is this very process: another window of the same program.
+    is_gone : bool
+        Whether it has ended, or was silent for long on another machine.
+    silent_s : float
+        Seconds since its last sign of life.
+    """
+
+    holder: Holder
+    is_here: bool
+    is_own: bool
+    is_gone: bool
+    silent_s: float
+
+
+def read_occupant(path: Path) -> Occupant | None:
+    """Return who holds a lock file and whether that one is still there; None if nobody holds it."""
+    holder = read_holder(path)
+    if holder is None:
+        return None
+    here = holder.host == platform.node()
+    return Occupant(holder, here, here and holder.pid == os.getpid(), is_stale(path, holder), age_s(path))
+
+
 def is_stale(path: Path, holder: Holder) -> bool:
     """Whether the holder is gone: its process ended (this machine) or it was silent for long (another machine)."""
     if holder.host == platform.node():

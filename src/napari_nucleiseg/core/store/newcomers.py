@@ -15,6 +15,7 @@ from napari_nucleiseg.core.store.ledger import APPROVED
 from napari_nucleiseg.core.store.merge import State
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START
 from napari_nucleiseg.core.store.packing import Row
+from napari_nucleiseg.core.store.pixels import encode_runs
 from napari_nucleiseg.core.store.retouch import Runs, measure_runs
 
 
@@ -55,10 +56,14 @@ class Newcomers:
         """Put them into the ids over `place`, uint32 ``(y, x)``, contiguous."""
         image.reshape(-1)[self.pixels] = self.ids[self.owners]
 
+    def encoded(self) -> bytes:
+        """Return the ids over `place`, which was background, as `pixels` encodes them."""
+        ys, xs, lengths, owners = self.runs or self._runs()
+        return encode_runs(ys * self.place.width + xs, lengths, self.ids[owners])
+
     def rows(self, census: Census, mpp_um: YX, person: str) -> list[Row]:
         """Return their rows for the table."""
-        runs = self._runs() if self.runs is None else self.runs
-        measured = measure_runs(runs, len(self.ids), self.place)
+        measured = measure_runs(self.runs or self._runs(), len(self.ids), self.place)
         some = self.ids > 0
         ids = self.ids[some]
         n = len(ids)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.census import Census
-from napari_nucleiseg.core.store.files import encode_chunk
 from napari_nucleiseg.core.store.labels import LabelStore
 from napari_nucleiseg.core.store.ledger import Ledger, put_redo, redo_entries
+from napari_nucleiseg.core.store.pixels import encode_pixels
 
 REDO_BYTES = 16 << 20
 
@@ -59,7 +59,7 @@ class RedoLog:
         database: sqlite3.Connection, region: Region, image: NDArray[np.uint32], encoded: bytes | None = None
     ) -> Noted:
         """Note pixels that are about to change, inside the caller's transaction; `encoded` are they, if known."""
-        after = encode_chunk(image) if encoded is None else encoded
+        after = encode_pixels(image) if encoded is None else encoded
         return Noted(*put_redo(database, region, after), region, image)
 
     def apply(self, changes: Iterable[Noted]) -> None:

@@ -30,7 +30,7 @@ CREATE INDEX nuclei_place ON nuclei(cell, y, x, state);
 -- Pixels that a nucleus claims but does not show: packed bits over its box.
 CREATE TABLE claims(id INTEGER PRIMARY KEY, mask BLOB NOT NULL);
 CREATE VIRTUAL TABLE claim_boxes USING rtree_i32(id, y0, y1, x0, x1);
--- Pixels (zstd, uint32) of changes whose chunks may not have reached their files.
+-- Pixels (see `pixels`) of changes whose chunks may not have reached their files.
 CREATE TABLE redo(
     entry INTEGER PRIMARY KEY AUTOINCREMENT,
     y0 INTEGER NOT NULL, x0 INTEGER NOT NULL, y1 INTEGER NOT NULL, x1 INTEGER NOT NULL, after BLOB NOT NULL);
@@ -38,8 +38,8 @@ CREATE TABLE redo(
 
 _EDITING = """
 -- What people changed. Edits of one step are undone together; undone ones come last and go with the next new edit.
--- before, after: pixels (zstd, uint32) over the box, NULL if none changed, empty if all are background; records: rows
--- before and after (zstd; JSON, and behind a zero byte the columns of many nuclei).
+-- before, after: pixels over the box (see `pixels`), NULL if none changed; records: rows before and after (zstd; JSON,
+-- and behind a zero byte the columns of many nuclei).
 CREATE TABLE edits(
     edit INTEGER PRIMARY KEY AUTOINCREMENT, step INTEGER NOT NULL, kind TEXT NOT NULL, person TEXT NOT NULL,
     at REAL NOT NULL, undone INTEGER NOT NULL, nuclei INTEGER NOT NULL,
