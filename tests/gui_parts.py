@@ -7,6 +7,8 @@ import time
 import cv2
 import pytest
 import tifffile
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QMessageBox
 
 from dark_model import DarkEngine, disc_picture
 from napari_nucleiseg.viewer.jobs import Jobs
@@ -33,6 +35,22 @@ def open_and_settle(viewer, panel, path, qtbot):
     qtbot.wait(50)  # the panel takes its width from the canvas
     viewer.reset_view()
     until_idle(qtbot, panel)
+
+
+def answer(act, kind=QMessageBox):
+    """Wait for a modal dialog of a kind and do something to it; fails if none comes."""
+    seen = []
+
+    def look():
+        dialog = QApplication.activeModalWidget()
+        if isinstance(dialog, kind):
+            seen.append(dialog)
+            act(dialog)
+        else:
+            QTimer.singleShot(20, look)
+
+    QTimer.singleShot(20, look)
+    return seen
 
 
 class Pump:

@@ -3,32 +3,16 @@
 import shutil
 
 import pytest
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication, QDialogButtonBox, QMessageBox
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDialogButtonBox, QMessageBox
 
 from dark_model import RESEARCH
-from gui_parts import WAIT_MS, open_and_settle, until_idle
+from gui_parts import WAIT_MS, answer, open_and_settle, until_idle
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, given_mpp
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.widgets.dialogs import PixelSizeDialog
-
-
-def answer(act, kind=QMessageBox):
-    """Wait for a modal dialog of a kind and do something to it; fails if none comes."""
-    seen = []
-
-    def look():
-        dialog = QApplication.activeModalWidget()
-        if isinstance(dialog, kind):
-            seen.append(dialog)
-            act(dialog)
-        else:
-            QTimer.singleShot(20, look)
-
-    QTimer.singleShot(20, look)
-    return seen
 
 
 @pytest.fixture
@@ -154,9 +138,10 @@ def test_somebody_elses_work_is_shown_but_not_touched(viewer, panel, disc_slide,
         open_and_settle(viewer, panel, disc_slide, qtbot)
         qtbot.mouseClick(panel.panel.view_button, Qt.MouseButton.LeftButton)
         until_idle(qtbot, panel)
-        assert len(said) == 1
-        assert "are in use by" in said[0]
-        assert "Close the slide there" in said[0]
+        assert said == []
+        assert "are in use by" in panel.panel.hint.text()
+        assert "Close the slide there" in panel.panel.hint.text()
+        assert panel.panel.take_over_button.isVisible()
         assert engine.log.tiles == 0
     qtbot.mouseClick(panel.panel.view_button, Qt.MouseButton.LeftButton)
     until_idle(qtbot, panel)

@@ -29,6 +29,7 @@ from napari_nucleiseg.viewer.segmenter import LANE, Segmenter
 from napari_nucleiseg.viewer.sentences import question_after, remembered_hint
 from napari_nucleiseg.viewer.shapes import bounds_of, selected_polygon
 from napari_nucleiseg.viewer.shelf import Shelf
+from napari_nucleiseg.viewer.taking_over import TakingOver
 from napari_nucleiseg.viewer.teaching import Teaching
 from napari_nucleiseg.viewer.visible import visible_region
 
@@ -82,6 +83,7 @@ class Controller:
         self.teaching = Teaching(self._engine, self.editing, self.display)
         self._segments_when_turned = False
         self._unanswered: Callable[[], None] | None = None
+        self.taking_over = TakingOver(self._engine, self.display, WORKING, self._resume, self._on_error)
         self._has_scale_bar = False
         self._framing = Framing(viewer)
 

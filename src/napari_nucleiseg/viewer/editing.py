@@ -21,7 +21,7 @@ from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.outlines import Ids
 from napari_nucleiseg.viewer.project_view import Pixels, all_said, approved_in, class_list, pixels_of
-from napari_nucleiseg.viewer.segmentation import open_project
+from napari_nucleiseg.viewer.segmentation import writable_project
 from napari_nucleiseg.viewer.visible import visible_region
 
 if TYPE_CHECKING:
@@ -99,12 +99,9 @@ class Editing:
 
         def open_it() -> Project:
             opened.slide.require_mpp()
-            project = open_project(opened, self._engine, self.session.results_folder, create=True)
-            if not project.writable:
-                raise StoreError(
-                    f"The results of this slide are in use by {self._engine.writer(project) or 'another program'}: "
-                    "you can look at them here, but not correct them. Close the slide there and try again."
-                )
+            project = writable_project(opened, self._engine, self.session.results_folder, create=True)
+            if project is None:
+                raise StoreError("The results of this slide cannot be opened. Close the slide and open it again.")
             project.editor.person = self.session.person or user_name()
             return project
 

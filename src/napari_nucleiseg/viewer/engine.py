@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.models.spec import ModelSpec
     from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
     from napari_nucleiseg.core.slides.tissue import TissueMask
+    from napari_nucleiseg.core.store.lock import Occupant
     from napari_nucleiseg.core.store.project import Project
     from napari_nucleiseg.core.teaching.advice import Advice
     from napari_nucleiseg.core.teaching.collect import Lesson
@@ -161,9 +162,27 @@ class Engine:
 
     def writer(self, project: Project) -> str:
         """Return who writes to a project that is open for reading only here; empty if nobody does any more."""
-        from napari_nucleiseg.core.store.project import holder
+        found = self.occupant(project)
+        return "" if found is None or found.is_gone else str(found.holder)
 
-        return str(holder(project.folder) or "")
+    def occupant(self, project: Project) -> Occupant | None:
+        """Return who writes to a project, whether still there or not; None if nobody does."""
+        from napari_nucleiseg.core.store.lock import read_occupant
+        from napari_nucleiseg.core.store.project import LOCK
+
+        return read_occupant(project.folder / LOCK)
+
+    def take_over(self, slide: Slide, folder: Path) -> Project:
+        """Open a project for writing, whoever writes; that one can write no more.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be opened.
+        """
+        from napari_nucleiseg.core.store.project import Project
+
+        return Project.open(folder, slide, take_over=True)
 
     def open_project(self, slide: Slide, folder: Path, *, create: bool) -> Project | None:
         """Open the project of a slide; without `create`, None where there is none.

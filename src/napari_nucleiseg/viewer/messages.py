@@ -96,4 +96,11 @@ class LicenceQuestion:
     card: ModelCard
 
 
-Question = PixelSizeQuestion | FolderQuestion | LicenceQuestion
+@dataclass(frozen=True, slots=True)
+class InUseQuestion:
+    """Says who writes to the results of this slide, and offers to take over."""
+
+    sentence: str
+
+
+Question = PixelSizeQuestion | FolderQuestion | LicenceQuestion | InUseQuestion

@@ -33,6 +33,10 @@ class FolderNeededError(StoreError):
     """The project cannot be made in its usual place; the user must say where."""
 
 
+class InUseError(StoreError):
+    """Another program writes to the results; the user must say whether to take its place."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Wish:
     """What is to be segmented, and how.
@@ -162,7 +166,7 @@ def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[A
         opened.tissue = tissue = engine.tissue(opened.slide)
     plan = engine.plan(opened.slide, model.spec, wish.region, _cover(wish, tissue))
     key = engine.options_key(plan, model, wish.options)
-    project = _results_so_far(wish, engine)
+    project = writable_project(opened, engine, wish.results_folder, create=False)
     if wish.again:
         kept = project.maps.tiles(model.version) if project is not None else ()
         plan = replace(plan, tiles=plan.tiles.only(kept))
@@ -191,25 +195,28 @@ def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[A
         yield tile
 
 
-def _results_so_far(wish: Wish, engine: Engine) -> Project | None:
-    """Open the results there are, to be added to; None if there are none.
+def writable_project(opened: OpenedSlide, engine: Engine, results_folder: str, *, create: bool) -> Project | None:
+    """Open the results there are to change them; None if there are none and they are not to be made.
+
+    Whoever is gone that wrote to them is replaced.
 
     Raises
     ------
-    StoreError
-        If another program is adding to them.
+    InUseError
+        If another program writes to them.
+    FolderNeededError
+        See `open_project`.
     """
-    opened = wish.opened
-    project = open_project(opened, engine, wish.results_folder, create=False)
+    project = _open_project(opened, engine, results_folder, create=create)
     if project is None or project.writable:
         return project
     if writer := engine.writer(project):
-        raise StoreError(
-            f"The results of this slide are in use by {writer}: you see them as they were, but cannot add to them. "
-            "Close the slide there and try again."
+        raise InUseError(
+            f"The results of this slide are in use by {writer}: you can look at them here, but not change them. "
+            "Close the slide there and try again, or take over."
         )
     opened.close()
-    return open_project(opened, engine, wish.results_folder, create=False)
+    return _open_project(opened, engine, results_folder, create=create)
 
 
 def recall(opened: OpenedSlide, engine: Engine, results_folder: str) -> YX | None:
@@ -243,6 +250,10 @@ def open_project(opened: OpenedSlide, engine: Engine, results_folder: str, *, cr
     FolderNeededError
         If it cannot be made where it belongs.
     """
+    return _open_project(opened, engine, results_folder, create=create)
+
+
+def _open_project(opened: OpenedSlide, engine: Engine, results_folder: str, *, create: bool) -> Project | None:
     if opened.project is None:
         folder = _folder(opened, engine, results_folder)
         try:

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.errors import LicenceNotAcceptedError, MissingPixelSizeError
 from napari_nucleiseg.core.geometry import YX
-from napari_nucleiseg.viewer.messages import FolderQuestion, Hint, LicenceQuestion, PixelSizeQuestion, Question
-from napari_nucleiseg.viewer.segmentation import FolderNeededError, Planned, Wish
+from napari_nucleiseg.viewer.messages import (
+    FolderQuestion,
+    Hint,
+    InUseQuestion,
+    LicenceQuestion,
+    PixelSizeQuestion,
+    Question,
+)
+from napari_nucleiseg.viewer.segmentation import FolderNeededError, InUseError, Planned, Wish
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import ModelCard
@@ -56,6 +63,8 @@ def question_after(wish: Wish, error: BaseException, models: Callable[[], Sequen
         return PixelSizeQuestion(wish.opened.slide)
     if isinstance(error, FolderNeededError):
         return FolderQuestion(wish.opened.slide, str(error))
+    if isinstance(error, InUseError):
+        return InUseQuestion(str(error))
     if isinstance(error, LicenceNotAcceptedError):
         card = next((card for card in models() if card.name == wish.model), None)
         return None if card is None else LicenceQuestion(card)

@@ -11,13 +11,21 @@ from qtpy.QtWidgets import QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout
 from napari_nucleiseg.state import NO_HEATMAP, Session
 from napari_nucleiseg.viewer import classes
 from napari_nucleiseg.viewer.controller import Controller
-from napari_nucleiseg.viewer.messages import FolderQuestion, Hint, LicenceQuestion, PixelSizeQuestion, Question
+from napari_nucleiseg.viewer.messages import (
+    FolderQuestion,
+    Hint,
+    InUseQuestion,
+    LicenceQuestion,
+    PixelSizeQuestion,
+    Question,
+)
 from napari_nucleiseg.viewer.preferences import Preferences
 from napari_nucleiseg.widgets import dialogs, exchange_dialogs, shortcuts
 from napari_nucleiseg.widgets.classes_dialog import ask_classes
 from napari_nucleiseg.widgets.docks import Docks
 from napari_nucleiseg.widgets.exchange_dialogs import can_import
 from napari_nucleiseg.widgets.panel import Panel
+from napari_nucleiseg.widgets.take_over_dialog import ask_take_over
 from napari_nucleiseg.widgets.welcome import Welcome
 from napari_nucleiseg.widgets.wording import warning_colour
 
@@ -86,6 +94,7 @@ class NucleiWidget(QWidget):
         panel.shape_button.clicked.connect(self._on_shape_clicked)
         panel.slide_button.clicked.connect(self._on_slide_clicked)
         panel.stop_button.clicked.connect(self._on_stop_clicked)
+        panel.take_over_button.clicked.connect(self._on_take_over_clicked)
         controller.pictures.read.connect(self._on_picture_read)
         controller.editing.edited.connect(self._on_edited)
         controller.editing.long_work.changed.connect(panel.show_progress)
@@ -256,8 +265,15 @@ class NucleiWidget(QWidget):
             folder = dialogs.ask_folder(question.slide, question.reason, self)
             if folder is not None:
                 self.controller.use_folder(folder)
+        elif isinstance(question, InUseQuestion):
+            self.panel.show_in_use(question.sentence)
         elif isinstance(question, LicenceQuestion) and dialogs.ask_licence(question.card, self):
             self.controller.accept_licence(question)
+
+    def _on_take_over_clicked(self) -> None:
+        if ask_take_over(self.controller.taking_over.occupant(), self):
+            self.panel.show_hint(Hint())
+            self.controller.taking_over.begin()
 
     def _on_picture_read(self, name: str, picture: Any) -> None:
         dialogs.show_picture(name, picture, self)

@@ -53,7 +53,7 @@ class Panel(QWidget):
         column.setSpacing(8)
         for part in (
             self.facts, _line(), self._model_part, self._actions_part, self._progress_part, self.hint,
-            self._result_part, _line(), self.correct, _line(), self._settings_part,
+            self.take_over_button, self._result_part, _line(), self.correct, _line(), self._settings_part,
         ):  # fmt: skip
             column.addWidget(part)
         column.addStretch(1)
@@ -112,6 +112,11 @@ class Panel(QWidget):
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self.hint.hide()
+        self.take_over_button = QPushButton("Take over…")
+        self.take_over_button.setToolTip(
+            "Write to the results of this slide in place of the program that does; you are asked"
+        )
+        self.take_over_button.hide()
         self.count = QLabel("–")
         self.density = QLabel("–")
         for label in (self.count, self.density):
@@ -226,11 +231,18 @@ class Panel(QWidget):
         if style != self.hint.styleSheet():
             self.hint.setStyleSheet(style)
         self.hint.setVisible(bool(hint.text))
+        self.take_over_button.hide()
+
+    def show_in_use(self, sentence: str) -> None:
+        """Show who writes to the results of the slide, and offer to take over until the next hint."""
+        self.show_hint(Hint(sentence, is_warning=True))
+        self.take_over_button.show()
 
     def set_warning_colour(self, colour: str) -> None:
         """Show what needs heed in this colour."""
         self._warning_colour = colour
-        self.show_hint(self._hint)
+        if self._hint.is_warning:
+            self.hint.setStyleSheet(f"color: {colour};")
         self._show_licence(self._session.model)
 
     # ------------------------------------------------------------------ follow

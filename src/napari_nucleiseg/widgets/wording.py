@@ -9,6 +9,7 @@ import time
 from napari.utils.theme import get_theme
 
 from napari_nucleiseg.core.store.journal import Step
+from napari_nucleiseg.core.store.lock import Occupant
 from napari_nucleiseg.viewer.messages import Counts, Progress
 
 # Dark enough to read on a light theme, light enough on a dark one: no one colour is both.
@@ -60,6 +61,32 @@ SHORT = {
     "remove class": "class list",
     "class": "class list",
 }
+
+
+# What becomes of a program whose place is taken.
+LOSES = (
+    "If you take over, nothing more can be written there: a segmentation that runs there ends, and a stroke that is "
+    "being drawn is lost. What was finished is kept. Better close the slide there. Take over nevertheless?"
+)
+
+
+def take_over_text(occupant: Occupant | None) -> tuple[str, str]:
+    """Return what to ask before the place of whoever writes is taken, and what comes of it."""
+    if occupant is None:
+        return "Nobody writes to the results of this slide any more.", "Go on here?"
+    holder = occupant.holder
+    when = when_text(holder.since, time.time())
+    if occupant.is_gone:
+        seen = "has ended" if occupant.is_here else f"gave no sign of life for {occupant.silent_s / 60:.0f} minutes"
+        return f"The program of {holder.user} on {holder.host} {seen}.", "Go on here? What was finished there is kept."
+    if occupant.is_own:
+        who = "Another window of this program writes to this slide"
+    elif occupant.is_here:
+        who = f"{holder.user} writes to this slide in a program that is running on this machine (process {holder.pid})"
+    else:
+        ago = f"{occupant.silent_s:.0f} s ago"
+        who = f"{holder.user} writes to this slide on {holder.host}, whose last sign of life was {ago}"
+    return f"{who}, since {when}.", LOSES
 
 
 def warning_colour(theme: str) -> str:
