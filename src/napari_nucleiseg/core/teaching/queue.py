@@ -235,7 +235,7 @@ def _tissue(image: NDArray[np.uint8]) -> float:
 
 
 def next_regions(ranked: Iterable[Ranked], config: QueueConfig | None = None) -> list[Proposal]:
-    """Choose the regions to annotate next, best first.
+    """Choose the regions to annotate next, best first: uncertain, and unlike those before; so scores may rise again.
 
     Parameters
     ----------
