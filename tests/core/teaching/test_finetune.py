@@ -66,6 +66,7 @@ def test_the_card_says_where_it_comes_from(model):
     assert {"slide": "a.svs", "name": "Region 9", "role": "hold out"} in card.taught["regions"]
     assert card.taught["settings"]["seed"] == 0
     assert card.taught["family"] == model.card.name
+    assert card.taught["nuclei"] > 0
     assert card.metrics["before"]["nuclei"] == card.metrics["held out"]["nuclei"] == 16
     assert "32 corrected nuclei of a.svs" in card.training_data
 

@@ -57,6 +57,7 @@ def taught_card(
             "family": family_of(parent),
             "slides": [{"name": name, "fingerprint": fingerprint} for name, fingerprint in slides],
             "regions": [{"slide": slide, "name": name, "role": role} for slide, name, role in regions],
+            "nuclei": count_nuclei(teach),
             "labels": fingerprint_of(room.lesson.examples),
             "settings": asdict(room.config),
             **kept,

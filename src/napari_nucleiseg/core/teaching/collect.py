@@ -89,6 +89,24 @@ def lesson_of(project: Project, slide: Slide, spec: ModelSpec, seed: int = 0) ->
     return Lesson(tuple(example for example in examples if example.known.any()), tuple(elsewhere), left_out)
 
 
+def labelled_parts(project: Project, slide: Slide, spec: ModelSpec, box: Region) -> list[Example]:
+    """Return what a person vouches for of the annotated regions in a box, whatever they are for; see `lesson_of`.
+
+    Parameters
+    ----------
+    project, slide, spec
+        As in `lesson_of`.
+    box : Region
+        Level-0 pixels.
+    """
+    reader = _Reader(project, slide, spec)
+    regions = [region for region in read_regions(project.ledger.reader) if region.role in {TEACH, HOLD_OUT}]
+    used = [region for region in regions if region.box.overlaps(box) and reader.was_looked_at(region)]
+    windows = [(region, window) for region in used for window in reader.windows(region.box.intersect(box))]
+    examples = [reader.region(region, window, ()) for region, window in windows[:MOST_WINDOWS]]
+    return [example for example in examples if example.known.any()]
+
+
 def _some(items: Sequence[Item], rng: np.random.Generator) -> list[Item]:
     """Return at most `MOST_WINDOWS` of the items, in their order."""
     if len(items) <= MOST_WINDOWS:
