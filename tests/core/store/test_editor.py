@@ -404,3 +404,28 @@ def test_a_turn_that_was_broken_off_is_gone_on_with_or_taken_back(project, monke
     assert not project.nuclei_in(EVERYTHING).classes.any()
     assert len(editor.redo()) == 5
     assert_same_table(whole(project)[1], done[1])
+
+
+def test_an_id_that_a_model_has_given_to_another_nucleus_is_left_to_it(fresh_project):
+    core = Region(0, 0, 200, 200)
+    first, other, third = (nuclei_of(0, core, [disc(y, y, 12)], GRID.shape) for y in (60, 140, 100))
+    project = fresh_project()
+    project.write_tile(first, "m@1", "k")
+    (nucleus,) = whole(project)[1].ids.tolist()
+    assert painted(project, disc(60, 64, 8), project.editor.new_id(), kind="draw")
+    assert project.editor.undo()
+    # The run of another model counts anew: the same number, elsewhere.
+    project.write_tile(other, "m@2", "k")
+    assert whole(project)[1].ids.tolist() == [nucleus]
+    assert project.editor.redo()
+    image, table = whole(project)
+    assert (image == nucleus).sum() == len(disc(140, 140, 12))
+    place = table.centroids[table.ids.tolist().index(nucleus)]
+    np.testing.assert_allclose(place, (140, 140), atol=1)
+    assert check(project).is_sound
+    project.write_tile(third, "m@3", "k")
+    assert project.editor.undo()
+    assert check(project).is_sound
+    image, table = whole(project)
+    assert table.ids.tolist() == [nucleus]
+    np.testing.assert_allclose(table.centroids[0], (100, 100), atol=1)

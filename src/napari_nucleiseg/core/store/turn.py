@@ -66,17 +66,25 @@ class Turn:
         put_rows(self._database, NUCLEI, wanted)
         if taken:
             self._measure_anew(wanted)
-        claims = self._wanted.get(CLAIMS, {})
-        alive = rows_of(self._database, NUCLEI, claims)
-        put_rows(self._database, CLAIMS, {key: row if key in alive else None for key, row in claims.items()})
+        self._restore_claims(lost)
         for table in set(self._wanted) - {NUCLEI, CLAIMS}:
             put_rows(self._database, table, self._wanted[table])
         self._reopen(wanted)
 
     def _lost(self) -> set[int]:
-        """Return the nuclei that the edit left in the table and that are gone: a model has replaced them."""
-        left = {key for key, row in self._left.get(NUCLEI, {}).items() if row is not None}
-        return left - set(rows_of(self._database, NUCLEI, left))
+        """Return the nuclei that the edit left in the table and that are gone: a model has replaced them.
+
+        The id of one that is gone may be another's by now: each run of a model counts the nuclei of a tile anew.
+        """
+        left = {key: row for key, row in self._left.get(NUCLEI, {}).items() if row is not None}
+        now = rows_of(self._database, NUCLEI, left)
+        return {key for key, row in left.items() if key not in now or now[key][1] != row[1]}
+
+    def _restore_claims(self, lost: set[int]) -> None:
+        """Give nuclei back what they claim; those that are gone, or whose id is another's by now, claim nothing."""
+        claims = {key: row for key, row in self._wanted.get(CLAIMS, {}).items() if key not in lost}
+        alive = rows_of(self._database, NUCLEI, claims)
+        put_rows(self._database, CLAIMS, {key: row for key, row in claims.items() if _can_claim(alive.get(key), row)})
 
     def _restore_pixels(self, lost: set[int]) -> bool:
         """Return whether somebody else took pixels meanwhile."""
@@ -116,3 +124,13 @@ class Turn:
                     "UPDATE tiles SET whole = 0 WHERE run != ? AND whole AND y0 <= ? AND y1 > ? AND x0 <= ? AND x1 > ?",
                     (row[1], row[4], row[4], row[5], row[5]),
                 )
+
+
+def _can_claim(nucleus: Row | None, claim: Row | None) -> bool:
+    """Whether a claim (None: none any more) can be that of the nucleus in the table: it lies within its box."""
+    if nucleus is None:
+        return False
+    if claim is None:
+        return True
+    y0, x0, y1, x1 = nucleus[6:10]
+    return bool(y0 <= claim[1] and x0 <= claim[2] and y1 >= claim[3] and x1 >= claim[4])
