@@ -13,25 +13,48 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import ModelCard
 
 
+# What is done to a version, and what its third word is.
+_CHANGES = {"rename": "TITLE", "export": "FILE", "delete": "", "prefer": "", "take": ""}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("action", nargs="?", default="list", choices=("list", "show", "accept"), help="default: list")
-    parser.add_argument("name", nargs="?", help="of the model to show, or whose licence to accept")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = """actions:
+  list                  models that can be used (default)
+  tree                  all versions, each below the one it was taught from
+  show NAME             the card of one
+  accept NAME           accept its licence
+  rename NAME TITLE     give it another title; its name stays
+  export NAME FILE      copy it to a file or folder; nothing is overwritten
+  delete NAME           delete it for good; what was taught from it stays
+  prefer NAME           let it open by default; to go back, prefer its parent
+  take NAME             use one that the guard refused"""
+    actions = ("list", "tree", "show", "accept", *_CHANGES)
+    parser.add_argument("action", nargs="?", default="list", choices=actions, metavar="ACTION", help="see below")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the model")
+    parser.add_argument("to", nargs="?", metavar="TITLE_OR_FILE", help="of rename and export")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """List, show or accept."""
+    """List, show, accept or change."""
+    from napari_nucleiseg.cli import versions
     from napari_nucleiseg.core.models.weights import available_models
 
-    cards = available_models()
     if options.action == "list":
-        return _list(cards, console)
+        return _list(available_models(), console)
+    if options.action == "tree":
+        return versions.show_tree(console)
     if options.name is None:
-        raise ModelError(f"say which model to {options.action}; there are {_names(cards)}")
-    card = next((card for card in cards if card.name == options.name), None)
-    if card is None:
-        raise ModelError(f"there is no model called {options.name}; there are {_names(cards)}")
+        raise ModelError(f"say which model to {options.action}; there are {_names(available_models())}")
+    if options.action in _CHANGES:
+        word = _CHANGES[options.action]
+        if bool(word) != bool(options.to):
+            rest = f" {word}" * bool(word)
+            raise ModelError(f"write: napari-nucleiseg models {options.action} {options.name}{rest}")
+        return versions.change(options.action, options.name, options.to or "", console)
+    card = versions.card_of(options.name)
     return _show(card, console) if options.action == "show" else _accept(card, console)
 
 
