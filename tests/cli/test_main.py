@@ -38,7 +38,9 @@ def test_what_cannot_be_understood_is_status_two(shell, words):
     assert "usage:" in answer.err
 
 
-@pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["train", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], *([name, "--help"] for name in ("segment", "train", "finetune", "models"))]
+)
 def test_help_imports_nothing_heavy_and_is_quick(words):
     code = (
         "import sys\nfrom napari_nucleiseg.cli import main\n"

@@ -1,8 +1,8 @@
 """The same functions from a shell: ``napari-nucleiseg segment slide.svs --out results``.
 
 This package parses and prints; every result comes from ``core``. Exit status: 0 all is well, 1 something the
-sentence on stderr explains, 2 the command line cannot be understood, 3 some slides failed and the others are done,
-130 interrupted (the same command goes on where it was).
+sentence on stderr explains, 2 the command line cannot be understood, 3 some slides failed and the others are done, or a
+model was taught and refused, 130 interrupted (the same command goes on where it was).
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ COMMANDS = {
     "export": "write the nuclei of a slide for other programs",
     "import": "take nuclei and annotated regions from a file of another program",
     "train": "train a network on images with labels",
+    "finetune": "teach a model with what you corrected",
     "evaluate": "score predicted labels against true ones",
-    "models": "list models, show their cards, accept licences",
+    "models": "list models and versions, show cards, accept licences",
     "check": "look whether the results of a slide are whole, and mend them",
     "doctor": "check this installation and say what to fix",
     "demo": "open napari on a sample slide",
@@ -38,7 +39,7 @@ EPILOG = """exit status:
   0  all is well
   1  something went wrong; the sentence on stderr says what and what to do
   2  the command line cannot be understood
-  3  some slides failed, the others are done
+  3  some slides failed, the others are done; of finetune: the new model was refused, the former one stays
   130  interrupted; the same command goes on where it was
 """
 

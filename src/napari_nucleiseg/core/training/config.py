@@ -11,7 +11,7 @@ from pathlib import Path
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, SMALLEST_MPP_UM, is_plausible
-from napari_nucleiseg.core.training.fields import range_problem, read_fields
+from napari_nucleiseg.core.training.fields import load_fields, range_problem, read_fields
 
 # Least and most of what a field of a data set, of the augmentation and of a run may be.
 _ANY = (0.0, math.inf)
@@ -251,14 +251,7 @@ def load_config(path: str) -> TrainConfig:
     DataError
         If the file cannot be read, or a field is unknown, missing or of another type.
     """
-    try:
-        raw: object = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"the training configuration {path} cannot be read: {error}") from error
-    try:
-        config = read_fields(TrainConfig, raw)
-    except DataError as error:
-        raise DataError(f"{path} does not describe a training run: {error}") from error
+    config = load_fields(TrainConfig, path, "a training run")
     base = Path(path).parent
     return replace(
         config,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -45,6 +47,33 @@ def read_fields(kind: type[Config], raw: object, name: str = "") -> Config:
             unless = ", null where it is not known" * (type(None) in get_args(hints[key]))
             raise DataError(f"{name or 'it'} lacks the field {key}; add it{unless}")
     return kind(**{key: _read(hints[key], value, f"{name}.{key}" if name else key) for key, value in raw.items()})
+
+
+def load_fields(kind: type[Config], path: str, what: str) -> Config:
+    """Make a dataclass of a JSON file; see `read_fields`.
+
+    Parameters
+    ----------
+    kind : type
+        The dataclass.
+    path : str
+        The file.
+    what : str
+        What it should describe, for the sentence of an error.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or does not fit.
+    """
+    try:
+        raw: object = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"the configuration {path} cannot be read: {error}") from error
+    try:
+        return read_fields(kind, raw)
+    except DataError as error:
+        raise DataError(f"{path} does not describe {what}: {error}") from error
 
 
 def range_problem(config: object, ranges: Mapping[str, tuple[float, float]], name: str = "") -> str | None:
