@@ -538,6 +538,64 @@ def test_too_few_or_unfit_new_ids_are_an_error():
             edits.split(image, A, comb, unfit)
 
 
+@quick
+@given(image=blobs(), line=st.lists(st.tuples(coordinates, coordinates), min_size=2, max_size=30))
+def test_a_curved_cut_loses_nothing_and_gives_parts_in_one_piece_each(image, line):
+    assume(len(components(image == A)) == 1)
+    line = edits.steadied(np.array(line, np.float64) * 1.6, 1.0)
+    result = after(image, edits.split(image, A, line, itertools.count(NEW)))
+    np.testing.assert_array_equal(result[image != A], image[image != A])
+    numbers = np.unique(result[image == A])  # a pixel has one number: the parts are disjoint
+    assert 0 not in numbers
+    assert A in numbers
+    assert set(numbers.tolist()) == {A, *range(NEW, NEW + len(numbers) - 1)}
+    np.testing.assert_array_equal(np.isin(result, numbers), np.isin(image, [A, *numbers]))
+    assert all(len(components(result == number)) == 1 for number in numbers)
+
+
+def slow_distance(point, line):
+    ways = [np.linspace(a, b, 400) for a, b in itertools.pairwise(line)] or [line]
+    return min(float(np.linalg.norm(way - point, axis=1).min()) for way in ways)
+
+
+@quick
+@given(line=points, tolerance=st.sampled_from([0.0, 0.5, 2.0, 9.0]))
+def test_a_steadied_line_has_some_corners_of_the_drawn_one_and_strays_no_farther(line, tolerance):
+    found = edits.steadied(line, tolerance)
+    rest = iter(line.tolist())
+    assert all(corner in rest for corner in found.tolist())  # in their order
+    if len(line):
+        assert found[0].tolist() == line[0].tolist()
+        assert found[-1].tolist() == line[-1].tolist()
+        assert all(slow_distance(corner, found) <= tolerance + 0.05 for corner in line)
+    else:
+        assert len(found) == 0
+
+
+def test_an_unsteady_straight_line_becomes_straight_and_a_bend_stays():
+    xs = np.arange(0.0, 50.0)
+    shaky = np.stack([10 + 0.8 * np.sin(xs * 1.7), xs], axis=1)
+    assert len(edits.steadied(shaky, 2.0)) == 2
+    bend = np.concatenate([shaky, np.stack([np.arange(11.0, 60.0), np.full(49, 50.0)], axis=1)])
+    steady = edits.steadied(bend, 2.0)
+    assert len(steady) == 3
+    assert np.abs(steady[1] - (10, 50)).max() < 3
+    for wrong in (-1.0, np.nan):
+        with pytest.raises(ValueError, match="tolerance"):
+            edits.steadied(shaky, wrong)
+
+
+def test_a_curved_cut_follows_the_line_around_a_lobe():
+    image = np.zeros((60, 60), np.uint32)
+    image[disc(image.shape, 30, 30, 22)] = A
+    turn = np.linspace(-0.6 * np.pi, 0.6 * np.pi, 30)
+    arc = np.stack([30 + 10 * np.sin(turn) + 0.0123, 14 + 10 * np.cos(turn) + 0.0057], axis=1)
+    result = after(image, edits.split(image, A, arc, [NEW]))
+    lobe = disc(image.shape, 30, 14, 9) & (image == A) & (np.arange(60)[None] >= 12)
+    assert (result[lobe] == NEW).all()
+    assert (result[disc(image.shape, 30, 38, 12)] == A).all()
+
+
 # Pieces
 
 

@@ -360,3 +360,34 @@ def test_what_is_approved_looks_different_as_long_as_one_wants_to_see_it(person)
     assert drawn_pixels(person, one) < 0.8 * solid
     person.press(Qt.Key.Key_Z, modifier=Qt.KeyboardModifier.ControlModifier)
     assert drawn_pixels(person, one) == solid
+
+
+def test_a_cut_follows_the_drag(person):
+    (y, x), *_ = nuclei_in_view(person)
+    nucleus = person.at((y, x))
+    person.press(Qt.Key.Key_K)
+    # From the left side in, around the middle, and out by the left side again.
+    person.drag((y - 4, x - 12), (y - 4, x + 3), (y + 4, x + 3), (y + 4, x - 12))
+    inner, outer = person.at((y, x - 2)), person.at((y, x + 5))
+    assert 0 not in {inner, outer}
+    assert inner != outer
+    assert person.at((y - 6, x)) == person.at((y + 6, x)) == outer
+    assert nucleus in {inner, outer}
+    assert person.kinds() == ["split"]
+    assert_sound(person)
+
+
+def test_two_clicks_make_a_straight_cut(person):
+    (y, x), *_ = nuclei_in_view(person)
+    person.press(Qt.Key.Key_K)
+    person.click((y - 12, x))
+    assert "Click where the cut ends" in person.panel.panel.hint.text()
+    assert person.kinds() == []
+    person.press(Qt.Key.Key_Escape)
+    person.click((y + 12, x))  # begins anew
+    assert person.kinds() == []
+    person.click((y - 12, x))
+    assert 0 != person.at((y, x - 3)) != person.at((y, x + 3)) != 0
+    assert person.kinds() == ["split"]
+    assert person.panel.panel.hint.text() == ""
+    assert_sound(person)

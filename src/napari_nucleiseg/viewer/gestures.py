@@ -46,16 +46,19 @@ TOOLS = {
         ),
         Tool("fill", "F", "Fill", "Fill a hole, or give a nucleus to the selected one", "fill"),
         Tool("join", "J", "Join", "Drag across nuclei that are one"),
-        Tool("split", "K", "Split", "Drag across a nucleus where it should be cut"),
+        Tool(
+            "split", "K", "Split", "Drag across a nucleus: the cut follows; or click on both sides for a straight one"
+        ),
         Tool("lasso", "Shift-D", "Clear", "Draw around nuclei to delete them"),
         Tool("pick", "L", "Pick", "Click a nucleus to see it in the table", "pick"),
     )
 }
 DRAWN = {"add", "join", "split", "lasso", "propose"}
-STRAIGHT = {"join", "split"}
 PREVIEW_POINTS = 24
 # Screen pixels that the mouse moves before a click is a drag.
 DRAG_PX = 3
+# So many an unsteady hand strays from a line that is meant to be straight.
+UNSTEADY_PX = 2.5
 SMOOTH_PX = 2.0
 
 
@@ -76,6 +79,8 @@ class Tools:
         self._proposing = Proposing(editing)
         self.tour = Tour(viewer, editing)
         self._last = 0
+        # World position of the first of two clicks that cut.
+        self._cut_from: tuple[float, ...] | None = None
         # Canvas pixels (x, y) of the mouse.
         self._spot: tuple[float, ...] | None = None
         editing.layer_made.connect(self._on_layer_made)
@@ -116,7 +121,7 @@ class Tools:
             "R": self.reject,
             "M": self.select_new,
             "Enter": self._proposing.take,
-            "Escape": self._proposing.drop,
+            "Escape": self._on_escape,
             "Control-Z": self._editing.undo,
             "Control-Shift-Z": self._editing.redo,
         }
@@ -126,7 +131,7 @@ class Tools:
         if layer is None:
             return
         tool = TOOLS[self._session.tool]
-        self._proposing.drop()
+        self._on_escape()
         layer.mode = tool.mode
         layer.preserve_labels = tool.name == "brush"
         # What is drawn with the mouse must not drag the slide as well.
@@ -177,17 +182,47 @@ class Tools:
         moved = False
         while event.type == "mouse_move":
             moved |= bool(np.abs(np.asarray(event.pos, float) - start).max() > DRAG_PX)
-            # A cut is straight: what is shown is what is done.
-            points[1 if tool in STRAIGHT else len(points) :] = [self._point(event)]
-            layer.preview(_thinned(points))
+            points[1 if tool == "join" else len(points) :] = [self._point(event)]
+            # What is shown is what is done.
+            shown = self._steadied(layer, points) if tool == "split" else points
+            layer.preview(_thinned(shown), closed=tool != "split")
             yield
         layer.preview([])
         if tool == "propose":
             self._proposing.at(points[0])
         elif moved:
-            self._draw(tool, np.array(points))
+            self._cut_from = None
+            self._draw(tool, np.array(self._steadied(layer, points) if tool == "split" else points))
+        elif tool == "split":
+            self._click_cut(layer, event)
 
-    def _on_move(self, _layer: PaintLayer, event: Any) -> None:
+    def _steadied(self, layer: PaintLayer, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        tolerance_px = UNSTEADY_PX / (self._viewer.scene.camera.zoom * layer.scale[-1])
+        return [(float(y), float(x)) for y, x in edits.steadied(np.array(points), tolerance_px)]
+
+    def _click_cut(self, layer: PaintLayer, event: Any) -> None:
+        """Begin a straight cut with one click and do it with the next."""
+        start, self._cut_from = self._cut_from, None
+        if start is None:
+            self._cut_from = tuple(event.position)
+            self._say("Click where the cut ends, or drag across a nucleus.")
+        else:
+            self._say("")
+            self._split(np.array([np.asarray(layer.world_to_data(start))[-2:], self._point(event)]))
+
+    def _on_escape(self) -> None:
+        """Drop what is proposed, or the cut that was begun."""
+        layer, begun = self._editing.window.layer, self._cut_from
+        self._cut_from = None
+        self._proposing.drop()
+        if layer is not None and begun is not None:
+            layer.preview([])
+            self._say("")
+
+    def _on_move(self, layer: PaintLayer, event: Any) -> None:
+        if self._cut_from is not None:
+            y, x = np.asarray(layer.world_to_data(self._cut_from))[-2:]
+            layer.preview([(float(y), float(x)), self._point(event)])
         spot = tuple(float(value) for value in event.pos)
         if spot != self._spot:
             self._spot = spot

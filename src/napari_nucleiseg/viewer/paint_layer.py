@@ -15,6 +15,7 @@ from napari_nucleiseg.viewer.outlines import NO_CLASSES, Labels, colours_of
 
 Ids = NDArray[np.uint32]
 Call = Callable[[], None]
+HAIR_PX = 0.01
 
 
 class PaintLayer(Labels):
@@ -56,14 +57,16 @@ class PaintLayer(Labels):
             rows, columns = np.nonzero(edited.before != edited.after)
             self.data_setitem((rows + edited.box.y, columns + edited.box.x), owner, refresh)
 
-    def preview(self, points: Sequence[Sequence[float]]) -> None:
-        """Show a line or an outline, ``(y, x)`` pixels; none takes it away.
+    def preview(self, points: Sequence[Sequence[float]], *, closed: bool = True) -> None:
+        """Show a line or an outline, ``(y, x)`` pixels; none takes it away. What is not `closed` has two ends.
 
         It is napari's polygon, which is not public: where it is not found, nothing is seen, and all else works.
         """
         overlay = getattr(self, "_overlays", {}).get("polygon")
         if overlay is not None and (len(points) or overlay.points):
-            overlay.points = [list(point) for point in points]
+            # Where napari would close the line, it goes back along itself, a hair beside.
+            back = [] if closed else [(y + HAIR_PX, x + HAIR_PX) for y, x in reversed(points[1:-1])]
+            overlay.points = [list(point) for point in (*points, *back)]
 
     def _append_to_undo_history(self, item: Any) -> None:
         """Tell of a stroke, but keep no second history of it."""

@@ -6,7 +6,7 @@ changes nothing and gives None; an argument without meaning is a ValueError.
 """
 
 from napari_nucleiseg.core.edits.change import Edited, apply, inverse
-from napari_nucleiseg.core.edits.cutting import keep_largest_piece, pieces, split
+from napari_nucleiseg.core.edits.cutting import keep_largest_piece, pieces, split, steadied
 from napari_nucleiseg.core.edits.drawing import draw_polygon, erase, fill, paint
 from napari_nucleiseg.core.edits.joining import merge
 from napari_nucleiseg.core.edits.masks import Patch
@@ -36,4 +36,5 @@ __all__ = [
     "shrink",
     "smooth",
     "split",
+    "steadied",
 ]

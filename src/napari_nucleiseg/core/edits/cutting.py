@@ -93,6 +93,55 @@ def split(
     return _renamed(image, patch, parts, dict(zip(ordered[1:], _fresh(new_ids, len(ordered) - 1, number), strict=True)))
 
 
+def steadied(line: NDArray[np.floating], tolerance_px: float) -> Points:
+    """Return a line with fewer corners, as a steady hand would have drawn it.
+
+    Where a drawn line strays less than the tolerance from a straight one, it becomes straight; else it keeps its way.
+
+    Parameters
+    ----------
+    line : ndarray of float, shape (n, 2)
+        ``(y, x)`` in pixels, joined by straight lines.
+    tolerance_px : float
+        No corner that is dropped lies farther from the line that is left; 0 or above.
+
+    Returns
+    -------
+    ndarray of float64, shape (m, 2)
+        Some corners of the line in their order, both ends among them.
+
+    Raises
+    ------
+    ValueError
+        If an argument has no meaning.
+    """
+    points = checked_points(line, "the corners of a line")
+    if not (np.isfinite(tolerance_px) and tolerance_px >= 0):
+        raise ValueError(f"a tolerance is a number of pixels, 0 or above, not {tolerance_px}")
+    kept = np.zeros(len(points), np.bool_)
+    kept[[0, -1] if len(points) else []] = True
+    # The corner that strays most stays, and divides the rest in two; so on as long as any strays too far.
+    parts = [(0, len(points) - 1)]
+    while parts:
+        first, last = parts.pop()
+        if last - first < 2:
+            continue
+        away = _distances(points[first + 1 : last], points[first], points[last])
+        corner = first + 1 + int(away.argmax())
+        if away.max() > tolerance_px:
+            kept[corner] = True
+            parts += [(first, corner), (corner, last)]
+    return points[kept]
+
+
+def _distances(points: Points, a: Points, b: Points) -> Points:
+    """Return how far points are from the straight way from one to another."""
+    way = b - a
+    length = float(way @ way)
+    along = np.clip((points - a) @ way / length, 0, 1) if length > 0 else np.zeros(len(points))
+    return np.asarray(np.linalg.norm(points - a - along[:, None] * way, axis=1))
+
+
 def pieces(image: Ids, nucleus_id: int, *, box: Region | None = None) -> tuple[Patch, ...]:
     """Return the connected pieces of a nucleus, largest first; pieces that touch at a corner are one.
 
