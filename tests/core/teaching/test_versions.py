@@ -406,3 +406,8 @@ def test_cards_of_before_still_load(home):
     path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
     assert versions.find_version("base").card.taught == {}
     assert versions.keep(taught_from(versions.find_version("base").card)).name == "base-2"
+
+
+def test_a_file_that_was_given_another_name_is_found_by_both(base):
+    moved = base.path.rename(base.path.with_name("liver.safetensors"))
+    assert versions.find_version("liver").path == versions.find_version("base").path == moved

@@ -155,9 +155,10 @@ def find_version(name: str) -> Version:
         If there is none.
     """
     versions = all_versions()
-    for version in versions:
-        if version.name == name:
-            return version
+    # Somebody may have given the file of a model another name than its card has.
+    for matches in (lambda one: one.name == name, lambda one: one.card.name == name):
+        if found := next(filter(matches, versions), None):
+            return found
     raise ModelError(f"there is no model called {name}; there are {', '.join(one.name for one in versions)}")
 
 
