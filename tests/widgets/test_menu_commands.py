@@ -14,6 +14,14 @@ from napari_nucleiseg.viewer.visible import visible_world
 from napari_nucleiseg.widgets import commands, dialogs
 from napari_nucleiseg.widgets.nuclei import NucleiWidget
 
+DOCKS = (
+    ("show_table", "Nuclei table"),
+    ("show_regions", "Regions"),
+    ("show_history", "History"),
+    ("show_teach", "Teach"),
+    ("show_versions", "Versions"),
+)
+
 
 @pytest.fixture
 def docked(viewer, qtbot):
@@ -48,7 +56,7 @@ def test_commands_press_the_buttons(viewer, docked, monkeypatch):
 
 
 def test_commands_open_the_lists_and_ask_for_files(viewer, docked, monkeypatch):
-    for name, dock in (("show_table", "Nuclei table"), ("show_regions", "Regions"), ("show_history", "History")):
+    for name, dock in DOCKS:
         getattr(commands, name)(viewer)
         assert docked.docks.widget(dock).isVisible()
     asked = []

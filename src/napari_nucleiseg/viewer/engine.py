@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
     from napari_nucleiseg.core.teaching.advice import Advice
     from napari_nucleiseg.core.teaching.collect import Lesson
+    from napari_nucleiseg.core.teaching.comparison import Stage
     from napari_nucleiseg.core.teaching.finetune import Step
+    from napari_nucleiseg.core.teaching.queue import Proposal, Ranked
     from napari_nucleiseg.core.teaching.verdict import Outcome
-    from napari_nucleiseg.core.teaching.versions import Version
+    from napari_nucleiseg.core.teaching.versions import Branch, Version
     from napari_nucleiseg.viewer.opened import OpenedSlide
 
 # napari imports them with its first labels layer, on the main thread.
@@ -259,3 +261,66 @@ class Engine:
         taken = take_anyway(version) if version.kind == REFUSED else version
         prefer(taken)
         return taken
+
+    def load_version(self, version: Version) -> LoadedModel:
+        """Return the model of a version, also of a refused one; see `load`."""
+        from napari_nucleiseg.core.teaching.versions import REFUSED
+
+        return self.load(str(version.path) if version.kind == REFUSED else version.name)
+
+    def tree(self) -> tuple[Branch, ...]:
+        """Return all versions, each below the one it was taught from."""
+        from napari_nucleiseg.core.teaching.versions import tree
+
+        return tree()
+
+    def rename(self, version: Version, title: str) -> Version:
+        """Give a version another title."""
+        from napari_nucleiseg.core.teaching.versions import rename
+
+        return rename(version, title)
+
+    def export(self, version: Version, path: str) -> Path:
+        """Copy a version to a file outside; nothing is overwritten."""
+        from napari_nucleiseg.core.teaching.versions import export
+
+        return export(version, path)
+
+    def delete(self, version: Version) -> tuple[Version, ...]:
+        """Delete a version for good; return those that were taught from it."""
+        from napari_nucleiseg.core.teaching.versions import delete
+
+        left = delete(version)
+        for name in (version.name, str(version.path)):  # a later version may get its name
+            self._models.pop(name, None)
+        return left
+
+    def compare(
+        self, former: LoadedModel, now: LoadedModel, opened: OpenedSlide, view: Region, *, device: str
+    ) -> Iterator[Stage]:
+        """Let two models look at the middle of a view; measure them with what was corrected there."""
+        from napari_nucleiseg.core.teaching.comparison import compare_models, part_to_compare
+
+        region = part_to_compare(view, opened.slide, (former, now))
+        return compare_models(former, now, opened.slide, region, project=opened.project, device=device)
+
+    def rank(self, model: LoadedModel, opened: OpenedSlide, *, device: str) -> Iterator[Ranked]:
+        """Look for regions that are worth annotating.
+
+        Raises
+        ------
+        TeachingError
+            If nothing was segmented, or all of it is glass or annotated.
+        """
+        from napari_nucleiseg.core.errors import TeachingError
+        from napari_nucleiseg.core.teaching.queue import QueueConfig, rank
+
+        if opened.project is None:
+            raise TeachingError("Nothing of this slide has been segmented yet. Segment a part of it first.")
+        return rank(model, opened.slide, opened.project, QueueConfig(device=device))
+
+    def next_regions(self, ranked: Sequence[Ranked]) -> list[Proposal]:
+        """Choose the regions to annotate next, best first."""
+        from napari_nucleiseg.core.teaching.queue import next_regions
+
+        return next_regions(ranked)

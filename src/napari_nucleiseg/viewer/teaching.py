@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from napari_nucleiseg.viewer.opened import OpenedSlide
 
 LANE, ADVICE, VERSIONS = "teach", "advice", "versions"
-LANES = (LANE, ADVICE, VERSIONS)
+COMPARE, QUEUE = "compare", "queue"
+LANES = (LANE, ADVICE, VERSIONS, COMPARE, QUEUE)
 EDITED_S = 0.6
 NO_RESULTS = "Open a slide and segment a part of it first: teaching starts from nuclei that you correct."
 
@@ -68,7 +69,7 @@ class Teaching:
     said = Signal(Hint)
 
     def __init__(self, engine: Engine, editing: Editing, display: Display) -> None:
-        self._engine, self._display = engine, display
+        self.engine, self._display = engine, display
         self._jobs, self._session, self._shelf = display.jobs, display.session, display.shelf
         self.former = ""
         """Name of the model that was in use before the last one was adopted."""
@@ -96,7 +97,7 @@ class Teaching:
             return
 
         def work(_cancelled: Cancelled) -> Iterator[Advice]:
-            yield self._engine.advise(self._lesson(slides, self._engine.load(name)), slides)
+            yield self.engine.advise(self._lesson(slides, self.engine.load(name)), slides)
 
         # A licence that is not accepted yet, a slide whose drive is gone: said when one teaches.
         self._jobs.start(ADVICE, work, on_value=self.advised.emit, on_error=self._on_advice_failed)
@@ -113,8 +114,8 @@ class Teaching:
 
     def _lesson(self, slides: list[OpenedSlide], model: LoadedModel) -> Lesson:
         for opened in slides:
-            open_project(opened, self._engine, self._session.results_folder, create=False)
-        return self._engine.lesson(slides, model)
+            open_project(opened, self.engine, self._session.results_folder, create=False)
+        return self.engine.lesson(slides, model)
 
     # ------------------------------------------------------------------ teaching
 
@@ -139,11 +140,11 @@ class Teaching:
             return
 
         def work(cancelled: Cancelled) -> Iterator[Step | Taught]:
-            model = self._engine.load(name)
+            model = self.engine.load(name)
             lesson = self._lesson(slides, model)
-            for step in self._engine.finetune(model, lesson, device=device, trust=trust):
+            for step in self.engine.finetune(model, lesson, device=device, trust=trust):
                 if step.outcome is not None:
-                    yield Taught(step.outcome, self._engine.keep(step.outcome))
+                    yield Taught(step.outcome, self.engine.keep(step.outcome))
                 elif cancelled():
                     return
                 else:
@@ -198,7 +199,7 @@ class Teaching:
         """Use a version from now on; one that was refused is taken all the same."""
 
         def work(_cancelled: Cancelled) -> Iterator[Version]:
-            yield self._engine.take(version)
+            yield self.engine.take(version)
 
         def on_taken(taken: Version) -> None:
             if taken.card.name != self._session.model:
@@ -215,7 +216,7 @@ class Teaching:
         """Look a version up by the name of its weights."""
 
         def work(_cancelled: Cancelled) -> Iterator[Any]:
-            yield next((version for version in self._engine.versions() if version.card.name == name), None)
+            yield next((version for version in self.engine.versions() if version.card.name == name), None)
 
         def on_value(version: Version | None) -> None:
             if version is not None:

@@ -66,6 +66,11 @@ def show_teach(viewer: napari.viewer.Viewer) -> None:
     open_panel(viewer).docks.show_teach()
 
 
+def show_versions(viewer: napari.viewer.Viewer) -> None:
+    """Show the versions of all models."""
+    open_panel(viewer).docks.show_versions()
+
+
 def follow_view(viewer: napari.viewer.Viewer) -> None:
     """Begin or cease to follow the view."""
     session = open_panel(viewer).session

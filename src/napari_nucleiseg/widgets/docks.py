@@ -11,12 +11,14 @@ from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.history import History
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.viewer.regions import Regions
+from napari_nucleiseg.viewer.versions import Versions
 from napari_nucleiseg.widgets.history_list import HistoryList
 from napari_nucleiseg.widgets.nuclei_table import NucleiTable
 from napari_nucleiseg.widgets.region_list import RegionList
 from napari_nucleiseg.widgets.teach import TeachPanel
+from napari_nucleiseg.widgets.version_list import VersionList
 
-TABLE, REGIONS, HISTORY, TEACH = "Nuclei table", "Regions", "History", "Teach"
+TABLE, REGIONS, HISTORY, TEACH, VERSIONS = "Nuclei table", "Regions", "History", "Teach", "Versions"
 
 
 class Docks:
@@ -51,7 +53,20 @@ class Docks:
 
     def show_teach(self) -> None:
         """Show where a model is taught."""
-        self._show(TEACH, "bottom", lambda: TeachPanel(self._controller.teaching))
+        self._show(TEACH, "bottom", self._make_teach)
+
+    def _make_teach(self) -> TeachPanel:
+        panel = TeachPanel(self._controller.teaching)
+        panel.versions_button.clicked.connect(self.show_versions)
+        return panel
+
+    def show_versions(self) -> None:
+        """Show the versions of all models."""
+        self._show(VERSIONS, "bottom", self._make_versions)
+
+    def _make_versions(self) -> VersionList:
+        controller = self._controller
+        return VersionList(Versions(controller.teaching, controller.catalogue, controller.display))
 
     def widget(self, name: str) -> QWidget | None:
         """Return what a dock shows; None as long as nobody has asked for it."""
