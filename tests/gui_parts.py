@@ -7,7 +7,7 @@ import time
 import cv2
 import pytest
 import tifffile
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from dark_model import DarkEngine, disc_picture
@@ -51,6 +51,13 @@ def answer(act, kind=QMessageBox):
 
     QTimer.singleShot(20, look)
     return seen
+
+
+def click(qtbot, button):
+    """Click a button that can be seen and clicked."""
+    assert button.isVisible()
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 class Pump:

@@ -8,7 +8,7 @@ from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QDialog, QFileDialog, QLabel
 
-from gui_parts import WAIT_MS, open_and_settle, until_idle
+from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.exchange import imports
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.widgets import exchange_dialogs
@@ -16,12 +16,6 @@ from napari_nucleiseg.widgets import exchange_dialogs
 LEFT = Qt.MouseButton.LeftButton
 ALL = 24 * 32
 EVERYTHING = Region(0, 0, 768, 1024)
-
-
-def click(qtbot, button):
-    assert button.isVisible()
-    assert button.isEnabled()
-    qtbot.mouseClick(button, LEFT)
 
 
 @pytest.fixture

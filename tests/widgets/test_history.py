@@ -6,19 +6,13 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from gui_parts import WAIT_MS, open_and_settle, until_idle
+from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.journal import Step
 from napari_nucleiseg.widgets.wording import step_text, when_text
 
 LEFT = Qt.MouseButton.LeftButton
 EVERYTHING = Region(0, 0, 768, 1024)
-
-
-def click(qtbot, button):
-    assert button.isVisible()
-    assert button.isEnabled()
-    qtbot.mouseClick(button, LEFT)
 
 
 @pytest.fixture

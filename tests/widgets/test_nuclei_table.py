@@ -8,18 +8,12 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 
 from dark_model import disc_centres
-from gui_parts import WAIT_MS, open_and_settle, until_idle
+from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.viewer.visible import visible_region
 
 ALL = 24 * 32
 LEFT = Qt.MouseButton.LeftButton
-
-
-def click(qtbot, button):
-    assert button.isVisible()
-    assert button.isEnabled()
-    qtbot.mouseClick(button, LEFT)
 
 
 @pytest.fixture

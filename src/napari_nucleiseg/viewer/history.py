@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_nucleiseg.core.store.journal import Step
+from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.jobs import Cancelled
@@ -41,31 +42,28 @@ class History:
         self.steps: list[Step] = []
         self.has_more = False
         """Whether there are older steps than those that were read."""
-        self.is_open = False
         self._read_from: Project | None = None
+        self._connections = Connections(
+            (editing.edited, self._on_edited),
+            (self._shelf.switched, self._on_edited),
+            (self._viewer.layers.events.inserted, self._on_layers_changed),
+        )
 
     def open(self) -> None:
         """Begin to follow what is done."""
-        if not self.is_open:
-            self.is_open = True
-            for emitter, slot in self._connections():
-                emitter.connect(slot)
+        self._connections.open()
         self.refresh()
 
     def close(self) -> None:
         """Cease to follow."""
         if self.is_open:
-            self.is_open = False
-            for emitter, slot in self._connections():
-                emitter.disconnect(slot)
+            self._connections.close()
             self._jobs.cancel(LANE)
 
-    def _connections(self) -> tuple[tuple[Any, Any], ...]:
-        return (
-            (self._editing.edited, self._on_edited),
-            (self._shelf.switched, self._on_edited),
-            (self._viewer.layers.events.inserted, self._on_layers_changed),
-        )
+    @property
+    def is_open(self) -> bool:
+        """Whether it works."""
+        return self._connections.is_open
 
     @property
     def project(self) -> Project | None:

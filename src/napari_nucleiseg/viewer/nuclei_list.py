@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_nucleiseg.core.store.listing import Entry, Listing, Query, entries_of, list_nuclei
+from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.jobs import Cancelled
@@ -60,7 +61,7 @@ class NucleiList:
         self.listing = Listing()
         self.in_view = False
         """Whether only nuclei that the camera shows are listed."""
-        self.is_open = False
+        self._connections = self._make_connections()
         self._query = Query()
         self._listed_of: Project | None = None
         self._pages: dict[int, list[Entry | None]] = {}
@@ -73,25 +74,20 @@ class NucleiList:
 
     def open(self) -> None:
         """Begin to list."""
-        if not self.is_open:
-            self.is_open = True
-            for emitter, slot in self._connections():
-                emitter.connect(slot)
+        self._connections.open()
         self.refresh()
 
     def close(self) -> None:
         """Cease to list, and take the ring away."""
         if self.is_open:
-            self.is_open = False
-            for emitter, slot in self._connections():
-                emitter.disconnect(slot)
+            self._connections.close()
             self._jobs.cancel(LANE)
             self._jobs.cancel(ROWS_LANE)
             self.marker.hide()
 
-    def _connections(self) -> tuple[tuple[Any, Any], ...]:
+    def _make_connections(self) -> Connections:
         camera = self._viewer.scene.camera.events
-        return (
+        return Connections(
             (self._editing.edited, self._on_edited),
             (self._editing.picked, self._on_picked),
             (self._display.tile_done, self._on_tile_done),
@@ -101,6 +97,11 @@ class NucleiList:
             (camera.center, self._on_view_moved),
             (camera.zoom, self._on_view_moved),
         )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it works."""
+        return self._connections.is_open
 
     @property
     def project(self) -> Project | None:

@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_nucleiseg.core.store.ledger import APPROVED
 from napari_nucleiseg.core.store.regions import TEACH, AnnotatedRegion, put_region, read_regions, remove_region
+from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.counting import inside_polygon
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
@@ -73,25 +74,21 @@ class Regions:
         self._unkept = False
         self._back_to: Any = None
         self._role = TEACH
-        for emitter, slot in self._connections():
-            emitter.connect(slot)
-        self.refresh()
-
-    def close(self) -> None:
-        """Cease to show and to keep; the layer stays."""
-        for emitter, slot in self._connections():
-            emitter.disconnect(slot)
-        self._jobs.cancel(LANE)
-
-    def _connections(self) -> tuple[tuple[Any, Any], ...]:
-        return (
-            (self._editing.edited, self._on_edited),
-            (self._editing.failed, self._on_failed),
-            (self._editing.session.events.editing, self._on_editing_changed),
+        self._connections = Connections(
+            (editing.edited, self._on_edited),
+            (editing.failed, self._on_failed),
+            (editing.session.events.editing, self._on_editing_changed),
             (self._shelf.switched, self._on_slide_switched),
             (self._viewer.layers.events.inserted, self._on_layers_changed),
             (self._viewer.scene.camera.events.zoom, self._on_zoomed),
         )
+        self._connections.open()
+        self.refresh()
+
+    def close(self) -> None:
+        """Cease to show and to keep; the layer stays."""
+        self._connections.close()
+        self._jobs.cancel(LANE)
 
     # ------------------------------------------------------------------ what there is
 

@@ -246,7 +246,7 @@ class Editor:
         What is given back counts as undone: the next run of a model replaces it.
         """
         state, kind = (APPROVED, "approve") if approved else (UNSEEN, "unapprove")
-        return self.change_rows(ids, kind, lambda row: (*row[:14], state), step=step)
+        return self.change_rows(ids, kind, lambda row: (*row[:14], state), step=step, approval=approved)
 
     def in_parts(
         self, ids: Collection[int], change: Callable[[list[int], int | None], Changed | None]
@@ -262,9 +262,19 @@ class Editor:
             yield changed
 
     def change_rows(
-        self, ids: Collection[int], kind: str, change: Callable[[Row], Row], *, step: int | None = None
+        self,
+        ids: Collection[int],
+        kind: str,
+        change: Callable[[Row], Row],
+        *,
+        step: int | None = None,
+        approval: bool | None = None,
     ) -> Changed | None:
-        """Change rows of the nuclei table as one step, or as part of `step`."""
+        """Change rows of the nuclei table as one step, or as part of `step`; `kind` is a word for the history.
+
+        `approval` says that the change is one (True: no model touches the nuclei any more) or takes it back (False:
+        their tiles are done again).
+        """
         with self._changing(), self._ledger.transaction() as database:
             before = {key: row for key, row in rows_of(database, NUCLEI, ids).items() if row[13] == 0}
             after = {key: change(row) for key, row in before.items()}
@@ -272,10 +282,10 @@ class Editor:
             records.note(NUCLEI, before, after)
             if not records:
                 return None
-            if kind == "approve":
+            if approval is True:
                 # Approved is what was seen: pixels that others covered are given up.
                 records.note(CLAIMS, rows_of(database, CLAIMS, records.after[NUCLEI]), {})
-            if kind == "unapprove":
+            if approval is False:
                 reopen_tiles(database, set(tile_of(list(records.after[NUCLEI])).tolist()) - {-1})
             for table, rows in records.after.items():
                 put_rows(database, table, rows)
