@@ -91,6 +91,9 @@ class DarkEngine(Engine):
     def models(self):
         return (CARD, RESEARCH)
 
+    def preferred(self, family):
+        return family
+
     def load(self, name, *, thorough=False):
         torch.set_num_threads(1)
         card = {"nuclei": CARD, "research": RESEARCH}[name]

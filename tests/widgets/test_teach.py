@@ -20,6 +20,8 @@ from napari_nucleiseg.core.teaching.examples import Example
 from napari_nucleiseg.core.teaching.finetune import Step
 from napari_nucleiseg.core.teaching.verdict import Outcome
 from napari_nucleiseg.core.teaching.versions import REFUSED, TAUGHT, Version
+from napari_nucleiseg.state import Session
+from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.widgets.curve import CurveView
 from napari_nucleiseg.widgets.teach import picture_of
 
@@ -242,6 +244,16 @@ def test_closing_while_a_model_is_taught_asks(viewer, panel, teach, engine, qtbo
     if not leaves:
         qtbot.waitUntil(lambda: not panel.controller.teaching.is_running, timeout=WAIT_MS)
         until_idle(qtbot, panel)
+
+
+def test_the_version_that_was_taken_last_is_the_one_that_opens(viewer, tmp_path, qtbot):
+    engine = TeachingEngine(tmp_path)
+    engine.made, engine.preferred = True, lambda _family: "nuclei-2"
+    controller = Controller(viewer, Session(), engine)
+    controller.start()
+    qtbot.waitUntil(lambda: controller.session.model == "nuclei-2", timeout=WAIT_MS)
+    controller.close()
+    controller.join()
 
 
 def test_an_empty_curve_says_what_comes(qtbot):

@@ -41,11 +41,13 @@ class Catalogue:
 
     def list(self, wanted: str = "") -> None:
         """List the models anew; then take the one called `wanted` in hand, if there is."""
+        first, family = not self._cards, self._session.model
 
         def work(_cancelled: Cancelled) -> Iterator[Any]:
-            yield self._engine.models()
+            # What was last taken in hand of this family is what people go on with.
+            yield self._engine.models(), wanted or (self._engine.preferred(family) if first else "")
 
-        self._jobs.start(LANE, work, on_value=lambda cards: self._on_listed(cards, wanted), on_error=self._on_error)
+        self._jobs.start(LANE, work, on_value=lambda found: self._on_listed(*found), on_error=self._on_error)
 
     def _on_listed(self, cards: tuple[Any, ...], wanted: str) -> None:
         self._cards = {card.name: card for card in cards}

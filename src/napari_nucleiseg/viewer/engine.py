@@ -57,6 +57,13 @@ class Engine:
 
         return available_models()
 
+    def preferred(self, family: str) -> str:
+        """Return the name of the version of a model that was last taken in hand; its own if none was."""
+        from napari_nucleiseg.core.teaching.versions import preferred
+
+        version = preferred(family)
+        return family if version is None else version.card.name
+
     def warm_up(self) -> None:
         """Import what the first segmentation and its layer need, so that they need not wait for it, nor the window."""
         for name in ("napari_nucleiseg.core.inference.segment", *LATE_IMPORTS):
