@@ -7,6 +7,7 @@ from typing import Any
 
 from qtpy.QtWidgets import QWidget
 
+from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.history import History
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
@@ -38,6 +39,7 @@ class Docks:
         self._docks: dict[str, Any] = {}
         # Regions are seen on the slide also while nobody looks at their list.
         self.regions = Regions(controller.editing, controller.display)
+        self.comparing = Comparing(controller.teaching, controller.display)
 
     def show_table(self) -> None:
         """Show the table of nuclei."""
@@ -56,7 +58,7 @@ class Docks:
         self._show(TEACH, "bottom", self._make_teach)
 
     def _make_teach(self) -> TeachPanel:
-        panel = TeachPanel(self._controller.teaching)
+        panel = TeachPanel(self._controller.teaching, self.comparing)
         panel.versions_button.clicked.connect(self.show_versions)
         return panel
 
@@ -66,7 +68,7 @@ class Docks:
 
     def _make_versions(self) -> VersionList:
         controller = self._controller
-        return VersionList(Versions(controller.teaching, controller.catalogue, controller.display))
+        return VersionList(Versions(controller.teaching, controller.catalogue, controller.display), self.comparing)
 
     def widget(self, name: str) -> QWidget | None:
         """Return what a dock shows; None as long as nobody has asked for it."""
@@ -84,6 +86,7 @@ class Docks:
     def close(self) -> None:
         """Take all of them away."""
         self.regions.close()
+        self.comparing.close()
         for widget in self._widgets.values():
             widget.hide()
             if widget.parent() is not None:

@@ -20,8 +20,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.viewer.teaching import NO_RESULTS, Taught, Teaching
+from napari_nucleiseg.widgets.comparison_bar import ComparisonBar
 from napari_nucleiseg.widgets.curve import CurveView
 from napari_nucleiseg.widgets.wording import progress_text
 
@@ -46,20 +48,24 @@ class TeachPanel(QWidget):
     ----------
     teaching : Teaching
         What is shown and asked for.
+    comparing : Comparing
+        Compares the former with the new model.
     """
 
-    def __init__(self, teaching: Teaching) -> None:
+    def __init__(self, teaching: Teaching, comparing: Comparing) -> None:
         super().__init__()
         self.setObjectName("nucleiseg teach")
-        self.teaching = teaching
-        self._before: dict[str, float] = {}
-        row = QHBoxLayout(self)
-        row.setContentsMargins(8, 6, 8, 6)
+        self.teaching, self._comparing = teaching, comparing
+        row = QHBoxLayout()
         row.setSpacing(14)
         row.addLayout(self._make_left(), 3)
         self.curve = CurveView()
         row.addWidget(self.curve, 4)
         row.addLayout(self._make_right(), 3)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(8, 6, 8, 6)
+        rows.addLayout(row, 1)
+        rows.addWidget(ComparisonBar(comparing))
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(230)
         self._connect()
@@ -109,14 +115,17 @@ class TeachPanel(QWidget):
         self.take_button = QPushButton("Use it anyway")
         self.back_button = QPushButton("Back to the former model")
         self.back_button.setToolTip("Use the model that was in use before; the new one is kept as a version")
+        self.compare_button = QPushButton("Compare in view")
+        self.compare_button.setToolTip("Outline on the slide what the former and the new model find in the view")
         grid = QGridLayout()
-        grid.addWidget(self.preview, 0, 0, 3, 1)
+        grid.addWidget(self.preview, 0, 0, 4, 1)
         grid.addWidget(self.verdict, 0, 1)
-        grid.addWidget(self.take_button, 1, 1)
-        grid.addWidget(self.back_button, 2, 1)
+        grid.addWidget(self.compare_button, 1, 1)
+        grid.addWidget(self.take_button, 2, 1)
+        grid.addWidget(self.back_button, 3, 1)
         grid.setRowStretch(0, 1)
         grid.setColumnStretch(1, 1)
-        for button in (self.take_button, self.back_button):
+        for button in (self.compare_button, self.take_button, self.back_button):
             button.hide()
         return grid
 
@@ -133,6 +142,7 @@ class TeachPanel(QWidget):
         self.trust_button.clicked.connect(lambda: teaching.teach(trust=True))
         self.stop_button.clicked.connect(teaching.cancel)
         self.take_button.clicked.connect(self._on_take_clicked)
+        self.compare_button.clicked.connect(self._on_compare_clicked)
         self.back_button.clicked.connect(self._on_back_clicked)
 
     # ------------------------------------------------------------------ what is said
@@ -155,9 +165,8 @@ class TeachPanel(QWidget):
             widget.setVisible(running)
         self.teach_button.setVisible(not running)
         if running:
-            self.trust_button.hide()
-            self.take_button.hide()
-            self.back_button.hide()
+            for button in (self.trust_button, self.compare_button, self.take_button, self.back_button):
+                button.hide()
             self.verdict.clear()
             self.preview.clear()
             self.curve.clear()
@@ -187,12 +196,17 @@ class TeachPanel(QWidget):
         outcome = taught.outcome
         title = "The new model is in use" if outcome.adopted else "The former model stays"
         self.verdict.setText(f"<b>{title}</b><br>{outcome.reason}<br><br>{outcome.told}")
+        self.compare_button.show()
         self.take_button.setVisible(not outcome.adopted)
         self.back_button.setVisible(outcome.adopted)
         self.teaching.advise()
 
     def _on_teach_clicked(self) -> None:
         self.teaching.teach()
+
+    def _on_compare_clicked(self) -> None:
+        if self.teaching.last is not None:
+            self._comparing.begin(self.teaching.last.version)
 
     def _on_take_clicked(self) -> None:
         if self.teaching.last is not None:

@@ -22,8 +22,10 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.versions import Versions
+from napari_nucleiseg.widgets.comparison_bar import ComparisonBar
 from napari_nucleiseg.widgets.version_dialogs import ask_delete, ask_export, ask_use_refused
 from napari_nucleiseg.widgets.version_text import details_text, kind_text, learnt_text, made_text, score_text
 from napari_nucleiseg.widgets.wording import model_title
@@ -49,6 +51,7 @@ NOTHING_TAUGHT = (
 )
 NOTHING_CHOSEN = "Choose a version to read how it was made."
 SHIPPED_TIP = "It comes with the program and stays as it is"
+COMPARE_TIP = "Outline on the slide what the version in use and the selected one find in the view, and what differs"
 IN_USE_TIP = "It is in use. Use another one first"
 SIZE = QSize(1000, 300)
 
@@ -60,13 +63,14 @@ class VersionList(QWidget):
     ----------
     versions : Versions
         What is shown and changed; it is followed as long as this is seen.
+    comparing : Comparing
+        Compares the selected version with the one in use.
     """
 
-    def __init__(self, versions: Versions) -> None:
+    def __init__(self, versions: Versions, comparing: Comparing) -> None:
         super().__init__()
         self.setObjectName("nucleiseg versions")
-        self.versions = versions
-        self._wanted = ""
+        self.versions, self._comparing = versions, comparing
         self._make_tree()
         self.details = QLabel(NOTHING_CHOSEN)
         self.details.setWordWrap(True)
@@ -91,6 +95,7 @@ class VersionList(QWidget):
         column.setSpacing(6)
         column.addWidget(parts, 1)
         column.addWidget(self.nothing)
+        column.addWidget(ComparisonBar(comparing))
         column.addLayout(self._make_buttons())
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(190)
@@ -114,6 +119,7 @@ class VersionList(QWidget):
 
     def _make_buttons(self) -> QHBoxLayout:
         self.use_button = QPushButton("Use")
+        self.compare_button = QPushButton("Compare in view…")
         self.rename_button = QPushButton("Rename")
         self.export_button = QPushButton("Export…")
         self.export_button.setToolTip("Copy the selected version to a file, with its card inside")
@@ -121,9 +127,8 @@ class VersionList(QWidget):
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         row = QHBoxLayout()
-        row.addWidget(self.use_button)
-        row.addWidget(self.rename_button)
-        row.addWidget(self.export_button)
+        for button in (self.use_button, self.compare_button, self.rename_button, self.export_button):
+            row.addWidget(button)
         row.addWidget(self.hint, 1)
         row.addWidget(self.delete_button)
         return row
@@ -135,6 +140,7 @@ class VersionList(QWidget):
         self.tree.itemDoubleClicked.connect(self._on_double_clicked)
         self.tree.itemChanged.connect(self._on_item_changed)
         self.use_button.clicked.connect(self._on_use_clicked)
+        self.compare_button.clicked.connect(self._on_compare_clicked)
         self.rename_button.clicked.connect(self._on_rename_clicked)
         self.export_button.clicked.connect(self._on_export_clicked)
         self.delete_button.clicked.connect(self._on_delete_clicked)
@@ -209,6 +215,9 @@ class VersionList(QWidget):
         shipped = version is not None and version.kind == "shipped"
         self.use_button.setEnabled(version is not None and not in_use)
         self.use_button.setToolTip("It is in use already" if in_use else "Find nuclei with this version from now on")
+        can_compare = version is not None and not in_use and self.versions.in_use is not None
+        self.compare_button.setEnabled(can_compare)
+        self.compare_button.setToolTip(COMPARE_TIP if can_compare else "Select another version than the one in use")
         self.rename_button.setEnabled(version is not None and not shipped)
         self.rename_button.setToolTip(SHIPPED_TIP if shipped else "Give the selected version another title")
         self.export_button.setEnabled(version is not None)
@@ -227,6 +236,11 @@ class VersionList(QWidget):
         version = self.selected
         if version is not None and (version.kind != "refused" or ask_use_refused(version, self)):
             self.versions.use(version)
+
+    def _on_compare_clicked(self) -> None:
+        version, in_use = self.selected, self.versions.in_use
+        if version is not None and in_use is not None:
+            self._comparing.begin(version, in_use)
 
     def _on_rename_clicked(self) -> None:
         items = self.tree.selectedItems()
