@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from measuring import one_thread
 from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
+from napari_nucleiseg.core.errors import TeachingError
 from napari_nucleiseg.core.evaluation import ImageScores, mean_scores, scores
 from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
@@ -180,39 +181,51 @@ def taught(model: LoadedModel, lesson: Lesson, config: FinetuneConfig) -> tuple[
 
 def run_gain(args: argparse.Namespace) -> None:
     model = load_model(str(args.base), accept_licence=True)
-    rows = []
-    for lab in laboratories(model.spec.mpp_um, dev=args.dev):
-        if args.lab and lab.name not in args.lab:
-            continue
-        before, other_before = judged(model, lab.judge), judged(model, lab.other)
-        print(f"{lab.name}: base AJI {before.aji:.3f} PQ {before.pq:.3f}; other {other_before.aji:.3f}", flush=True)
-        for count in args.regions:
+    rows = json.loads(args.json.read_text()) if args.json and args.json.exists() else []
+    done = {(row["lab"], row["regions"], row["seed"]) for row in rows}
+    for count in args.regions:
+        for lab in laboratories(model.spec.mpp_um, dev=args.dev):
+            if args.lab and lab.name not in args.lab:
+                continue
+            before = {"judge": judged(model, lab.judge), "other": judged(model, lab.other)}
             for seed in range(args.seeds):
-                lesson = corrected(lab.teach, count, model.spec.mpp_um, np.random.default_rng((seed, count)))
-                config = replace(args.config, seed=seed, threads=1)
-                outcome, cpu, steps = taught(model, lesson, config)
-                after, other = judged(outcome.model, lab.judge), judged(outcome.model, lab.other)
-                row = {
-                    "lab": lab.name, "regions": count, "seed": seed, "adopted": outcome.adopted,
-                    "nuclei": sum(len(example.ids) for example in lesson.examples), "cpu": cpu, "steps": steps,
-                    "aji_before": before.aji, "pq_before": before.pq, "f1_before": before.f1,
-                    "aji_offered": after.aji, "pq_offered": after.pq, "f1_offered": after.f1,
-                    "other_before": other_before.aji, "other_offered": other.aji,
-                    "seen_gain": outcome.gain.choice, "not_worse": outcome.gain.not_worse, "kept": outcome.kept,
-                    "reason": outcome.reason, "share": outcome.model.card.taught.get("share"),
-                    "threshold": outcome.model.card.threshold,
-                }  # fmt: skip
-                rows.append(row)
-                print(told(row), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1))
+                if (lab.name, count, seed) not in done:
+                    lesson = corrected(lab.teach, count, model.spec.mpp_um, np.random.default_rng((seed, count)))
+                    config = replace(args.config, seed=seed, threads=1)
+                    row = {"lab": lab.name, "regions": count, "seed": seed}
+                    rows.append(row | gain_of(model, lab, lesson, config, before))
+                    print(told(rows[-1]), flush=True)
+                    if args.json:
+                        args.json.write_text(json.dumps(rows, indent=1))
     print(table(rows))
+
+
+def gain_of(model, lab, lesson, config, before):
+    """Teach and judge; what is refused for doubts about its labels offers nothing."""
+    row = {"nuclei": sum(len(example.ids) for example in lesson.examples)}
+    row |= {f"{name}_before": getattr(before["judge"], name) for name in ("aji", "pq", "f1")}
+    row |= {"other_before": before["other"].aji}
+    try:
+        outcome, cpu, steps = taught(model, lesson, config)
+    except TeachingError as error:
+        offered = {name.replace("before", "offered"): value for name, value in row.items() if "before" in name}
+        return row | offered | {"adopted": False, "cpu": 0.0, "steps": 0, "reason": str(error)}
+    after = judged(outcome.model, lab.judge)
+    row |= {f"{name}_offered": getattr(after, name) for name in ("aji", "pq", "f1")}
+    return row | {
+        "other_offered": judged(outcome.model, lab.other).aji,
+        "adopted": outcome.adopted, "cpu": cpu, "steps": steps, "reason": outcome.reason,
+        "seen_gain": outcome.gain.choice, "not_worse": outcome.gain.not_worse, "kept": outcome.kept,
+        "share": outcome.model.card.taught.get("share"), "threshold": outcome.model.card.threshold,
+    }  # fmt: skip
 
 
 def told(row: dict[str, object]) -> str:
     """One line for people."""
+    if not row["steps"]:
+        return f"{row['lab']}, {row['regions']} regions, seed {row['seed']}: {row['reason']}"
     return (
-        f"  {row['regions']} regions, seed {row['seed']}: {row['nuclei']} nuclei, "
+        f"{row['lab']}, {row['regions']} regions, seed {row['seed']}: {row['nuclei']} nuclei, "
         f"{'adopted' if row['adopted'] else 'refused'}, offered AJI {row['aji_offered'] - row['aji_before']:+.3f} "
         f"PQ {row['pq_offered'] - row['pq_before']:+.3f}, other {row['other_offered'] - row['other_before']:+.3f}, "
         f"guard saw {row['seen_gain']:+.3f} ({row['not_worse']:.2f}), kept {row['kept'] or 0:.2f}, {row['cpu']:.0f} s, "

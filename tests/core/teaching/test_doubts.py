@@ -10,7 +10,7 @@ from napari_nucleiseg.core.teaching.examples import UNKNOWN
 
 def said_of(one, sure=0, probability=None):
     blank = np.full(one.labels.shape, 0.5, np.float32) if probability is None else probability
-    return doubts(one, blank, sure)
+    return doubts(one, lambda: (blank, sure))
 
 
 @pytest.mark.parametrize("seed", range(5))

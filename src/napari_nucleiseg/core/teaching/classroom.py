@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from statistics import median
 
 import numpy as np
@@ -21,7 +22,7 @@ from napari_nucleiseg.core.teaching.cards import taught_card
 from napari_nucleiseg.core.teaching.collect import Lesson
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.teaching.division import Division, Run, divide
-from napari_nucleiseg.core.teaching.doubts import all_doubts
+from napari_nucleiseg.core.teaching.doubts import doubts
 from napari_nucleiseg.core.teaching.examiner import Examiner
 from napari_nucleiseg.core.teaching.examples import Example, by_role, count_nuclei, fingerprint_of
 from napari_nucleiseg.core.teaching.learner import Tensors, between
@@ -213,10 +214,8 @@ def prepare(model: LoadedModel, lesson: Lesson, config: FinetuneConfig) -> Class
 
 
 def _refuse_doubtful(lesson: Lesson, examiner: Examiner) -> None:
-    network = examiner.model.network.to(examiner.device)
-    maps = [examiner.maps(network, example) for example in lesson.examples]
-    sure = [examiner.sure_nuclei(*pair) for pair in zip(lesson.examples, maps, strict=True)]
-    found = all_doubts(lesson.examples, [one["nuclei"][0] for one in maps], sure)
+    looks = ((example, partial(cache(examiner.first_look), example)) for example in lesson.examples)
+    found = [said for example, look in looks for said in doubts(example, look)]
     if found:
         told = "\n".join(dict.fromkeys(found))
         raise DoubtfulLabelsError(f"Some regions do not look right, so nothing was taught:\n{told}")

@@ -14,6 +14,8 @@ from napari_nucleiseg.core.teaching.examples import UNKNOWN, Example, by_role, c
 # Of this many regions some are kept aside; fewer are too dear for that, and each is learnt from in turn.
 ENOUGH_REGIONS = 5
 HELD_SHARE = 0.25
+# So many pieces say enough; measuring does not take longer the more was annotated.
+MOST_HELD = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +75,7 @@ def divide(examples: Sequence[Example], folds: int, seed: int) -> Division:
     teach, held = by_role(examples)
     if held:
         return Division(
-            (Run("with your regions", tuple(teach), tuple(held)),),
+            (Run("with your regions", tuple(teach), _some(held, seed)),),
             f"Judged on {_regions(held)} that you held out ({count_nuclei(held)} nuclei).",
         )
     groups = _groups(teach)
@@ -113,10 +115,18 @@ def _kept_aside(groups: list[list[Example]], teach: Sequence[Example], seed: int
         held.append(best)
     aside = {example.key for group in held for example in group}
     kept = tuple(with_role(example, HOLD_OUT) for group in held for example in group)
-    names = ", ".join(sorted({group[0].region for group in held}))
+    names = ", ".join(sorted({group[0].region for group in held})[:4]) + (", …" if len(held) > 4 else "")
     told = f"Judged on {names} ({count_nuclei(kept)} nuclei), kept aside because you held out none."
     rest = tuple(example for example in teach if example.key not in aside or example.region == LOOSE)
-    return Division((Run("with your regions", rest, kept),), told)
+    return Division((Run("with your regions", rest, _some(kept, seed)),), told)
+
+
+def _some(held: Sequence[Example], seed: int) -> tuple[Example, ...]:
+    """Return at most `MOST_HELD` examples, in their order."""
+    if len(held) <= MOST_HELD:
+        return tuple(held)
+    chosen = np.random.default_rng(seed).choice(len(held), MOST_HELD, replace=False)
+    return tuple(held[place] for place in np.sort(chosen))
 
 
 def _kinds(group: Sequence[Example]) -> set[tuple[str, object]]:

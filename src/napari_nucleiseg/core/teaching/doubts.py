@@ -5,7 +5,7 @@ A model taught with such labels agrees with them, on what is held out too, so th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -24,39 +24,47 @@ LARGEST_NUCLEUS_UM2 = 700.0
 SMALLEST_NUCLEUS_UM2 = 4.0
 MISSED_NUCLEI = 8
 FEW = 0.25  # of the nuclei that the model is sure of
+# With more than a nucleus on so many square micrometres a region is not empty, whatever the model says.
+DENSE_UM2 = 250.0
 SHARE = 0.3
 INK_SHARE = 0.3
 
+Look = Callable[[], tuple[NDArray[np.float32], int]]
 
-def doubts(example: Example, probability: NDArray[np.float32], sure: int) -> list[str]:
+
+def doubts(example: Example, look: Look) -> list[str]:
     """Return what looks wrong about an example, each a sentence that says what to do; nothing if all is well.
 
     Parameters
     ----------
     example : Example
         Labels made by people.
-    probability : ndarray of float32, shape (y, x)
-        What the former model says of each pixel, 0..1.
-    sure : int
-        Nuclei in the known part of which the former model is sure.
+    look : callable
+        Returns what the former model says of the example: probability of nucleus of each pixel, 0..1, shape (y, x), and
+        the number of nuclei in the known part of which it is sure. Called only where something is suspicious.
     """
-    checks = (
-        _shifted(example, probability),
-        _emptied(example, sure),
-        _broken(example),
-        _swollen(example),
-        _inky(example),
-    )
+    checks = (_shifted(example, look), _emptied(example, look), _broken(example), _swollen(example), _inky(example))
     return [f"{example.title} {said}" for said in checks if said]
 
 
-def _shifted(example: Example, probability: NDArray[np.float32]) -> str:
+def _shifted(example: Example, look: Look) -> str:
     """Compare how labels fit the dark of the tissue and the model's own view here and some micrometres away."""
     known = example.known
     if not (example.labels > 0).any() or not known.any():
         return ""
-    haematoxylin = stain_densities(example.image)[..., 0]
-    evidence = _standardised(haematoxylin, known) + _standardised(probability, known)
+    haematoxylin = _standardised(stain_densities(example.image)[..., 0], known)
+    if not any(_best_shift(example, haematoxylin, CLEARLY / 2)):
+        return ""
+    dy, dx = _best_shift(example, haematoxylin + _standardised(look()[0], known), CLEARLY)
+    if not (dy or dx):
+        return ""
+    far = float(np.hypot(dy, dx)) * example.mpp_um
+    return f"seems to be shifted: its outlines would fit the nuclei better {far:.1f} µm further {_towards(dy, dx)}."
+
+
+def _best_shift(example: Example, evidence: NDArray[np.float64], clearly: float) -> tuple[int, int]:
+    """Return by how many pixels ``(y, x)`` the labels would have to move to fit clearly better; zeros for none."""
+    known = example.known
     reach = max(1, round(FARTHEST_SHIFT_UM / example.mpp_um))
     truth = np.where(known, (example.labels > 0) - (example.labels[known] > 0).mean(), 0).astype(np.float32)
     # The fit at every shift at once: a template match of the evidence around the known part.
@@ -64,12 +72,8 @@ def _shifted(example: Example, probability: NDArray[np.float32]) -> str:
     fit = cv2.matchTemplate(padded, truth, cv2.TM_CCORR) / max(float(np.sqrt((truth**2).sum() * known.sum())), 1e-6)
     best = np.unravel_index(int(fit.argmax()), fit.shape)
     dy, dx = (int(place) - reach for place in best)
-    shift_um = float(np.hypot(dy, dx)) * example.mpp_um
-    if shift_um < LEAST_SHIFT_UM or fit[best] < fit[reach, reach] + CLEARLY:
-        return ""
-    return (
-        f"seems to be shifted: its outlines would fit the nuclei better {shift_um:.1f} µm further {_towards(dy, dx)}."
-    )
+    near = float(np.hypot(dy, dx)) * example.mpp_um < LEAST_SHIFT_UM
+    return (0, 0) if near or fit[best] < fit[reach, reach] + clearly else (dy, dx)
 
 
 def _towards(dy: int, dx: int) -> str:
@@ -84,8 +88,11 @@ def _standardised(plane: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArr
     return np.asarray((plane - inside.mean()) / max(float(inside.std()), 1e-3) / 2, np.float64)
 
 
-def _emptied(example: Example, sure: int) -> str:
+def _emptied(example: Example, look: Look) -> str:
     found = len(example.ids)
+    if found * DENSE_UM2 >= int(example.known.sum()) * example.mpp_um**2:
+        return ""
+    sure = look()[1]
     if sure < MISSED_NUCLEI or found >= FEW * sure:
         return ""
     held = f"only {found} nuclei are" if found else "no nucleus is"
@@ -128,14 +135,3 @@ def _inky(example: Example) -> str:
     if ink <= INK_SHARE or not len(example.ids):
         return ""
     return "shows ink or a fold where nuclei are outlined. Choose another place."
-
-
-def all_doubts(
-    examples: Sequence[Example], probabilities: Sequence[NDArray[np.float32]], sure: Sequence[int]
-) -> list[str]:
-    """Return the doubts about all examples, in their order."""
-    return [
-        said
-        for example, probability, count in zip(examples, probabilities, sure, strict=True)
-        for said in doubts(example, probability, count)
-    ]

@@ -119,8 +119,9 @@ class Examiner:
         found = together(parts)
         return found if found.nuclei else None
 
-    def sure_nuclei(self, example: Example, maps: Maps) -> int:
-        """Return how many nuclei in the known part of an example the maps are sure of."""
+    def first_look(self, example: Example) -> tuple[NDArray[np.float32], int]:
+        """Return the former model's probability of nucleus, and how many nuclei in the known part it is sure of."""
+        maps = self.maps(self.model.network.to(self.device), example)
         seen = self.nuclei(maps, self.options)
         inside = [example.known[round(float(y)), round(float(x))] for y, x in seen.centroids]
-        return int(np.sum((seen.scores >= SURE_SCORE) & np.array(inside, np.bool_)))
+        return maps["nuclei"][0], int(np.sum((seen.scores >= SURE_SCORE) & np.array(inside, np.bool_)))
