@@ -36,8 +36,9 @@ from napari_nucleiseg.core.training.weightmap import border_weights
 # Ways from the former to the new weights and changes of the threshold, of which the best on what is held out is kept.
 SHARES = (0.5, 0.75, 1.0)
 THRESHOLD_CHANGES = (-0.1, 0.0, 0.1)
-# What must be gained to prefer anything to all of the way at the former threshold.
+# What must be gained, and in which share of resamplings, to prefer anything to all of the way at the former threshold.
 WORTH_IT = 0.005
+SURELY = 0.95
 LEAST_TO_LEARN = 8
 # Colours of other laboratories: on these the former view is to be kept.
 _ANY_COLOUR = AugmentConfig(scale=1.5, elastic_um=0.0, stain=0.3, stain_transfer=0.0, colour=0.2, blur_px=1.2)
@@ -177,10 +178,10 @@ class Classroom:
 
 
 def best_choice(found: Mapping[Choice, list[Agreement]], usual: Choice) -> Choice:
-    """Return the choice of the best agreement; the usual one unless another is clearly better."""
-    scores = {choice: together(parts).choice for choice, parts in found.items()}
-    best = max(scores, key=lambda choice: scores[choice])
-    return best if scores[best] >= scores[usual] + WORTH_IT else usual
+    """Return the choice of the best agreement; the usual one unless another is surely better."""
+    best = max(found, key=lambda choice: together(found[choice]).choice)
+    gain = compare(found[usual], found[best])
+    return best if gain.choice >= WORTH_IT and gain.not_worse >= SURELY else usual
 
 
 def prepare(model: LoadedModel, lesson: Lesson, config: FinetuneConfig) -> Classroom:
