@@ -374,13 +374,17 @@ def test_a_panel_opened_anew_takes_up_the_results(viewer, opened, engine, qtbot)
     again.controller.join()
 
 
-def test_another_model_brings_the_settings_that_are_best_for_it(panel, qtbot):
+def test_another_model_brings_the_settings_that_are_best_for_it(panel, engine, qtbot):
     from dataclasses import replace
 
     from dark_model import CARD, RESEARCH
 
     qtbot.waitUntil(lambda: panel.panel.model.count() == 2, timeout=WAIT_MS)
-    panel.controller._on_models_listed((CARD, replace(RESEARCH, threshold=0.35, min_area_um2=2.0)))
+    engine.models = lambda: (CARD, replace(RESEARCH, threshold=0.35, min_area_um2=2.0))
+    listed = []
+    panel.controller.models_listed.connect(listed.append)
+    panel.controller.catalogue.list()
+    qtbot.waitUntil(lambda: bool(listed), timeout=WAIT_MS)
     panel.session.threshold = 0.7
     panel.session.model = "research"
     assert (panel.session.threshold, panel.session.min_area_um2) == (0.35, 2.0)
