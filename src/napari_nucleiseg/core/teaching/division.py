@@ -15,7 +15,7 @@ from napari_nucleiseg.core.teaching.examples import UNKNOWN, Example, by_role, c
 ENOUGH_REGIONS = 5
 HELD_SHARE = 0.25
 # So many pieces say enough; measuring does not take longer the more was annotated.
-MOST_HELD = 16
+MOST_HELD = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)

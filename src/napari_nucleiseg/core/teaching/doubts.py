@@ -25,7 +25,7 @@ SMALLEST_NUCLEUS_UM2 = 4.0
 MISSED_NUCLEI = 8
 FEW = 0.25  # of the nuclei that the model is sure of
 # With more than a nucleus on so many square micrometres a region is not empty, whatever the model says.
-DENSE_UM2 = 250.0
+DENSE_UM2 = 500.0
 SHARE = 0.3
 INK_SHARE = 0.3
 
