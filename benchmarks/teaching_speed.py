@@ -1,0 +1,122 @@
+"""What a fine-tune costs beside its network: a bare loop of the same steps, the time to the first step, many regions.
+
+    python benchmarks/teaching_speed.py
+
+On corrected regions of TNBC as in `teaching.py` (the shipped model, one thread). The bare loop takes the same batches
+and does forward, loss, backward and optimiser with the same anchors, and nothing else: no average, no measurement, no
+verdict. Figures are CPU seconds, taken in turn in one run, the best of some rounds; the first step is wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import torch
+
+from measuring import one_thread, spent
+from napari_nucleiseg.core.models.weights import load_model
+from napari_nucleiseg.core.teaching.classroom import prepare
+from napari_nucleiseg.core.teaching.collect import Lesson
+from napari_nucleiseg.core.teaching.config import FinetuneConfig
+from napari_nucleiseg.core.teaching.division import divide
+from napari_nucleiseg.core.teaching.finetune import finetune
+from napari_nucleiseg.core.teaching.learner import Learner
+from teaching import corrected, laboratories
+
+BARE_GOAL, FIRST_GOAL_S, MANY_GOAL = 1.15, 2.0, 1.1
+
+
+def with_hold_out(lesson: Lesson, held: int) -> Lesson:
+    """The same with the last regions held out, so that there is one run."""
+    last = len(lesson.examples) - held
+    roles = ("teach", "hold out")
+    return replace(
+        lesson, examples=tuple(replace(one, role=roles[place >= last]) for place, one in enumerate(lesson.examples))
+    )
+
+
+def bare(model, lesson, config):
+    """Forward, loss, backward, optimiser: what nobody can do without."""
+    room = prepare(model, lesson, config)
+    run = divide(lesson.examples, config.folds, config.seed).runs[0]
+    learner = Learner(model, config, room.losses)
+    learner.average.update_parameters = lambda _network: None
+    batches = list(room.batches(run, config, 0))
+
+    def loop():
+        for number, batch in enumerate(batches, 1):
+            learner.step(*batch, number)
+
+    return loop, batches, room, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=FinetuneConfig().steps)
+    args = parser.parse_args()
+    one_thread()
+    model = load_model("nuclei")
+    lab = laboratories(model.spec.mpp_um, dev=False)[0]
+    config = FinetuneConfig(steps=args.steps, patience=10_000, threads=1, device="cpu")
+    few = with_hold_out(corrected(lab.teach, 10, model.spec.mpp_um, np.random.default_rng(0)), 3)
+    many = with_hold_out(crowd(lab, model.spec.mpp_um, 100), 30)
+    loop, batches, room, run = bare(model, few, config)
+    candidates = {
+        "bare loop, batches made beforehand": loop,
+        "making the batches": lambda: list(room.batches(run, config, 0)),
+        "fine-tune, 10 regions": lambda: list(finetune(model, few, config)),
+        "fine-tune, 100 regions": lambda: list(finetune(model, many, config)),
+    }
+    best = dict.fromkeys(candidates, np.inf)
+    shares = []
+    for _ in range(args.rounds):
+        for name, work in candidates.items():
+            took = spent(work)
+            shares.append(took.share)
+            best[name] = min(best[name], took.cpu)
+    alone, making, ten, hundred = best.values()
+    print(f"{len(batches)} steps of {len(batches[0][0]['image'])} + {len(batches[0][1])} crops, {config.crop_px} px\n")
+    print("| what | CPU s | x bare loop |\n|---|---|---|")
+    for name, seconds in best.items():
+        print(f"| {name} | {seconds:.1f} | {seconds / (alone + making):.2f} |")
+    first = min(first_step(model, few, config) for _ in range(args.rounds))
+    print(f"\nbare loop = steps and the making of their batches ({alone + making:.1f} s)")
+    for name, value, goal in (
+        ("fine-tune / bare loop", ten / (alone + making), BARE_GOAL),
+        ("first step after the call, wall s", first, FIRST_GOAL_S),
+        ("100 regions / 10 regions", hundred / ten, MANY_GOAL),
+    ):
+        print(f"{name}: {value:.2f} (goal {goal}) {'met' if value <= goal else 'MISSED'}")
+    print(f"CPU / wall: {min(shares):.2f} at worst")
+
+
+def crowd(lab, mpp_um, count):
+    """Many regions: the same pictures give some tissue twice, which takes as long as any other."""
+    parts = [corrected(lab.teach, 20, mpp_um, np.random.default_rng(seed)) for seed in range(-(-count // 20))]
+    examples = [
+        replace(one, number=100 * place + one.number, region=f"Region {100 * place + one.number}")
+        for place, part in enumerate(parts)
+        for one in part.examples
+    ]
+    return Lesson(tuple(examples[:count]), parts[0].elsewhere)
+
+
+def first_step(model, lesson, config):
+    """Seconds from the call to the end of the first step."""
+    torch.manual_seed(0)
+    began = time.perf_counter()
+    steps = finetune(copy.copy(model), lesson, config)
+    list(islice(steps, 2))
+    seconds = time.perf_counter() - began
+    steps.close()
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
