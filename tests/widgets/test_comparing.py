@@ -144,6 +144,7 @@ def test_with_corrected_regions_both_are_measured(panel, made, qtbot):
     panel.docks.regions.put(AnnotatedRegion(0, "", "hold out", corners, done=True))
     until_idle(qtbot, panel)
     edit = panel.controller.display.shelf.now.edit
+    panel.session.tool = "brush"
     compare(qtbot, panel, made)
     legend = bar_of(made).legend.text()
     assert "in one region here: AJI" in legend
@@ -151,6 +152,7 @@ def test_with_corrected_regions_both_are_measured(panel, made, qtbot):
     assert not edit.visible
     panel.docks.comparing.stop()
     assert edit.visible
+    assert (panel.session.tool, edit.mode) == ("brush", "paint")
 
 
 def test_it_can_be_stopped_while_models_are_at_work(viewer, panel, made, qtbot, engine):

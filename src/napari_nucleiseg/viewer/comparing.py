@@ -52,6 +52,7 @@ class Comparing:
         """Whether only the middle of the view is compared."""
         self._layers: tuple[Any, ...] = ()
         self._seen: dict[Any, bool] = {}
+        self._tool = ""
         for emitter, slot in self._connections():
             emitter.connect(slot)
 
@@ -143,6 +144,8 @@ class Comparing:
             for layer, visible in seen.items():
                 if layer in self._viewer.layers:
                     layer.visible = visible
+        # napari takes the brush from who holds it on a layer that is hidden.
+        self._display.session.tool = self._tool
         self.shown.emit(None)
 
     # ------------------------------------------------------------------ what is seen
@@ -150,6 +153,7 @@ class Comparing:
     def _show(self, opened: OpenedSlide, comparison: Comparison) -> None:
         if opened is not self._shelf.now:
             return
+        self._tool = self._display.session.tool
         self._hide_others(opened)
         layers = comparison_layers(opened.slide, comparison)
         fit_outlines(layers, self._viewer.scene.camera.zoom)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QHideEvent, QShowEvent
+from qtpy.QtGui import QHideEvent, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QPushButton,
     QScrollArea,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.teaching.versions import Version
 
 TITLE, KIND, MADE, LEARNT, AJI, PQ, LICENCE = range(7)
-TITLES = ("Version", "Kind", "Made", "Learnt from", "AJI", "PQ", "Licence")
+TITLES = ("Version", "Kind", "Made", "Learnt from", "AJI, held out", "PQ, held out", "Licence")
 TIPS = (
     "Each below the one that it was taught from; double-click to rename",
     "Shipped with the program, taught and adopted, refused because it was not better, or trained elsewhere",
@@ -53,7 +52,18 @@ NOTHING_CHOSEN = "Choose a version to read how it was made."
 SHIPPED_TIP = "It comes with the program and stays as it is"
 COMPARE_TIP = "Outline on the slide what the version in use and the selected one find in the view, and what differs"
 IN_USE_TIP = "It is in use. Use another one first"
+ROW_PX = 24
 SIZE = QSize(1000, 300)
+
+
+class _Tree(QTreeWidget):
+    """A tree whose first column takes the room that the others leave."""
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Use all of the width."""
+        super().resizeEvent(event)
+        others = sum(self.columnWidth(column) for column in WIDTHS if column != TITLE)
+        self.setColumnWidth(TITLE, max(WIDTHS[TITLE], self.viewport().width() - others))
 
 
 class VersionList(QWidget):
@@ -103,17 +113,15 @@ class VersionList(QWidget):
         self._on_listed()
 
     def _make_tree(self) -> None:
-        self.tree = QTreeWidget()
+        self.tree = _Tree()
         self.tree.setHeaderLabels(TITLES)
         for column, tip in enumerate(TIPS):
             self.tree.headerItem().setToolTip(column, tip)
         for column, width in WIDTHS.items():
             self.tree.setColumnWidth(column, width)
         self.tree.header().setStretchLastSection(False)
-        self.tree.header().setSectionResizeMode(TITLE, QHeaderView.ResizeMode.Interactive)
         self.tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.tree.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.tree.setItemsExpandable(False)
         self.tree.setUniformRowHeights(True)
         self.tree.setMinimumWidth(320)
 
@@ -199,6 +207,7 @@ class VersionList(QWidget):
             item.setToolTip(
                 TITLE, f"{version.title} ({version.name}); taught from {missing}, which is not there any more"
             )
+        item.setSizeHint(TITLE, QSize(0, ROW_PX))
         item.setData(TITLE, Qt.ItemDataRole.UserRole, str(version.path))
         if version.kind != "shipped":
             item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
