@@ -60,17 +60,28 @@ class Marker:
             self._viewer.layers.remove(layer)
 
 
-def fly_to(viewer: Any, opened: OpenedSlide, box: Region) -> None:
+def fly_to(viewer: Any, opened: OpenedSlide, box: Region, *, whole: bool = False) -> None:
     """Move the camera to a box (level-0 pixels) of a slide; from afar, so near that nuclei can be corrected.
 
     What is larger than the view is shown whole.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Whose camera moves.
+    opened : OpenedSlide
+        Of the slide.
+    box : Region
+        Where to go.
+    whole : bool
+        Show all of the box also if the view is nearer now, and as near as it is good to correct all of it.
     """
     camera, canvas = viewer.scene.camera, viewer.canvas.size
     scale = opened.layer.scale[-2:]
-    whole = min(canvas[0] / max(box.height * scale[0], 1e-9), canvas[1] / max(box.width * scale[1], 1e-9))
-    if whole < NEAR:
-        camera.zoom = whole * 0.85
-    elif camera.zoom < NEAR_ENOUGH:
+    fitting = min(canvas[0] / max(box.height * scale[0], 1e-9), canvas[1] / max(box.width * scale[1], 1e-9))
+    if fitting < NEAR or (whole and camera.zoom > fitting * 0.85):
+        camera.zoom = fitting * 0.85
+    elif camera.zoom < (NEAR if whole else NEAR_ENOUGH):
         camera.zoom = NEAR
     world = opened.layer.data_to_world(box.centre)
     camera.center = (*camera.center[:-2], *world[-2:])

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QWidget
 from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.history import History
+from napari_nucleiseg.viewer.next_region import NextRegion
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.viewer.regions import Regions
 from napari_nucleiseg.viewer.versions import Versions
@@ -40,6 +41,9 @@ class Docks:
         # Regions are seen on the slide also while nobody looks at their list.
         self.regions = Regions(controller.editing, controller.display)
         self.comparing = Comparing(controller.teaching, controller.display)
+        self.next_region = NextRegion(controller.teaching, self.regions, controller.display)
+        # Its key works while the dock is closed.
+        self.next_region.said.connect(controller.hint_changed.emit)
 
     def show_table(self) -> None:
         """Show the table of nuclei."""
@@ -58,7 +62,7 @@ class Docks:
         self._show(TEACH, "bottom", self._make_teach)
 
     def _make_teach(self) -> TeachPanel:
-        panel = TeachPanel(self._controller.teaching, self.comparing)
+        panel = TeachPanel(self._controller.teaching, self.comparing, self.next_region)
         panel.versions_button.clicked.connect(self.show_versions)
         return panel
 
@@ -87,6 +91,7 @@ class Docks:
         """Take all of them away."""
         self.regions.close()
         self.comparing.close()
+        self.next_region.close()
         for widget in self._widgets.values():
             widget.hide()
             if widget.parent() is not None:

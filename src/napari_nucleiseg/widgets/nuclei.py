@@ -131,6 +131,7 @@ class NucleiWidget(QWidget):
             shortcuts.UNDO: self.controller.editing.undo,
             shortcuts.REDO: self.controller.editing.redo,
             shortcuts.NEXT: self.controller.tools.tour.next,
+            shortcuts.PROPOSE: self.docks.next_region.next,
         }
 
     # ------------------------------------------------------------------ what the user does

@@ -32,6 +32,7 @@ CORRECT = Shortcut("Shift-E", "correct nuclei")
 UNDO = Shortcut("Control-Z", "undo")
 REDO = Shortcut("Control-Shift-Z", "do again")
 NEXT = Shortcut("U", "go to the next nucleus that nobody has approved")
+PROPOSE = Shortcut("Shift-R", "go to the next region that is worth correcting")
 HEATMAP = Shortcut("H", "show or hide the heatmap")
 
 

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -22,9 +23,11 @@ from qtpy.QtWidgets import (
 
 from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.messages import Hint, Progress
+from napari_nucleiseg.viewer.next_region import NextRegion
 from napari_nucleiseg.viewer.teaching import NO_RESULTS, Taught, Teaching
 from napari_nucleiseg.widgets.comparison_bar import ComparisonBar
 from napari_nucleiseg.widgets.curve import CurveView
+from napari_nucleiseg.widgets.next_region_bar import NextRegionBar
 from napari_nucleiseg.widgets.wording import progress_text
 
 if TYPE_CHECKING:
@@ -50,18 +53,20 @@ class TeachPanel(QWidget):
         What is shown and asked for.
     comparing : Comparing
         Compares the former with the new model.
+    next_region : NextRegion
+        Proposes where to correct.
     """
 
-    def __init__(self, teaching: Teaching, comparing: Comparing) -> None:
+    def __init__(self, teaching: Teaching, comparing: Comparing, next_region: NextRegion) -> None:
         super().__init__()
         self.setObjectName("nucleiseg teach")
         self.teaching, self._comparing = teaching, comparing
         row = QHBoxLayout()
         row.setSpacing(14)
-        row.addLayout(self._make_left(), 3)
+        row.addLayout(self._make_left(next_region), 3)
         self.curve = CurveView()
-        row.addWidget(self.curve, 4)
-        row.addLayout(self._make_right(), 3)
+        row.addWidget(self.curve, 3)
+        row.addLayout(self._make_right(), 4)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(8, 6, 8, 6)
         rows.addLayout(row, 1)
@@ -72,7 +77,7 @@ class TeachPanel(QWidget):
         self._show_running(teaching.is_running)
         self._on_advised(None)
 
-    def _make_left(self) -> QVBoxLayout:
+    def _make_left(self, next_region: NextRegion) -> QVBoxLayout:
         self.advice = QLabel()
         self.advice.setWordWrap(True)
         self.advice.setAlignment(Qt.AlignmentFlag.AlignTop)
@@ -101,6 +106,7 @@ class TeachPanel(QWidget):
         running.addWidget(self.stop_button)
         column = QVBoxLayout()
         column.addWidget(self.advice, 1)
+        column.addWidget(NextRegionBar(next_region))
         column.addLayout(running)
         column.addLayout(buttons)
         return column
@@ -119,7 +125,12 @@ class TeachPanel(QWidget):
         self.compare_button.setToolTip("Outline on the slide what the former and the new model find in the view")
         grid = QGridLayout()
         grid.addWidget(self.preview, 0, 0, 4, 1)
-        grid.addWidget(self.verdict, 0, 1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(self.verdict)
+        grid.addWidget(scroll, 0, 1)
         grid.addWidget(self.compare_button, 1, 1)
         grid.addWidget(self.take_button, 2, 1)
         grid.addWidget(self.back_button, 3, 1)
