@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import torch
 from tissue import example, small_model
+from torch import nn
 
 from napari_nucleiseg.core.errors import ModelError, TeachingError
+from napari_nucleiseg.core.models.spec import HeadSpec, ModelSpec
+from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
 from napari_nucleiseg.core.teaching import notebook
+from napari_nucleiseg.core.teaching.classroom import prepare
 from napari_nucleiseg.core.teaching.collect import Lesson
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.teaching.finetune import finetune
@@ -212,3 +216,49 @@ def test_anchors_keep_it_close_to_the_former_model(model):
         return sum(float(((new[key] - former[key]) ** 2).sum()) for key in former if former[key].is_floating_point())
 
     assert strayed(anchor=40.0) < strayed(anchor=0.0)
+
+
+class Looking(nn.Module):
+    """Finds nuclei by their dark, and looks wherever its one weight says."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+        self.look = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        dark = -x.mean(dim=1, keepdim=True)
+        return {
+            "nuclei": dark * self.gain,
+            "offsets": torch.zeros_like(x[:, :2]) * self.gain,
+            "attention": self.look(x),
+        }
+
+
+def test_where_a_person_painted_the_model_learns_to_look():
+    torch.manual_seed(0)
+    heads = (HeadSpec("nuclei", 1, "sigmoid"), HeadSpec("offsets", 2, "none"), HeadSpec("attention", 2, "sigmoid"))
+    spec = ModelSpec("looking", "Looks", 0.5, heads, "offsets", size_multiple=16)
+    looking = LoadedModel(spec, ModelCard("looking", "looking", sha256="1" * 64), Looking().eval())
+    painted = np.full((96, 96), -1, np.int8)
+    one = example(1)
+    painted[one.labels > 0], painted[:20][one.labels[:20] == 0] = 1, 0
+    shown = torch.from_numpy(one.image.transpose(2, 0, 1)[None] / np.float32(255))
+
+    def apart(network):
+        """How much more it looks at nuclei than beside them, both heads."""
+        with torch.inference_mode():
+            said = torch.sigmoid(network((shown - 0.5) / 0.25)["attention"])[0].numpy()
+        return said[:, one.labels > 0].mean(1) - said[:, one.labels == 0].mean(1)
+
+    taught = Lesson((replace(one, attention=painted), example(2), example(9, "hold out")))
+    config = replace(QUICK, steps=30, validate_every=30, learning_rate=0.05, anchor=0.0, memory=0.0)
+    room = prepare(looking, taught, config)
+    assert room.losses["attention"] == 1.0
+    learner = Learner(looking, config, room.losses)
+    for number, batch in enumerate(room.batches(room.division.runs[0], config, 0), 1):
+        _, parts = learner.step(*batch, number)
+    assert "attention" in parts
+    assert (apart(learner.average.module) > apart(looking.network) + 0.2).all()
+    plain = prepare(looking, Lesson((example(1), example(9, "hold out"))), config)
+    assert "attention" not in plain.losses

@@ -15,7 +15,9 @@ def random_batch(seed=0):
         "separated": nuclei,
         "distance": nuclei * 0.5,
         "offsets": torch.randn(2, 2, 16, 16, generator=generator) * nuclei,
+        "attention": nuclei,
         "known": torch.ones(2, 1, 16, 16),
+        "painted": torch.ones(2, 1, 16, 16),
         "weights": torch.rand(2, 1, 16, 16, generator=generator),
     }
 
@@ -46,7 +48,8 @@ def test_dice_is_that_of_the_formula():
 @pytest.mark.parametrize("name", LOSSES)
 def test_unannotated_pixels_have_no_gradient(name):
     batch = random_batch()
-    batch["known"][:, :, :, 8:] = 0
+    for what in ("known", "painted"):
+        batch[what][:, :, :, 8:] = 0
     raw = torch.randn(2, batch[name].shape[1], 16, 16, requires_grad=True)
     LOSSES[name](raw, batch, LossOptions(focal_gamma=1.0)).backward()
     assert raw.grad[..., 8:].abs().max() == 0

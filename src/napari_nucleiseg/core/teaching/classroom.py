@@ -200,6 +200,10 @@ def prepare(model: LoadedModel, lesson: Lesson, config: FinetuneConfig) -> Class
     if count_nuclei(teach) < LEAST_TO_LEARN:
         raise TeachingError(_too_little(lesson, count_nuclei(teach)))
     losses = {name: weight for name, weight in TrainConfig().losses.items() if name in _heads(model)}
+    if any(head.name == "attention" for head in model.spec.heads) and any(
+        example.attention is not None for example in lesson.examples
+    ):
+        losses["attention"] = config.attention
     if not losses:
         raise TeachingError(f"The model {model.card.name} has no output that nuclei could teach. Choose another model.")
     if config.threads:
@@ -238,7 +242,7 @@ def _too_little(lesson: Lesson, nuclei: int) -> str:
 def _picture(example: Example, training: TrainConfig) -> LabelledImage:
     sigma = training.border_sigma_um / example.mpp_um
     weights = border_weights(example.labels, training.border_weight, sigma)
-    return LabelledImage(example.title, example.image, example.labels, example.mpp_um, weights)
+    return LabelledImage(example.title, example.image, example.labels, example.mpp_um, weights, example.attention)
 
 
 def _count_regions(examples: tuple[Example, ...]) -> int:

@@ -14,6 +14,7 @@ _RANGES = {
     "learning_rate": (0.0, 1.0),
     "anchor": (0.0, 1000.0),
     "memory": (0.0, 1000.0),
+    "attention": (0.0, 1000.0),
     "crop_px": (32, 4096),
     "batch_size": (1, 1024),
     "warmup": (0, math.inf),
@@ -45,6 +46,8 @@ class FinetuneConfig:
     memory : float
         Weight of the loss on tissue that nobody annotated, where the model is to say what it said before; 0 switches
         it off (learning without forgetting, Li & Hoiem, ECCV 2016).
+    attention : float
+        Weight of the loss where a person painted how the model should look; only for models with that output.
     crop_px, batch_size : int
         Side of a crop in model pixels, crops with labels a step (half as many without come on top); halved where
         memory does not suffice.
@@ -82,6 +85,7 @@ class FinetuneConfig:
     learning_rate: float = 5e-4
     anchor: float = 1.0
     memory: float = 1.0
+    attention: float = 1.0
     crop_px: int = 192
     batch_size: int = 4
     warmup: int = 10

@@ -26,7 +26,7 @@ from napari_nucleiseg.core.training.samples import (
     read_picture,
 )
 
-# Which decoder knows the target of which head.
+# Which decoder knows the target of which head; that of attention is painted by people.
 TARGET_SOURCES = {"nuclei": "offsets", "offsets": "offsets", "distance": "distance", "separated": "border"}
 COLOUR_WINDOW_PX = 512
 
@@ -64,7 +64,9 @@ class BatchMaker:
             seed=config.seed,
         )
         self.colours = _colours(config.unlabelled, config.unlabelled_exclude)
-        self.decoders = [decoder(name) for name in sorted({TARGET_SOURCES[head] for head in config.losses})]
+        self.decoders = [
+            decoder(name) for name in sorted({TARGET_SOURCES[head] for head in config.losses if head in TARGET_SOURCES})
+        ]
         self.mean = np.asarray(spec.mean, np.float32) * 255
         self.std = np.asarray(spec.std, np.float32) * 255
 
@@ -83,6 +85,11 @@ class BatchMaker:
         sample = {"image": np.ascontiguousarray(((image - self.mean) / self.std).transpose(2, 0, 1))}
         for item in self.decoders:
             sample |= item.targets(labels)
+        if "attention" in self.config.losses:
+            shape = (self.config.crop_px, self.config.crop_px)
+            painted = np.full(shape, -1, np.int8) if crop.attention is None else crop.attention[inner, inner]
+            sample["attention"] = np.maximum(painted, 0)[None].astype(np.float32)
+            sample["painted"] = (painted >= 0)[None].astype(np.float32)
         return sample | {"known": known[None].astype(np.float32), "weights": np.ascontiguousarray(weights[None])}
 
     def batch(self, number: int) -> dict[str, Tensor]:

@@ -79,9 +79,16 @@ def _distance(raw: Tensor, batch: Mapping[str, Tensor], _options: LossOptions) -
     return weighted_mean(loss, batch["known"])
 
 
+def _attention(raw: Tensor, batch: Mapping[str, Tensor], _options: LossOptions) -> Tensor:
+    """Look where a person painted "look here", and not where they painted "do not"; every head of attention alike."""
+    target, painted = batch["attention"].expand_as(raw), batch["painted"].expand_as(raw)
+    return cross_entropy(raw, target, painted)
+
+
 LOSSES: dict[str, HeadLoss] = {
     "nuclei": _foreground,
     "separated": _separated,
     "offsets": _offsets,
     "distance": _distance,
+    "attention": _attention,
 }

@@ -39,6 +39,8 @@ class LabelledImage:
         Micrometres per pixel.
     weights : ndarray of float32, shape (y, x)
         Border weights w(x) - w_c(x), see `border_weights`.
+    attention : ndarray of int8, shape (y, x), optional
+        Where a person painted how the model should look: 1 look here, 0 do not, negative not painted.
     """
 
     name: str
@@ -46,6 +48,7 @@ class LabelledImage:
     labels: NDArray[np.int32]
     mpp_um: float
     weights: NDArray[np.float32]
+    attention: NDArray[np.int8] | None = None
 
 
 PictureSet = tuple[list[LabelledImage], float]
@@ -132,11 +135,15 @@ def _guess_mpp(labels: NDArray[np.int32], nucleus_um: float) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crop:
-    """A square piece of a labelled picture, resampled: image uint8 (y, x, 3), labels int32 (y, x), weights float32."""
+    """A square piece of a labelled picture, resampled: image uint8 (y, x, 3), labels int32 (y, x), weights float32.
+
+    `attention` is int8 (y, x), or None where nothing was painted.
+    """
 
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
     weights: NDArray[np.float32]
+    attention: NDArray[np.int8] | None = None
 
 
 class CropSampler:
@@ -237,10 +244,15 @@ def _warp(source: LabelledImage, map_y: NDArray[np.float32], map_x: NDArray[np.f
     labels = source.labels[y0:y1, x0:x1].astype(np.float32)
     warped = cv2.remap(labels, map_x, map_y, cv2.INTER_NEAREST, borderMode=border).astype(np.int32)
     weights = source.weights[y0:y1, x0:x1]
+    painted = None
+    if source.attention is not None:
+        there = source.attention[y0:y1, x0:x1].astype(np.float32)
+        painted = cv2.remap(there, map_x, map_y, cv2.INTER_NEAREST, borderMode=border).astype(np.int8)
     return Crop(
         np.asarray(cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=border), dtype=np.uint8),
         _connected(warped),
         np.asarray(cv2.remap(weights, map_x, map_y, cv2.INTER_LINEAR, borderMode=border), dtype=np.float32),
+        painted,
     )
 
 
