@@ -78,7 +78,7 @@ def test_the_best_place_is_shown_and_the_key_goes_on_without_looking_again(viewe
     until_idle(qtbot, panel)
     layer = viewer.layers[LAYER]
     assert len(layer.data) == 4 * DASHES
-    assert bar.reason.text() == f"{REASON} 2 more."
+    assert bar.reason.text() == f"{REASON} 2 more proposals."
     assert panel.panel.hint.text() == bar.reason.text()
     slide = panel.controller.display.shelf.now.layer
     assert viewer.scene.camera.zoom == pytest.approx(4.0)  # near enough to correct

@@ -175,7 +175,7 @@ class NextRegion:
         fly_to(self._viewer, opened, proposal.region, whole=True)
         self._box.show(opened, proposal.region)
         left = len(self._waiting)
-        more = f" {left} more." if left else ""
+        more = f" {left} more {'proposal' if left == 1 else 'proposals'}." if left else ""
         self.said.emit(Hint(proposal.reason + more))
         self.changed.emit()
 

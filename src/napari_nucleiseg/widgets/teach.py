@@ -65,7 +65,7 @@ class TeachPanel(QWidget):
         row.setSpacing(14)
         row.addLayout(self._make_left(next_region), 3)
         self.curve = CurveView()
-        row.addWidget(self.curve, 3)
+        row.addWidget(self.curve, 4)
         row.addLayout(self._make_right(), 4)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(8, 6, 8, 6)

@@ -43,7 +43,7 @@ TIPS = (
     "Panoptic quality on what was held out, before → after",
     "Licence of the weights, which is that of what they were trained on",
 )
-WIDTHS = {TITLE: 230, KIND: 110, MADE: 110, LEARNT: 190, AJI: 110, PQ: 110, LICENCE: 120}
+WIDTHS = {TITLE: 180, KIND: 112, MADE: 104, LEARNT: 182, AJI: 106, PQ: 106, LICENCE: 110}
 NOTHING_TAUGHT = (
     "Nothing was taught yet. Correct some regions and press “Teach”: every model that comes of it is kept here, "
     "whether it is used or not, and none is ever overwritten."
