@@ -12,7 +12,7 @@ from napari_nucleiseg.core.errors import MissingPixelSizeError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.store.regions import AnnotatedRegion, put_region
-from napari_nucleiseg.core.teaching.comparison import MOST_PX, PIECE_PX, compare_models, part_to_compare
+from napari_nucleiseg.core.teaching.comparison import HALOS, MOST_PX, PIECE_PX, compare_models, part_to_compare
 from napari_nucleiseg.core.teaching.differences import Kind
 
 
@@ -69,7 +69,7 @@ def test_pieces_are_joined_without_a_seam(slide_and_project, monkeypatch):
     assert stages[-1].total == 18
     np.testing.assert_array_equal(stages[-1].comparison.now > 0, whole > 0)
     assert len(one.network.seen) == 9
-    assert max(max(size) for size in one.network.seen) <= SPEC.fitting_side(96 + 2 * SPEC.halo_px)
+    assert max(max(size) for size in one.network.seen) <= SPEC.fitting_side(96 + 2 * HALOS * SPEC.halo_px)
 
 
 def test_models_of_other_pixel_sizes_meet_on_the_finer_grid(slide_and_project):

@@ -24,6 +24,8 @@ from napari_nucleiseg.core.training.validation import picture_maps
 # Side of the part that is looked at, at most, and of the pieces that a network sees at once; pixels of the finer model.
 MOST_PX = 1024
 PIECE_PX = 512
+# Surroundings of a piece, in halos of the model: pieces are smaller than its tiles, and a seam is no difference.
+HALOS = 2
 
 Labels = NDArray[np.int32]
 
@@ -184,7 +186,7 @@ class _Look:
 
     def _maps(self, core: Region) -> dict[str, NDArray[np.float32]]:
         """Run the network over a piece with its surroundings, as far as the slide goes; return maps of the piece."""
-        whole, halo = self.slide.region, self.spec.halo_px
+        whole, halo = self.slide.region, HALOS * self.spec.halo_px
         above, left = int(self.region.y / self.step.y), int(self.region.x / self.step.x)
         below, right = int((whole.y1 - self.region.y) / self.step.y), int((whole.x1 - self.region.x) / self.step.x)
         y0, x0 = max(core.y - halo, -above), max(core.x - halo, -left)
