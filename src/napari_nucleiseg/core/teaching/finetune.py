@@ -127,7 +127,7 @@ def _teach(room: Classroom, run: Run, notebook: Notebook) -> Iterator[Step]:
             seconds = time.perf_counter() - began
             measured = preview = None
             if run.held and curve.is_due(step):
-                measured, preview = room.examiner.look(learner.averaged(), run)
+                measured, preview = room.examiner.look(room.kept(learner.averaged()), run)
             curve.note(step, measured, learner)
             notebook.note(run.name, step, learner, curve)
             former = None if measured is None else room.examiner.former_on_curve(run).choice
