@@ -29,8 +29,9 @@ from responsiveness import STALL_MS, pan, row, spin, until_idle
 
 SIDE = 20_000
 FIRST_GOAL_S = 2.0
-BOXES = (((2100, 1100), "teach"), ((2100, 1700), "teach"), ((2100, 2300), "hold out"))
-WIDTH = 400
+# Level-0 pixels; the slide has 0.5 um/px.
+BOXES = (((1000, 700), "teach"), ((1000, 1000), "teach"), ((1000, 1300), "hold out"))
+WIDTH = 220
 
 
 class EndlessEngine(FolderEngine):
@@ -51,17 +52,21 @@ def ready_to_teach(viewer, panel, path):
     panel.controller.segment_view()
     until_idle(panel)
     panel.session.editing = True
-    spin(1)
+    while panel.controller.editing.project is None:
+        spin(0.05)
     for (y, x), role in BOXES:
         corners = ((y, x), (y, x + WIDTH), (y + WIDTH, x + WIDTH), (y + WIDTH, x))
         panel.docks.regions.put(
             AnnotatedRegion(0, "", role, tuple((float(a), float(b)) for a, b in corners), done=True)
         )
-        spin(0.5)
+        until_idle(panel)
+    while len(panel.docks.regions.regions) < len(BOXES):
+        spin(0.05)
     panel.docks.show_teach()
     dock, end = panel.docks.widget("Teach"), time.perf_counter() + 60
     while not dock.teach_button.isEnabled():
-        spin(0.05)
+        spin(0.5)
+        panel.controller.teaching.advise()
         if time.perf_counter() > end:
             raise SystemExit(f"it cannot be taught here: {dock.advice.text()}")
     return dock
