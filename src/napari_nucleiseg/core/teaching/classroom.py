@@ -97,7 +97,7 @@ class Classroom:
 
     def kept(self, weights: Tensors) -> Tensors:
         """Return what is kept of new weights: they and the former ones in the usual proportion."""
-        return between(self.model.network.state_dict(), weights, USUAL_SHARE)
+        return between(self.examiner.former, weights, USUAL_SHARE)
 
     def steps_before(self, run: Run) -> int:
         """Steps at most of the runs before this one."""
@@ -133,8 +133,7 @@ class Classroom:
         """
         final = learnt[self.division.runs[-1].name]
         (share, options), after = self._choose(learnt)
-        former = self.model.network.state_dict()
-        weights = between(former, final.weights, share)
+        weights = between(self.examiner.former, final.weights, share)
         view = self.examiner.kept_view(weights, self.lesson.elsewhere, options)
         gain = compare(self.examiner.before, after, self.config.seed)
         measured = together(after, _count_regions(self.division.held))
@@ -155,11 +154,10 @@ class Classroom:
         What was chosen by some nuclei flatters itself on them. So places are parted in two: on each half is measured
         what would have been chosen by the other.
         """
-        former = self.model.network.state_dict()
         plain = self.examiner.options
         found: dict[Choice, list[Agreement]] = {}
         for share in SHARES:
-            seen = list(self._seen(learnt, former, share))
+            seen = list(self._seen(learnt, share))
             for change in THRESHOLD_CHANGES:
                 threshold = round(min(max(plain.threshold + change, 0.05), 0.95), 3)
                 options = replace(plain, threshold=threshold)
@@ -173,12 +171,12 @@ class Classroom:
         return best_choice(found, usual), measured
 
     def _seen(
-        self, learnt: Mapping[str, Learnt], former: Tensors, share: float
+        self, learnt: Mapping[str, Learnt], share: float
     ) -> Iterator[tuple[Example, Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]]:
         """Yield each held-out example with the maps of the network that did not see it."""
         for run in self.division.runs:
             if run.held:
-                network = self.examiner.with_weights(between(former, learnt[run.name].weights, share))
+                network = self.examiner.with_weights(between(self.examiner.former, learnt[run.name].weights, share))
                 for example in run.held:
                     yield example, self.examiner.maps(network, example)
 

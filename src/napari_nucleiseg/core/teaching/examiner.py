@@ -54,12 +54,21 @@ class Examiner:
         Which examples are held out.
     device : str
         Where to run.
+
+    Attributes
+    ----------
+    former : dict of str to Tensor
+        Weights of the former model, on the CPU.
+    before : list of Agreement
+        Of the former model with each held-out example.
     """
 
     def __init__(self, model: LoadedModel, division: Division, device: str) -> None:
         self.model, self.division = model, division
         self.device = choose_device(device)
         self.options = DecodeOptions(model.card.threshold, model.card.min_area_um2)
+        # The model itself stays where it is: others use it meanwhile.
+        self.former = {key: value.detach().cpu() for key, value in model.network.state_dict().items()}
         self._network = copy.deepcopy(model.network).to(self.device).eval()
         self._former = self.decoded(self._network, division.held, self.options)
         self.before = [measure(*pair) for pair in zip(division.held, self._former, strict=True)]
@@ -113,7 +122,7 @@ class Examiner:
     def kept_view(self, weights: Tensors, elsewhere: Sequence[Example], options: DecodeOptions) -> Agreement | None:
         """Compare new with former nuclei on tissue without labels; None if there is no such tissue or no nucleus."""
         elsewhere = elsewhere[:: max(1, -(-len(elsewhere) // MOST_ELSEWHERE))]
-        former = self.decoded(self.model.network.to(self.device), elsewhere, self.options)
+        former = self.decoded(self.with_weights(self.former), elsewhere, self.options)
         now = self.decoded(self.with_weights(weights), elsewhere, options)
         parts = [
             measure(replace(example, labels=then), seen)
@@ -124,7 +133,7 @@ class Examiner:
 
     def first_look(self, example: Example) -> tuple[NDArray[np.float32], int]:
         """Return the former model's probability of nucleus, and how many nuclei in the known part it is sure of."""
-        maps = self.maps(self.model.network.to(self.device), example)
+        maps = self.maps(self.with_weights(self.former), example)
         seen = self.nuclei(maps, self.options)
         inside = [example.known[round(float(y)), round(float(x))] for y, x in seen.centroids]
         return maps["nuclei"][0], int(np.sum((seen.scores >= SURE_SCORE) & np.array(inside, np.bool_)))
