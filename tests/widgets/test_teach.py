@@ -275,6 +275,6 @@ def test_the_preview_shows_three_outlines_of_what_is_known():
     one = Example("discs", "print", "Region 3", 3, "hold out", disc_picture((96, 96)), labels, 0.5)
     shown = np.maximum(labels, 0)
     picture = picture_of(Preview(one, np.roll(shown, 3, 0), np.roll(shown, -3, 0)))
-    assert picture.shape[0] == picture.shape[1] == 64 * round(480 / 64)
+    assert picture.shape[0] == picture.shape[1] == 64 * round(440 / 64)
     for colour in ((255, 255, 255), (240, 150, 40), (60, 220, 180)):
         assert (picture == colour).all(axis=2).sum() > 100

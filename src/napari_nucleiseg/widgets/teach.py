@@ -36,11 +36,15 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.teaching.finetune import Step
 
 SIZE = QSize(1000, 310)
-PREVIEW_PX = 240
+PREVIEW_PX = 220
 # Model pixels of a held-out region that the preview shows at most.
 SEEN_PX = 128
 # Outlines of the preview, RGB.
 TRUTH, FORMER, NOW = (255, 255, 255), (240, 150, 40), (60, 220, 180)
+KEY = (
+    "□ yours &nbsp; <span style='color: rgb(240, 150, 40)'>■</span> former &nbsp; "
+    "<span style='color: rgb(60, 200, 160)'>■</span> new"
+)
 LOOK = "Where you are not sure, look: white is what you outlined, orange the former model, green the new one."
 
 
@@ -124,7 +128,13 @@ class TeachPanel(QWidget):
         self.compare_button = QPushButton("Compare in view")
         self.compare_button.setToolTip("Outline on the slide what the former and the new model find in the view")
         grid = QGridLayout()
-        grid.addWidget(self.preview, 0, 0, 4, 1)
+        self.key = QLabel(KEY)
+        self.key.hide()
+        seen = QVBoxLayout()
+        seen.addWidget(self.preview)
+        seen.addWidget(self.key)
+        seen.addStretch(1)
+        grid.addLayout(seen, 0, 0, 4, 1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -180,6 +190,7 @@ class TeachPanel(QWidget):
                 button.hide()
             self.verdict.clear()
             self.preview.clear()
+            self.key.hide()
             self.curve.clear()
 
     def _on_progress(self, progress: Progress | None) -> None:
@@ -200,6 +211,7 @@ class TeachPanel(QWidget):
             self.curve.add(step.run, step.step, step.loss, score, step.former)
         if step.preview is not None:
             self.preview.setPixmap(pixmap_of(step.preview))
+            self.key.show()
 
     def _on_ended(self, taught: Taught | None) -> None:
         if taught is None:
@@ -261,7 +273,7 @@ def picture_of(preview: Preview) -> NDArray[np.uint8]:
     for labels, colour in ((truth, TRUTH), (former, FORMER), (now, NOW)):
         large = cv2.resize(labels.astype(np.float32), (width * scale, height * scale), interpolation=cv2.INTER_NEAREST)
         edge = (large != np.roll(large, 1, 0)) | (large != np.roll(large, 1, 1))
-        picture[edge] = colour
+        picture[cv2.dilate(edge.astype(np.uint8), np.ones((2, 2), np.uint8)) > 0] = colour
     return np.ascontiguousarray(picture, dtype=np.uint8)
 
 

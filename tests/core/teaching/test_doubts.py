@@ -45,6 +45,10 @@ def test_nuclei_in_pieces():
     assert "in pieces" in said_of(example(labels=labels))[0]
 
 
+def test_nuclei_far_too_small_point_to_the_pixel_size():
+    assert "Check the slide's pixel size" in said_of(example(mpp_um=0.12))[0]
+
+
 def test_everything_one_nucleus():
     assert "µm². Split it" in said_of(example(labels=np.ones((96, 96), np.int32)))[0]
 

@@ -112,8 +112,14 @@ def _broken(example: Example) -> str:
     owner = np.zeros(int(pieces.max()) + 1, np.int64)
     owner[pieces.ravel()] = labels.ravel()
     counts = np.bincount(owner[1:], minlength=int(ids[-1]) + 1)[ids]
-    bad = float(np.mean((counts > 1) | (areas < SMALLEST_NUCLEUS_UM2)))
-    return "has nuclei in pieces: join or delete what is left of them." if bad > SHARE else ""
+    if np.mean(counts > 1) > SHARE:
+        return "has nuclei in pieces: join or delete what is left of them."
+    if np.mean(areas < SMALLEST_NUCLEUS_UM2) > SHARE:
+        return (
+            f"has nuclei far too small to be nuclei (half of them below {np.median(areas):.1f} µm²). Check the slide's "
+            "pixel size, and delete what is left of others."
+        )
+    return ""
 
 
 def _swollen(example: Example) -> str:
