@@ -58,16 +58,6 @@ class Agreement:
         """What models are chosen by: the mean of AJI and PQ."""
         return (self.aji + self.pq) / 2
 
-    def half(self, which: int) -> Agreement:
-        """Return every other place (0 or 1); the others are left empty. `nuclei` and `regions` stay."""
-        sums = self.sums.copy()
-        sums[1 - which :: 2] = 0
-        return Agreement(sums, self.nuclei, self.regions)
-
-    def beside(self, other: Agreement) -> Agreement:
-        """Join with the other half of the places of the same example."""
-        return Agreement(self.sums + other.sums, self.nuclei, self.regions)
-
     def as_dict(self) -> dict[str, float]:
         """Return the scores for cards and logs."""
         return {

@@ -119,11 +119,11 @@ class Examiner:
             place += len(other.held)
         return min(place, max(len(self._former) - 1, 0))
 
-    def kept_view(self, weights: Tensors, elsewhere: Sequence[Example], options: DecodeOptions) -> Agreement | None:
+    def kept_view(self, weights: Tensors, elsewhere: Sequence[Example]) -> Agreement | None:
         """Compare new with former nuclei on tissue without labels; None if there is no such tissue or no nucleus."""
         elsewhere = elsewhere[:: max(1, -(-len(elsewhere) // MOST_ELSEWHERE))]
         former = self.decoded(self.with_weights(self.former), elsewhere, self.options)
-        now = self.decoded(self.with_weights(weights), elsewhere, options)
+        now = self.decoded(self.with_weights(weights), elsewhere, self.options)
         parts = [
             measure(replace(example, labels=then), seen)
             for example, then, seen in zip(elsewhere, former, now, strict=True)
