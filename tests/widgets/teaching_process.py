@@ -105,7 +105,7 @@ def main():
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("steps", type=int)
     arguments.add_argument("--certainty", type=float, default=FinetuneConfig().certainty)
-    arguments.add_argument("--corrections", type=int, default=4)
+    arguments.add_argument("--corrections", type=int, default=2)
     arguments.add_argument("--pictures", type=Path)
     arguments.add_argument("--theme", default="dark")
     options = arguments.parse_args()
