@@ -83,3 +83,16 @@ def test_nuclei_outside_of_regions_are_learnt_from_and_never_held_out():
     division = divide([example(1), example(2), loose], 2, 0)
     assert all(one.region != LOOSE for one in division.held)
     assert all(loose in run.teach for run in division.runs)
+
+
+def test_nuclei_outside_of_regions_alone_are_cut_and_no_part_is_learnt_from_where_it_is_held_out():
+    loose = [
+        Example("a.svs", "print of a.svs", LOOSE, 0, "teach", example(seed).image, example(seed).labels, 0.5)
+        for seed in (1, 2)
+    ]
+    division = divide(loose, 2, 0)
+    whole = count_nuclei(loose)
+    assert count_nuclei(division.held) == whole
+    for run in division.runs[:-1]:
+        assert count_nuclei(run.teach) + count_nuclei(run.held) == whole
+    assert count_nuclei(division.runs[-1].teach) == whole

@@ -84,13 +84,16 @@ def divide(examples: Sequence[Example], folds: int, seed: int) -> Division:
     if len(groups) > 1:
         parts = [groups[start :: min(folds, len(groups))] for start in range(min(folds, len(groups)))]
         told = f"Each of {len(groups)} regions was judged by a network that had not seen it, for none was held out."
-        return _crossed([[example for group in part for example in group] for part in parts], teach, told)
-    pieces = [_cut(group, folds) for group in (groups or [teach])]
+        return _crossed(
+            [[example for group in part for example in group] for part in parts], teach, _loose(teach), told
+        )
     told = (
         "There is one region only, so it was cut into parts, each judged by a network that had not seen it. Parts of "
         "one region are alike: hold out a second region to know more."
     )
-    return _crossed([piece for pieces_of in pieces for piece in pieces_of], teach, told)
+    # Where there are no regions at all, the nuclei outside of regions are what is cut, and so not learnt from besides.
+    loose = _loose(teach) if groups else []
+    return _crossed(_cut(groups[0] if groups else teach, folds), teach, loose, told)
 
 
 def _groups(examples: Iterable[Example]) -> list[list[Example]]:
@@ -135,14 +138,18 @@ def _kinds(group: Sequence[Example]) -> set[tuple[str, object]]:
     return slides | {("class", number) for example in group for number in example.classes}
 
 
-def _crossed(parts: list[list[Example]], teach: Sequence[Example], told: str) -> Division:
-    """One run without each part, and a last one with everything."""
-    loose = [example for example in teach if example.region == LOOSE]
+def _loose(examples: Iterable[Example]) -> list[Example]:
+    """Return the nuclei outside of regions."""
+    return [example for example in examples if example.region == LOOSE]
+
+
+def _crossed(parts: list[list[Example]], teach: Sequence[Example], always: Sequence[Example], told: str) -> Division:
+    """One run without each part, and a last one with everything; some is `always` learnt from."""
     runs = []
     for place, part in enumerate(parts):
         others = [example for other in parts if other is not part for example in other]
         held = tuple(with_role(example, HOLD_OUT) for example in part)
-        runs.append(Run(f"part {place + 1} of {len(parts)}", tuple(others + loose), held))
+        runs.append(Run(f"part {place + 1} of {len(parts)}", (*others, *always), held))
     return Division((*runs, Run("with everything", tuple(teach), ())), told)
 
 
