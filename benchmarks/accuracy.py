@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.decoders.base import DecodeOptions
 from napari_nucleiseg.core.decoders.classical import segment_classically
 from napari_nucleiseg.core.evaluation import ImageScores, mean_scores, scores
-from napari_nucleiseg.core.inference.segment import segment_picture
+from napari_nucleiseg.core.inference.segment import default_options, segment_picture
 from napari_nucleiseg.core.models.turned import turned
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.registry import open_slide
@@ -111,7 +111,7 @@ def main() -> None:
         model = load_model(name, accept_licence=args.accept_licence)
         if args.thorough:
             model = turned(model)
-        options = DecodeOptions(model.card.threshold, model.card.min_area_um2)
+        options = default_options(model)
         rows.extend(
             (
                 f"{model.version} {decoder}",

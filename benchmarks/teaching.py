@@ -30,9 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from measuring import one_thread
-from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
+from napari_nucleiseg.core.decoders.base import decoder
 from napari_nucleiseg.core.errors import TeachingError
 from napari_nucleiseg.core.evaluation import ImageScores, mean_scores, scores
+from napari_nucleiseg.core.inference.segment import default_options
 from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.teaching.collect import CONTEXT_PX, Lesson
@@ -154,7 +155,7 @@ def unlabelled(picture: Picture, mpp_um: float) -> Example:
 
 def scored(model: LoadedModel, pictures: Sequence[Picture]) -> list[ImageScores]:
     """Scores of a model on each picture, with the threshold of its card."""
-    options, device = DecodeOptions(model.card.threshold, model.card.min_area_um2), choose_device("cpu")
+    options, device = default_options(model), choose_device("cpu")
     decode = decoder(model.spec.decoder).decode
     return [
         scores(

@@ -34,9 +34,10 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from measuring import one_thread
-from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
+from napari_nucleiseg.core.decoders.base import decoder
 from napari_nucleiseg.core.evaluation.agreement import aji
 from napari_nucleiseg.core.evaluation.overlaps import overlaps
+from napari_nucleiseg.core.inference.segment import default_options
 from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.store.regions import HOLD_OUT
@@ -264,7 +265,7 @@ def verdicts(found: Sequence[Row], drawn: Sequence[Sequence[Row]], seeds: int) -
 def errors(args: argparse.Namespace) -> str:
     """How well each score tells where the base is wrong: rank correlation with 1 - AJI over windows."""
     base, device = load_model(str(args.base), accept_licence=True), choose_device("cpu")
-    options = DecodeOptions(base.card.threshold, base.card.min_area_um2)
+    options = default_options(base)
     heads = [
         "laboratory",
         "windows",

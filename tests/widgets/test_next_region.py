@@ -8,7 +8,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from dark_model import CARD, DarkEngine
-from gui_parts import WAIT_MS, open_and_settle, until_idle
+from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.regions import read_regions
 from napari_nucleiseg.core.teaching.queue import Proposal
@@ -44,12 +44,6 @@ class QueueEngine(DarkEngine):
 @pytest.fixture
 def engine(tmp_path):
     return QueueEngine(tmp_path)
-
-
-def click(qtbot, button):
-    assert button.isVisible()
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture

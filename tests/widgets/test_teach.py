@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QMessageBox
 
 from dark_model import CARD, SPEC, DarkEngine, disc_picture
-from gui_parts import WAIT_MS, open_and_settle, until_idle
+from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.errors import DoubtfulLabelsError, TeachingError
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.store.regions import AnnotatedRegion
@@ -96,12 +95,6 @@ class TeachingEngine(DarkEngine):
 @pytest.fixture
 def engine(tmp_path):
     return TeachingEngine(tmp_path)
-
-
-def click(qtbot, button):
-    assert button.isVisible()
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QLineEdit, QMessageBox
 
 from dark_model import DarkEngine
-from gui_parts import WAIT_MS
+from gui_parts import WAIT_MS, click
 from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, save_model
 from napari_nucleiseg.core.teaching import versions
@@ -82,12 +82,6 @@ def row(made, name):
 
 def names(made):
     return {made._version_of(item).name for item in items(made)}
-
-
-def click(qtbot, button):
-    assert button.isVisible()
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def choose(made, name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections import deque
 from contextlib import suppress
 from dataclasses import asdict
@@ -122,9 +121,10 @@ def _teach(
 ) -> tuple[Outcome, Version]:
     """Go through all steps; keep the outcome before the notes about the way to it are dropped."""
     from napari_nucleiseg.core.teaching.finetune import finetune
+    from napari_nucleiseg.core.teaching.notebook import notes_folder
     from napari_nucleiseg.core.teaching.versions import keep, take_anyway
 
-    folder = _notes_folder(model, lesson)
+    folder = notes_folder(model, lesson)
     losses: deque[float] = deque(maxlen=_SMOOTHED_OVER)
     found: tuple[Outcome, Version] | None = None
     with console.progress() as bars:
@@ -140,15 +140,6 @@ def _teach(
     if found is None:
         raise RuntimeError("the fine-tune ended without an outcome")
     return found
-
-
-def _notes_folder(model: LoadedModel, lesson: Lesson) -> Path:
-    """Return where this fine-tune is noted: one folder for a model and a set of slides, whatever the settings."""
-    from napari_nucleiseg.core.models.weights import user_folder
-
-    slides = sorted({example.fingerprint or example.slide for example in lesson.examples})
-    digest = hashlib.sha256(repr((model.version, slides)).encode()).hexdigest()
-    return user_folder() / "teaching" / digest[:16]
 
 
 def _tell_step(step: Step, losses: deque[float], bars: ProgressBars) -> None:

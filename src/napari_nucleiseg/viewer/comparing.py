@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_nucleiseg.core.errors import ModelError, NucleiSegError
+from napari_nucleiseg.core.errors import ModelError
 from napari_nucleiseg.viewer.comparison_layers import comparison_layers, fit_outlines
+from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.messages import Hint, Progress
+from napari_nucleiseg.viewer.sentences import OUT_OF_SIGHT, failure
 from napari_nucleiseg.viewer.teaching import COMPARE as LANE
 from napari_nucleiseg.viewer.teaching import Teaching
 from napari_nucleiseg.viewer.visible import visible_region
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 NO_SLIDE = "Open a slide first: two models are compared on what you see of it."
 NOT_FLAT = "Switch to the two-dimensional view (Ctrl+Y) to compare."
-OUT_OF_SIGHT = "The slide is out of sight. Press the home button to see it."
 
 
 class Comparing:
@@ -53,22 +54,18 @@ class Comparing:
         self._layers: tuple[Any, ...] = ()
         self._seen: dict[Any, bool] = {}
         self._tool = ""
-        for emitter, slot in self._connections():
-            emitter.connect(slot)
-
-    def close(self) -> None:
-        """Stop for good; the layers go."""
-        for emitter, slot in self._connections():
-            emitter.disconnect(slot)
-        self.stop()
-
-    def _connections(self) -> tuple[tuple[Any, Any], ...]:
-        return (
+        self._connections = Connections(
             (self._shelf.switched, self._on_slide_switched),
             (self._viewer.scene.camera.events.zoom, self._on_zoomed),
             (self._viewer.layers.events.inserted, self._on_layer_inserted),
             (self._viewer.layers.events.removed, self._on_layer_removed),
         )
+        self._connections.open()
+
+    def close(self) -> None:
+        """Stop for good; the layers go."""
+        self._connections.close()
+        self.stop()
 
     # ------------------------------------------------------------------ begin and end
 
@@ -191,9 +188,7 @@ class Comparing:
 
     def _on_failed(self, error: BaseException) -> None:
         self.running_changed.emit(False)
-        if not isinstance(error, NucleiSegError):
-            raise error
-        self.said.emit(Hint(str(error), is_warning=True))
+        self.said.emit(failure(error))
 
 
 def _with_version(versions: Iterable[Version], wanted: str) -> Version:

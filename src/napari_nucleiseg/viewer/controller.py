@@ -26,7 +26,7 @@ from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.pictures import SlidePictures
 from napari_nucleiseg.viewer.segmentation import Wish, recall, wish_of
 from napari_nucleiseg.viewer.segmenter import LANE, Segmenter
-from napari_nucleiseg.viewer.sentences import question_after, remembered_hint
+from napari_nucleiseg.viewer.sentences import OUT_OF_SIGHT, question_after, remembered_hint
 from napari_nucleiseg.viewer.shapes import bounds_of, selected_polygon
 from napari_nucleiseg.viewer.shelf import Shelf
 from napari_nucleiseg.viewer.taking_over import TakingOver
@@ -305,7 +305,7 @@ class Controller:
         if region is None:
             self.hint_changed.emit(Hint("Switch to the two-dimensional view (Ctrl+Y) to segment."))
         elif region.is_empty:
-            self.hint_changed.emit(Hint("The slide is out of sight. Press the home button to see it."))
+            self.hint_changed.emit(Hint(OUT_OF_SIGHT))
             return None
         return region
 

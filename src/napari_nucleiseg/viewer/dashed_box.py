@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.viewer.layers import OWNER, ROLE, placement
+from napari_nucleiseg.viewer.marker import COLOUR, Sign
 from napari_nucleiseg.viewer.shapes import EDGE_SCREEN_PX
 
 if TYPE_CHECKING:
     from napari_nucleiseg.viewer.opened import OpenedSlide
 
-COLOUR = "#ffd400"
 DASHES = 12
 
 
-class DashedBox:
-    """One dashed rectangle in one viewer.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        To draw in.
-    """
-
-    def __init__(self, viewer: Any) -> None:
-        self._viewer = viewer
-        self._layer: Any = None
+class DashedBox(Sign):
+    """One dashed rectangle in one viewer."""
 
     def show(self, opened: OpenedSlide, box: Region) -> None:
-        """Draw the rectangle around a box (level-0 pixels) on a slide; who paints keeps on painting."""
+        """Draw the rectangle around a box (level-0 pixels) on a slide."""
         from napari.layers import Vectors
 
-        self.hide()
-        self._layer = Vectors(
+        rectangle = Vectors(
             dashes(box),
             name="proposed region",
             vector_style="line",
@@ -45,21 +34,14 @@ class DashedBox:
             metadata={OWNER: opened.slide.fingerprint, ROLE: "proposal"},
             **placement(opened.slide.mpp_um),
         )
-        self._layer.editable = False
+        self.put(opened, rectangle)
         self.fit()
-        opened.insert_above(self._viewer, self._layer, self._viewer.layers[-1])
 
     def fit(self) -> None:
         """Make the dashes as broad as the eye needs them at the present zoom."""
         if self._layer is not None:
             zoom = self._viewer.scene.camera.zoom * float(self._layer.scale[-1])
             self._layer.edge_width = EDGE_SCREEN_PX / zoom
-
-    def hide(self) -> None:
-        """Take the rectangle away."""
-        layer, self._layer = self._layer, None
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
 
 
 def dashes(box: Region) -> NDArray[np.float64]:

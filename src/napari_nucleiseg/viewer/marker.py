@@ -19,8 +19,8 @@ NEAR = 4.0
 NEAR_ENOUGH = 1.6
 
 
-class Marker:
-    """One ring in one viewer.
+class Sign:
+    """One layer above all others that points at something; who paints keeps on painting.
 
     Parameters
     ----------
@@ -32,14 +32,30 @@ class Marker:
         self._viewer = viewer
         self._layer: Any = None
 
+    def put(self, opened: OpenedSlide, layer: Any) -> None:
+        """Show a layer on a slide in place of the one before."""
+        self.hide()
+        self._layer = layer
+        layer.editable = False
+        opened.insert_above(self._viewer, layer, self._viewer.layers[-1])
+
+    def hide(self) -> None:
+        """Take the layer away."""
+        layer, self._layer = self._layer, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+
+class Marker(Sign):
+    """One ring in one viewer."""
+
     def show(self, opened: OpenedSlide, box: Region) -> None:
-        """Draw the ring around a box (level-0 pixels) on a slide; who paints keeps on painting."""
+        """Draw the ring around a box (level-0 pixels) on a slide."""
         from napari.layers import Points
 
-        self.hide()
         size = max(SMALLEST_PX, AROUND * max(box.height, box.width))
         centre = box.centre
-        self._layer = Points(
+        ring = Points(
             [[centre[0] - 0.5, centre[1] - 0.5]],
             name="nucleus in the table",
             size=size,
@@ -50,14 +66,7 @@ class Marker:
             metadata={OWNER: opened.slide.fingerprint, ROLE: "marker"},
             **placement(opened.slide.mpp_um),
         )
-        self._layer.editable = False
-        opened.insert_above(self._viewer, self._layer, self._viewer.layers[-1])
-
-    def hide(self) -> None:
-        """Take the ring away."""
-        layer, self._layer = self._layer, None
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        self.put(opened, ring)
 
 
 def fly_to(viewer: Any, opened: OpenedSlide, box: Region, *, whole: bool = False) -> None:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.regions import HOLD_OUT, TEACH, AnnotatedRegion
+from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.dashed_box import DashedBox
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.marker import fly_to
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.viewer.regions import Regions
+from napari_nucleiseg.viewer.sentences import failure
 from napari_nucleiseg.viewer.teaching import QUEUE as LANE
 from napari_nucleiseg.viewer.teaching import Teaching
 
@@ -55,21 +56,17 @@ class NextRegion:
         self._enough = threading.Event()
         self.now: Proposal | None = None
         """What is proposed."""
-        for emitter, slot in self._connections():
-            emitter.connect(slot)
-
-    def close(self) -> None:
-        """Propose nothing any more."""
-        for emitter, slot in self._connections():
-            emitter.disconnect(slot)
-        self.drop()
-
-    def _connections(self) -> tuple[tuple[Any, Any], ...]:
-        return (
+        self._connections = Connections(
             (self._shelf.switched, self._on_other),
             (self._session.events.model, self._on_other),
             (self._viewer.scene.camera.events.zoom, self._on_zoomed),
         )
+        self._connections.open()
+
+    def close(self) -> None:
+        """Propose nothing any more."""
+        self._connections.close()
+        self.drop()
 
     # ------------------------------------------------------------------ what the user does
 
@@ -156,9 +153,7 @@ class NextRegion:
 
     def _on_failed(self, error: BaseException) -> None:
         self.running_changed.emit(False)
-        if not isinstance(error, NucleiSegError):
-            raise error
-        self.said.emit(Hint(str(error), is_warning=True))
+        self.said.emit(failure(error))
 
     # ------------------------------------------------------------------ what is proposed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from napari_nucleiseg.core.errors import LicenceNotAcceptedError, MissingPixelSizeError
+from napari_nucleiseg.core.errors import LicenceNotAcceptedError, MissingPixelSizeError, NucleiSegError
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.viewer.messages import (
     FolderQuestion,
@@ -19,6 +19,9 @@ from napari_nucleiseg.viewer.segmentation import FolderNeededError, InUseError, 
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import ModelCard
+
+
+OUT_OF_SIGHT = "The slide is out of sight. Press the home button to see it."
 
 
 def hint_before(wish: Wish, planned: Planned) -> Hint:
@@ -45,6 +48,13 @@ def remembered_hint(mpp_um: YX, stated: YX | None) -> Hint:
     if stated is not None:
         text += f" The file says {stated.x:.4g} µm."
     return Hint(text)
+
+
+def failure(error: BaseException) -> Hint:
+    """Return what an error of ours says, as a warning; raise any other."""
+    if not isinstance(error, NucleiSegError):
+        raise error
+    return Hint(str(error), is_warning=True)
 
 
 def question_after(wish: Wish, error: BaseException, models: Callable[[], Sequence[ModelCard]]) -> Question | None:

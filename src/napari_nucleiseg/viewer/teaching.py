@@ -14,6 +14,7 @@ from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.viewer.segmentation import open_project
+from napari_nucleiseg.viewer.sentences import failure
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import LoadedModel
@@ -188,10 +189,8 @@ class Teaching:
         self._end(None)
         if isinstance(error, DoubtfulLabelsError):
             self.doubted.emit(str(error))
-        elif isinstance(error, NucleiSegError):
-            self.said.emit(Hint(str(error), is_warning=True))
         else:
-            raise error
+            self.said.emit(failure(error))
 
     # ------------------------------------------------------------------ versions
 
@@ -225,6 +224,4 @@ class Teaching:
         self._jobs.start(VERSIONS, work, on_value=on_value, on_error=self._on_version_failed)
 
     def _on_version_failed(self, error: BaseException) -> None:
-        if not isinstance(error, NucleiSegError):
-            raise error
-        self.said.emit(Hint(str(error), is_warning=True))
+        self.said.emit(failure(error))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.viewer.catalogue import Catalogue
+from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.messages import Hint
+from napari_nucleiseg.viewer.sentences import failure
 from napari_nucleiseg.viewer.teaching import Teaching
 
 if TYPE_CHECKING:
@@ -45,30 +46,22 @@ class Versions:
         self.branches: tuple[Branch, ...] = ()
         self.was_read = False
         """Whether `branches` are what there is, rather than not known yet."""
-        self._is_open = False
+        self._connections = Connections(
+            (teaching.ended, self._on_changed),
+            (teaching.adopted, self._on_changed),
+            (self._session.events.model, self._on_model_changed),
+        )
 
     def open(self) -> None:
         """Begin to follow what becomes of the versions."""
-        if not self._is_open:
-            self._is_open = True
-            for emitter, slot in self._connections():
-                emitter.connect(slot)
+        self._connections.open()
         self.refresh()
 
     def close(self) -> None:
         """Cease to follow."""
-        if self._is_open:
-            self._is_open = False
-            for emitter, slot in self._connections():
-                emitter.disconnect(slot)
+        if self._connections.is_open:
+            self._connections.close()
             self._jobs.cancel(LANE)
-
-    def _connections(self) -> tuple[tuple[Any, Any], ...]:
-        return (
-            (self._teaching.ended, self._on_changed),
-            (self._teaching.adopted, self._on_changed),
-            (self._session.events.model, self._on_model_changed),
-        )
 
     # ------------------------------------------------------------------ what there is
 
@@ -146,6 +139,4 @@ class Versions:
         self.listed.emit()
 
     def _on_failed(self, error: BaseException) -> None:
-        if not isinstance(error, NucleiSegError):
-            raise error
-        self.said.emit(Hint(str(error), is_warning=True))
+        self.said.emit(failure(error))

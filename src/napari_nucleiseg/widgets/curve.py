@@ -37,7 +37,6 @@ class CurveView(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self._runs: list[Points] = []
         self._total = 1
-        self._first = 0
 
     def clear(self) -> None:
         """Begin anew."""

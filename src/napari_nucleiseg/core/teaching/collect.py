@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_nucleiseg.core.edits.rasters import inside_polygon
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.slides.pyramid import Slide
@@ -79,8 +80,8 @@ def lesson_of(project: Project, slide: Slide, spec: ModelSpec, seed: int = 0) ->
     reader = _Reader(project, slide, spec)
     rng = np.random.default_rng(seed)
     regions = [region for region in read_regions(project.ledger.reader) if region.role in {TEACH, HOLD_OUT}]
-    left_out = tuple(_sentence(region) for region in regions if not reader.was_looked_at(region))
     used = [region for region in regions if reader.was_looked_at(region)]
+    left_out = tuple(_sentence(region) for region in regions if region not in used)
     held = [region for region in used if region.role == HOLD_OUT]
     windows = [(region, box) for region in used for box in reader.windows(region.box)]
     examples = [reader.region(region, box, held) for region, box in _some(windows, rng)]
@@ -164,7 +165,7 @@ class _Reader:
         ).fetchall()
         places = np.array(rows, np.float64).reshape(-1, 2)
         for region in regions:
-            places = places[[not _holds(region, y, x) for y, x in places]] if len(places) else places
+            places = places[~inside_polygon(places, region.polygon)]
         side = WINDOW_PX / 2 * np.array(self.step)
         cells = np.unique(np.floor(places / side).astype(np.int64), axis=0)
         return [
@@ -183,8 +184,7 @@ class _Reader:
     def unlabelled(self, window: Region) -> Example:
         """Read a window of which nothing is known."""
         frame = _Frame(self, window)
-        nothing = np.zeros(frame.shape, np.bool_)
-        return self._example(frame, nothing, None, _Place("", -1, REFERENCE))
+        return self._shown(frame, np.full(frame.shape, UNKNOWN, np.int32), _Place("", -1, REFERENCE))
 
     def elsewhere(self, regions: Sequence[AnnotatedRegion], rng: np.random.Generator) -> Iterator[Region]:
         """Choose windows of tissue outside of all regions; level-0 pixels."""
@@ -230,6 +230,10 @@ class _Reader:
         # A nucleus that reaches beyond the region was looked at as a whole.
         labels = np.where(order > 0, order, np.where(known, 0, UNKNOWN)).astype(np.int32)
         classes = {row[1] for row in rows_by_id(self.project.ledger.reader, "class", kept)}
+        return self._shown(frame, labels, place, tuple(sorted(classes)))
+
+    def _shown(self, frame: _Frame, labels: NDArray[np.int32], place: _Place, classes: tuple[int, ...] = ()) -> Example:
+        """Read the picture of a frame and put labels to it."""
         return Example(
             self.project.slide_name,
             self.project.fingerprint,
@@ -238,8 +242,26 @@ class _Reader:
             labels,
             self.mpp_um,
             frame.box,
-            tuple(sorted(classes)),
+            classes,
         )
+
+
+def with_context(window: Region, whole: Region, step: YX) -> tuple[YX, tuple[int, int]]:
+    """Return where a picture of a window and what surrounds it begins, level-0 pixels, and its shape in model pixels.
+
+    Parameters
+    ----------
+    window, whole : Region
+        Level-0 pixels; the picture does not leave `whole`.
+    step : YX
+        Level-0 pixels per model pixel.
+    """
+    top, left = max(window.y - CONTEXT_PX * step.y, 0.0), max(window.x - CONTEXT_PX * step.x, 0.0)
+    bottom, right = (
+        min(window.y1 + CONTEXT_PX * step.y, whole.height),
+        min(window.x1 + CONTEXT_PX * step.x, whole.width),
+    )
+    return YX(top, left), (max(1, round((bottom - top) / step.y)), max(1, round((right - left) / step.x)))
 
 
 class _Place(NamedTuple):
@@ -255,16 +277,10 @@ class _Frame:
 
     def __init__(self, reader: _Reader, window: Region) -> None:
         self.reader = reader
-        step_y, step_x = reader.step
-        whole = reader.slide.region
-        margin = YX(CONTEXT_PX * step_y, CONTEXT_PX * step_x)
-        top, left = max(window.y - margin.y, 0), max(window.x - margin.x, 0)
-        bottom, right = min(window.y1 + margin.y, whole.height), min(window.x1 + margin.x, whole.width)
-        self.origin = YX(top, left)
-        self.shape = max(1, round((bottom - top) / step_y)), max(1, round((right - left) / step_x))
-        self.box = Region.from_bounds(
-            int(top), int(left), int(np.ceil(top + self.shape[0] * step_y)), int(np.ceil(left + self.shape[1] * step_x))
-        )
+        self.origin, self.shape = with_context(window, reader.slide.region, reader.step)
+        (top, left), (step_y, step_x) = self.origin, reader.step
+        bottom, right = top + self.shape[0] * step_y, left + self.shape[1] * step_x
+        self.box = Region.from_bounds(int(top), int(left), int(np.ceil(bottom)), int(np.ceil(right)))
 
     def _centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Level-0 coordinates of the centres of rows and of columns."""
@@ -277,10 +293,14 @@ class _Frame:
         labels = self.reader.project.labels
         region = self.box.intersect(labels.whole)
         stored = labels.read(region)
+        return stored[self._pixels_in(region)]
+
+    def _pixels_in(self, region: Region) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the pixels of a level-0 region in which the centres lie, as indices that make an image of `shape`."""
         ys, xs = self._centres()
         rows = np.clip(ys.astype(np.int64) - region.y, 0, region.height - 1)
         columns = np.clip(xs.astype(np.int64) - region.x, 0, region.width - 1)
-        return stored[rows[:, None], columns[None]]
+        return rows[:, None], columns[None]
 
     def mask(self, region: AnnotatedRegion) -> _BoolMask:
         """Return the pixels that lie in a polygon."""
@@ -308,18 +328,7 @@ class _Frame:
             if nucleus in gone and not part.is_empty:
                 here = part.translate(-self.box.y, -self.box.x).slices
                 full[here] |= claim.mask[part.translate(-claim.box.y, -claim.box.x).slices]
-        ys, xs = self._centres()
-        rows = np.clip(ys.astype(np.int64) - self.box.y, 0, self.box.height - 1)
-        columns = np.clip(xs.astype(np.int64) - self.box.x, 0, self.box.width - 1)
-        return full[rows[:, None], columns[None]]
-
-
-def _holds(region: AnnotatedRegion, y: float, x: float) -> bool:
-    """Whether a point lies in an annotated region."""
-    if not region.box.contains_point(y, x):
-        return False
-    outline = region.polygon[:, ::-1].astype(np.float32)
-    return cv2.pointPolygonTest(outline, (float(x), float(y)), measureDist=False) >= 0
+        return full[self._pixels_in(self.box)]
 
 
 def with_role(example: Example, role: str) -> Example:

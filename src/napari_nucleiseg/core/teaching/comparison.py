@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
+from napari_nucleiseg.core.decoders.base import decoder
 from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.inference.segment import default_options
 from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.slides.pyramid import Slide
@@ -145,7 +146,7 @@ class _Look:
         self.shape = max(1, round(region.height / self.step.y)), max(1, round(region.width / self.step.x))
         self.device = choose_device(device)
         self.network = copy.deepcopy(model.network).to(self.device).eval()
-        self.options = DecodeOptions(model.card.threshold, model.card.min_area_um2)
+        self.options = default_options(model)
         self.labels: Labels = np.zeros(self.shape, np.int32)
         self.agreement = together(())
         self._examples: list[Example] = [] if project is None else labelled_parts(project, slide, self.spec, region)
@@ -158,11 +159,12 @@ class _Look:
     def run(self) -> Iterator[None]:
         """Find the nuclei and measure them, piece by piece."""
         maps: dict[str, NDArray[np.float32]] = {}
-        for core in self._cores():
+        cores = self._cores()
+        for core in cores:
             for name, values in self._maps(core).items():
                 whole = maps.setdefault(name, np.zeros((len(values), *self.shape), np.float32))
                 whole[(slice(None), *core.slices)] = values
-            if core == self._cores()[-1]:
+            if core is cores[-1]:
                 self.labels = self._decode(maps)
             yield
         parts = []

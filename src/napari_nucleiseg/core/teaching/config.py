@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.training.config import AugmentConfig, TrainConfig
-from napari_nucleiseg.core.training.fields import range_problem, read_fields
+from napari_nucleiseg.core.training.fields import settings_problem
 
 _RANGES = {
     "steps": (1, 100_000),
@@ -104,11 +103,7 @@ class FinetuneConfig:
 
     def validation_error(self) -> str | None:
         """Return what is wrong as a sentence, or None."""
-        try:
-            read_fields(FinetuneConfig, self)
-        except DataError as error:
-            return str(error)
-        return self.augment.validation_error() or range_problem(self, _RANGES)
+        return settings_problem(self, _RANGES) or self.augment.validation_error()
 
     def as_training(self, losses: dict[str, float]) -> TrainConfig:
         """Return the same as a training run, for what both share: crops, losses, rates."""

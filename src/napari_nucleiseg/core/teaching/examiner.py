@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, Maps, decoder
+from napari_nucleiseg.core.inference.segment import default_options
 from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.teaching.agreement import Agreement, measure, together
@@ -66,7 +67,7 @@ class Examiner:
     def __init__(self, model: LoadedModel, division: Division, device: str) -> None:
         self.model, self.division = model, division
         self.device = choose_device(device)
-        self.options = DecodeOptions(model.card.threshold, model.card.min_area_um2)
+        self.options = default_options(model)
         # The model itself stays where it is: others use it meanwhile.
         self.former = {key: value.detach().cpu() for key, value in model.network.state_dict().items()}
         self._network = copy.deepcopy(model.network).to(self.device).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,20 @@ from typing import Any
 import torch
 
 from napari_nucleiseg.core.errors import TeachingError
+from napari_nucleiseg.core.models.weights import LoadedModel, user_folder
+from napari_nucleiseg.core.teaching.collect import Lesson
 from napari_nucleiseg.core.teaching.curve import Curve
 from napari_nucleiseg.core.teaching.learner import Learner, Tensors
 
 EVERY_SECONDS = 20.0
 FILE = "teaching.pt"
+
+
+def notes_folder(model: LoadedModel, lesson: Lesson) -> Path:
+    """Return where a fine-tune is noted: one folder for a model and a set of slides, whatever the settings."""
+    slides = sorted({example.fingerprint or example.slide for example in lesson.examples})
+    digest = hashlib.sha256(repr((model.version, slides)).encode()).hexdigest()
+    return user_folder() / "teaching" / digest[:16]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from napari_nucleiseg.core.errors import DataError, SlideError, TeachingError
+from napari_nucleiseg.core.errors import SlideError, TeachingError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.teaching.uncertainty import TURNS, Look, Onlooker
 from napari_nucleiseg.core.teaching.windows import PictureWindows, SlideWindows, Window, Windows
-from napari_nucleiseg.core.training.fields import range_problem, read_fields
+from napari_nucleiseg.core.training.fields import settings_problem
 
 # A window shows tissue if this part of its pixels is darker than glass (L of L*a*b*, as 8 bits).
 GLASS_LIGHTNESS = 225
@@ -80,11 +80,7 @@ class QueueConfig:
 
     def validation_error(self) -> str | None:
         """Return what is wrong as a sentence, or None."""
-        try:
-            read_fields(QueueConfig, self)
-        except DataError as error:
-            return str(error)
-        return range_problem(self, _RANGES)
+        return settings_problem(self, _RANGES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

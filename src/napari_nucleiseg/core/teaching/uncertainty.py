@@ -14,6 +14,7 @@ from napari_nucleiseg.core.decoders.base import DecodeOptions, Maps, decoder
 from napari_nucleiseg.core.decoders.measure import smooth_probability
 from napari_nucleiseg.core.evaluation.agreement import panoptic_quality
 from napari_nucleiseg.core.evaluation.overlaps import Overlaps, overlaps
+from napari_nucleiseg.core.inference.segment import default_options
 from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.training.augment import jitter_stains, lab_statistics
@@ -82,7 +83,7 @@ class Onlooker:
     def __init__(self, model: LoadedModel, device: str, views: int, stain: float, change: float) -> None:
         self.spec, self.device = model.spec, choose_device(device)
         self.views, self.stain, self.change = views, stain, change
-        self.options = DecodeOptions(model.card.threshold, model.card.min_area_um2)
+        self.options = default_options(model)
         self._network = copy.deepcopy(model.network).to(self.device).eval()
         sigmoid = [head.name for head in self.spec.heads if head.activation == "sigmoid"]
         self._foreground = "nuclei" if "nuclei" in sigmoid else sigmoid[0]

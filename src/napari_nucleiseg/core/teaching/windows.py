@@ -15,7 +15,7 @@ from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.store.regions import HOLD_OUT, TEACH, read_regions
-from napari_nucleiseg.core.teaching.collect import CONTEXT_PX
+from napari_nucleiseg.core.teaching.collect import CONTEXT_PX, with_context
 
 # Annotated windows that new ones are compared with at most: time does not grow with what was annotated before.
 MOST_ANNOTATED = 16
@@ -133,14 +133,11 @@ class SlideWindows:
 
     def read(self, window: Window) -> Pixels:
         """Read a window of the slide; see `Windows`."""
-        region, whole = window.region, self.slide.region
-        margin = YX(CONTEXT_PX * self.step.y, CONTEXT_PX * self.step.x)
-        top, left = max(region.y - margin.y, 0.0), max(region.x - margin.x, 0.0)
-        bottom, right = min(region.y1 + margin.y, whole.height), min(region.x1 + margin.x, whole.width)
-        shape = max(1, round((bottom - top) / self.step.y)), max(1, round((right - left) / self.step.x))
-        y, x = round((region.y - top) / self.step.y), round((region.x - left) / self.step.x)
+        region = window.region
+        corner, shape = with_context(region, self.slide.region, self.step)
+        y, x = round((region.y - corner.y) / self.step.y), round((region.x - corner.x) / self.step.x)
         height, width = max(1, round(region.height / self.step.y)), max(1, round(region.width / self.step.x))
-        return self.slide.read_box(top, left, *self.step, shape), (slice(y, y + height), slice(x, x + width))
+        return self.slide.read_box(*corner, *self.step, shape), (slice(y, y + height), slice(x, x + width))
 
 
 class PictureWindows:

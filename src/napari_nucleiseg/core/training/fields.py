@@ -86,6 +86,15 @@ def range_problem(config: object, ranges: Mapping[str, tuple[float, float]], nam
     return None
 
 
+def settings_problem(config: object, ranges: Mapping[str, tuple[float, float]]) -> str | None:
+    """Return a sentence about the first field that is of another type or out of its range, or None."""
+    try:
+        read_fields(type(config), config)
+    except DataError as error:
+        return str(error)
+    return range_problem(config, ranges)
+
+
 def _read(kind: Any, raw: object, name: str) -> Any:
     """Return a field's value, lists as tuples; raise where it is none of that type."""
     origin, inner = get_origin(kind), get_args(kind)
