@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import ExportError
 from napari_nucleiseg.core.exchange.coordinates import ring_texts
@@ -118,42 +118,57 @@ def _features(block: NucleiBlock, style: _Style) -> Iterator[str]:
     corner = block.region.y, block.region.x
     outlines = trace(block.labels, block.table.ids, block.boxes - np.tile(corner, 2), corner)
     texts = _simplified_texts(outlines, style.tolerance_px) if style.tolerance_px > 0 else ring_texts(outlines)
-    describe = _describer(block, style)
+    identities, properties = _descriptions(block, style)
     for row, polygons in outlines.polygons():
-        parts = [f"[{','.join([texts[ring] for ring in polygon])}]" for polygon in polygons]
-        geometry = (
-            f'"Polygon","coordinates":{parts[0]}'
-            if len(parts) == 1
-            else f'"MultiPolygon","coordinates":[{",".join(parts)}]'
+        if len(polygons) == 1:
+            geometry = f'"Polygon","coordinates":[{_joined(texts, polygons[0])}]'
+        else:
+            parts = ",".join([f"[{_joined(texts, polygon)}]" for polygon in polygons])
+            geometry = f'"MultiPolygon","coordinates":[{parts}]'
+        yield (
+            f'{{"type":"Feature","id":"{identities[row]}","geometry":{{"type":{geometry}}},'
+            f'"properties":{{{properties[row]}}}}}'
         )
-        identity, properties = describe(row)
-        yield f'{{"type":"Feature","id":"{identity}","geometry":{{"type":{geometry}}},"properties":{{{properties}}}}}'
 
 
-def _describer(block: NucleiBlock, style: _Style) -> Callable[[int], tuple[str, str]]:
-    """Return what gives the UUID and the properties of each row of a block's table."""
+def _joined(texts: list[str], polygon: list[int]) -> str:
+    return texts[polygon[0]] if len(polygon) == 1 else ",".join([texts[ring] for ring in polygon])
+
+
+def _descriptions(block: NucleiBlock, style: _Style) -> tuple[list[str], list[str]]:
+    """Return the UUIDs and the properties of the rows of a block's table."""
     table = block.table
-    ids, numbers, approved = table.ids.tolist(), table.classes.tolist(), table.approved.tolist()
-    areas, scores = table.areas_um2.tolist(), table.scores.tolist()
-    classes, object_type, identities = style.classes, style.object_type, style.identities
+    numbers = table.classes.tolist()
+    named = {
+        number: style.classes.get(number) or _classification(NamedClass(f"Class {number}")) for number in {*numbers}
+    }
+    named[0] = ""
+    heads = {
+        number: f'"objectType":"{style.object_type}"' + (f",{words}" if words else "")
+        for number, words in named.items()
+    }
+    identities, properties = [], []
+    for nucleus, number, area, score, approved in zip(
+        table.ids.tolist(),
+        numbers,
+        _measured(AREA, table.areas_um2, 3),
+        _measured(SCORE, table.scores, 4),
+        table.approved.tolist(),
+        strict=True,
+    ):
+        identities.append(f"{style.identities}{nucleus:08x}")
+        verdict = f',"{APPROVED}":1' if approved else ""
+        properties.append(f'{heads[number]},"measurements":{{"{LABEL}":{nucleus}{area}{score}{verdict}}}')
+    return identities, properties
 
-    def describe(row: int) -> tuple[str, str]:
-        nucleus, number = ids[row], numbers[row]
-        words = [f'"objectType":"{object_type}"']
-        if number:
-            words.append(classes.get(number) or _classification(NamedClass(f"Class {number}")))
-        measured = f'"{LABEL}":{nucleus}'
-        # What was not measured is left out: JSON has no NaN.
-        if math.isfinite(areas[row]):
-            measured += f',"{AREA}":{round(areas[row], 3)}'
-        if math.isfinite(scores[row]):
-            measured += f',"{SCORE}":{round(scores[row], 4)}'
-        if approved[row]:
-            measured += f',"{APPROVED}":1'
-        words.append(f'"measurements":{{{measured}}}')
-        return f"{identities}{nucleus:08x}", ",".join(words)
 
-    return describe
+def _measured(name: str, values: NDArray[np.float32], digits: int) -> list[str]:
+    """Return each value as a member of a JSON object; what was not measured is left out: JSON has no NaN."""
+    rounded = np.round(values.astype(np.float64), digits)
+    texts = [f',"{name}":{value}' for value in rounded.tolist()]
+    for row in np.flatnonzero(~np.isfinite(values)).tolist():
+        texts[row] = ""
+    return texts
 
 
 def _classification(found: NamedClass) -> str:

@@ -24,6 +24,7 @@ _TALLER = 1.5
 _CORNERS = np.zeros(16, np.uint8)
 _CORNERS[[1, 2, 4, 8, 7, 11, 13, 14]] = 1
 _CORNERS[[6, 9]] = 2
+_IS_CORNER = _CORNERS > 0
 _RISING, _BELOW_RIGHT = 6, 8
 
 Indices = NDArray[np.int64]
@@ -57,12 +58,11 @@ class Outlines:
     def polygons(self) -> Iterator[tuple[int, list[list[int]]]]:
         """Yield each nucleus' row and its polygons: indices of the outer ring, then of its holes."""
         bounds = np.flatnonzero(np.diff(self.owners, prepend=-1, append=-1)).tolist()
+        owners = self.owners.tolist()
         for first, stop in itertools.pairwise(bounds):
-            yield int(self.owners[first]), self._sorted(range(first, stop))
+            yield owners[first], [[first]] if stop == first + 1 else self._sorted(range(first, stop))
 
     def _sorted(self, rings: range) -> list[list[int]]:
-        if len(rings) == 1:
-            return [[rings[0]]]
         polygons = [[index] for index in rings if not self.holes[index]]
         for hole in rings:
             if self.holes[hole]:
@@ -197,7 +197,7 @@ def _rings(strip: NDArray[np.uint8]) -> tuple[Indices, Indices]:
     pixels touch at a corner, that grid point is a corner twice.
     """
     codes = strip[:-1, :-1] | strip[:-1, 1:] << 1 | strip[1:, :-1] << 2 | strip[1:, 1:] << 3
-    flat = np.flatnonzero(_CORNERS[codes])
+    flat = np.flatnonzero(_IS_CORNER[codes])
     if not len(flat):
         return np.zeros((0, 2), np.int64), np.zeros(1, np.int64)
     found = codes.ravel()[flat]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,10 @@ from napari_nucleiseg.core.store.ledger import APPROVED, CELL_PX, Ledger, Row
 from napari_nucleiseg.core.store.merge import State
 from napari_nucleiseg.core.store.nuclei import NucleiTable
 
-_COLUMNS = "id, y, x, y0, x0, y1, x1, area_um2, class, score, run, person, review"
+_COLUMNS = "id, y, x, y0, x0, y1, x1, area_um2, class, score, review, run, person"
+# Of all but the last two, which name who made a nucleus.
+_KINDS = (np.uint32, *[np.float64] * 2, *[np.int64] * 4, np.float32, np.int32, np.float32, np.int64)
+_PART_ROWS = 1024
 
 
 class Census:
@@ -105,7 +108,7 @@ class Census:
             return table_of([], {})
         database = self._ledger.reader
         runs = dict(database.execute("SELECT run, model_version FROM runs"))
-        return table_of(rows_in(database, self.spans(region), region, _COLUMNS, "state = 0"), runs)
+        return table_of(_parts_in(database, self.spans(region), region, _COLUMNS, "state = 0"), runs)
 
     def centroids_in(self, region: Region) -> NDArray[np.float64]:
         """Return ``(y, x)`` of the nuclei in `region`, in no order; several times faster than the whole table."""
@@ -151,38 +154,45 @@ def rows_in(
     database: sqlite3.Connection, spans: Iterable[tuple[int, int]], region: Region, columns: str, condition: str
 ) -> list[Row]:
     """Return rows of the nuclei in spans of cells whose centroid lies in `region`."""
+    return [row for part in _parts_in(database, spans, region, columns, condition) for row in part]
+
+
+def _parts_in(
+    database: sqlite3.Connection, spans: Iterable[tuple[int, int]], region: Region, columns: str, condition: str
+) -> Iterator[list[Row]]:
     query = (
         f"SELECT {columns} FROM nuclei WHERE cell BETWEEN ? AND ? "  # noqa: S608
         f"AND y >= ? AND y < ? AND x >= ? AND x < ? AND {condition}"
     )
     bounds = region.y, region.y1, region.x, region.x1
-    found: list[Row] = []
     for first, last in spans:
-        found.extend(database.execute(query, (first, last, *bounds)))
-    return found
+        found = database.execute(query, (first, last, *bounds))
+        while part := found.fetchmany(_PART_ROWS):
+            yield part
 
 
-def table_of(rows: list[Row], runs: dict[int, str]) -> NucleiTable:
-    """Return the columns of nuclei rows (`_COLUMNS`), ascending by id."""
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 13
-    ids = np.array(columns[0], np.uint32)
-    order = np.argsort(ids)
-    origins = np.empty(len(rows), object)
-    origins[:] = [runs[run] if person is None else person for run, person in zip(columns[10], columns[11], strict=True)]
+def table_of(parts: Iterable[list[Row]], runs: dict[int, str]) -> NucleiTable:
+    """Return the columns of nuclei rows (`_COLUMNS`) as a table, ascending by id."""
+    columns: list[list[NDArray[Any]]] = [[np.zeros(0, kind)] for kind in _KINDS]
+    origins: list[str] = []
+    # Few rows live as Python objects at a time, or the garbage collector goes through all of them again and again.
+    for part in parts:
+        *numbers, run_numbers, persons = zip(*part, strict=True)
+        for column, found, kind in zip(columns, numbers, _KINDS, strict=True):
+            column.append(np.array(found, kind))
+        origins += [runs[run] if person is None else person for run, person in zip(run_numbers, persons, strict=True)]
+    order = np.argsort(np.concatenate(columns[0]))
+    ids, y, x, y0, x0, y1, x1, areas, classes, scores, reviews = (np.concatenate(column)[order] for column in columns)
     return NucleiTable(
-        ids=ids[order],
-        centroids=_stacked(columns[1:3], np.float64)[order],
-        boxes=_stacked(columns[3:7], np.int64)[order],
-        areas_um2=np.array(columns[7], np.float32)[order],
-        classes=np.array(columns[8], np.int32)[order],
-        scores=np.array(columns[9], np.float32)[order],
-        origins=origins[order],
-        approved=np.array(columns[12], np.int64)[order] == APPROVED,
+        ids=ids,
+        centroids=np.stack([y, x], axis=1),
+        boxes=np.stack([y0, x0, y1, x1], axis=1),
+        areas_um2=areas,
+        classes=classes,
+        scores=scores,
+        origins=np.array(origins, object)[order],
+        approved=reviews == APPROVED,
     )
-
-
-def _stacked(columns: Sequence[Sequence[float]], dtype: type[np.generic]) -> NDArray[Any]:
-    return np.stack([np.array(column, dtype) for column in columns], axis=1)
 
 
 def _inner(start: int, stop: int, first: int, last: int, length: int) -> tuple[int, int]:
