@@ -1,6 +1,6 @@
 """What the engine costs beside the network: whole slide against the bare forward, stage by stage, by density, by size.
 
-Run ``python benchmarks/engine.py [--side 4096] [--model nuclei] [--rounds 3]``. One thread, CPU time.
+Run ``python benchmarks/engine.py [--side 4096] [--model nuclei] [--rounds 3]``. One thread on one processor, CPU time.
 """
 
 import argparse
@@ -324,7 +324,7 @@ def main():
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--rounds", type=int, default=3)
     wanted = parser.parse_args()
-    one_thread()
+    one_thread(pinned=True)
     model = load_model(wanted.model)
     folder = Path(tempfile.mkdtemp())
     good = True

@@ -1,6 +1,7 @@
 """How the benchmarks measure: candidates in turn, CPU time, the best of some rounds, and how busy the machine was."""
 
 import gc
+import os
 import resource
 import sys
 import time
@@ -8,13 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 
-def one_thread():
-    """Give the libraries one thread each; call it first."""
+def one_thread(*, pinned=False):
+    """Give the libraries one thread each; call it first.
+
+    With `pinned` all threads share one processor: where two are one core's hyperthreads, they slow each other and CPU
+    time would count that.
+    """
     import cv2
     import torch
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    if pinned and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 """Which device is taken, and what is said where the wanted one is not there."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from napari_nucleiseg.core.errors import ModelError
 from napari_nucleiseg.core.models import hardware
-from napari_nucleiseg.core.models.hardware import choose_device, give_up_device
+from napari_nucleiseg.core.models.hardware import choose_device, give_back_memory, give_up_device, keep_freed_memory
 
 
 def test_auto_is_always_a_device_that_is_there():
@@ -40,3 +44,41 @@ def test_a_gpu_with_a_number_that_is_not_there_is_refused(monkeypatch):
     assert choose_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(ModelError, match="has no cuda:2; its GPUs are cuda:0 to cuda:1: choose one, auto or cpu"):
         choose_device("cuda:2")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps its memory as it likes")
+def test_layers_get_memory_that_is_at_hand():
+    script = """
+import resource, threading, torch
+from napari_nucleiseg.core.models.hardware import choose_device, give_back_memory
+torch.set_num_threads(1)
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def again():
+    for _ in range(8):
+        torch.ones(10 << 20)
+    before = faults()
+    for _ in range(4):
+        torch.ones(10 << 20)
+    return (faults() - before) // 4
+fresh = again()
+choose_device("cpu")
+found = []
+thread = threading.Thread(target=lambda: found.append(again()))
+thread.start()
+thread.join()
+give_back_memory()
+print(fresh, *found)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    fresh, kept = map(int, ran.stdout.split())
+    assert fresh > 100 * max(kept, 1)
+
+
+def test_elsewhere_memory_is_left_to_the_library(monkeypatch):
+    keep_freed_memory.cache_clear()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    try:
+        assert not keep_freed_memory()
+        give_back_memory()
+    finally:
+        keep_freed_memory.cache_clear()

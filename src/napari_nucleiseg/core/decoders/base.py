@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.errors import ModelError
 from napari_nucleiseg.core.models.spec import HeadSpec
 
-Maps = Mapping[str, NDArray[np.float32]]
+Maps = Mapping[str, NDArray[np.float32] | NDArray[np.float16]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ class Decoder(Protocol):
 
     name: str
     heads: tuple[HeadSpec, ...]
+    # Heads of which only a few pixels are read: they may come as they are stored, as float16.
+    sparse: frozenset[str]
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei.
@@ -79,7 +81,7 @@ class Decoder(Protocol):
         Parameters
         ----------
         maps : mapping of str to ndarray of float32, shape (channels, y, x)
-            Activated heads (sigmoid maps in 0..1, offsets in model pixels).
+            Activated heads (sigmoid maps in 0..1, offsets in model pixels); `sparse` ones may be float16.
         mpp_um : float
             Micrometres per pixel of the maps.
         options : DecodeOptions
@@ -88,6 +90,16 @@ class Decoder(Protocol):
 
     def targets(self, labels: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:
         """Return what each head should have said of an instance map ``(y, x)``: ``(channels, y, x)`` each."""
+
+
+def as_float32(values: NDArray[np.float16] | NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Convert numbers to float32."""
+    if values.dtype == np.float32:
+        return cast("NDArray[np.float32]", values)
+    # torch converts half precision several times faster than numpy does.
+    import torch
+
+    return cast("NDArray[np.float32]", torch.from_numpy(values).float().numpy())
 
 
 _MODULES = ("offsets", "distance", "border")

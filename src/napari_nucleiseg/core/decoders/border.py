@@ -26,6 +26,7 @@ class BorderDecoder:
 
     name = "border"
     heads = (HeadSpec("separated", 1, "sigmoid", "Nucleus probability, touching borders left out"),)
+    sparse: frozenset[str] = frozenset()
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei; see `Decoder.decode`."""

@@ -26,6 +26,7 @@ class DistanceDecoder:
         HeadSpec("nuclei", 1, "sigmoid", "Nucleus probability"),
         HeadSpec("distance", 1, "sigmoid", "Distance to the border"),
     )
+    sparse: frozenset[str] = frozenset()
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei; see `Decoder.decode`."""

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, Maps
+from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, Maps, as_float32
 from napari_nucleiseg.core.decoders.measure import centroids_of, instances_of_pixels, smooth_probability
 from napari_nucleiseg.core.models.spec import HeadSpec
 
@@ -32,6 +32,7 @@ class OffsetDecoder:
         HeadSpec("nuclei", 1, "sigmoid", "Nucleus probability"),
         HeadSpec("offsets", 2, "none", "Offset to the centre", shown=False),
     )
+    sparse = frozenset({"offsets"})
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei; see `Decoder.decode`."""
@@ -44,8 +45,8 @@ class OffsetDecoder:
         rows, columns = -(-height // cell), -(-width // cell)
         ys, xs = np.divmod(flat.astype(np.int32), np.int32(width))
         offset_y, offset_x = maps["offsets"].reshape(2, -1)
-        vote_y = _to_cell(ys + offset_y.take(flat), cell, rows)
-        vote_x = _to_cell(xs + offset_x.take(flat), cell, columns)
+        vote_y = _to_cell(ys + as_float32(offset_y.take(flat)), cell, rows)
+        vote_x = _to_cell(xs + as_float32(offset_x.take(flat)), cell, columns)
         landed = (vote_y * np.int32(columns) + vote_x).astype(np.intp)
         votes = np.bincount(landed, minlength=rows * columns).astype(np.float32).reshape(rows, columns)
         owner = nearest_peak(votes, cell * mpp_um, mpp_um)

@@ -204,7 +204,7 @@ class Forward:
         # Normalised as rows of bytes (an inner axis of three would be slow). The last axis is colour already, which is
         # what channels_last wants: a view, no copy.
         rows = self._floats_of(torch.from_numpy(batch).to(placed.device).view(n, height, width * 3))
-        rows.mul_(self._scale.repeat(width)).add_(self._shift.repeat(width))
+        torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width), out=rows)
         x = rows.view(n, height, width, 3).permute(0, 3, 1, 2)
         with torch.autocast(placed.device.type, placed.dtype, enabled=placed.dtype != torch.float32):
             raw = cast("dict[str, Tensor]", placed.network(x))

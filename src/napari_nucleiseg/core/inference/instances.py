@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, decoder
+from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, as_float32, decoder
 from napari_nucleiseg.core.decoders.measure import smooth_probability
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.inference.enlarge import enlarge, grow, measure
@@ -26,15 +26,15 @@ ROWS_AT_A_TIME = 64
 Maps = Mapping[str, NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32]]
 
 
-def as_float(maps: Maps) -> dict[str, NDArray[np.float32]]:
-    """Return maps as decoders want them: float32, probabilities in 0..1."""
-    # torch converts half precision several times faster than numpy does.
-    import torch
-
-    found = {}
+def as_float(maps: Maps, sparse: frozenset[str] = frozenset()) -> dict[str, NDArray[np.float32] | NDArray[np.float16]]:
+    """Return maps as decoders want them: float32, probabilities in 0..1; `sparse` ones as they are."""
+    found: dict[str, NDArray[np.float32] | NDArray[np.float16]] = {}
     for name, values in maps.items():
-        floats = torch.from_numpy(values).float()
-        found[name] = (floats.mul_(1 / 255) if values.dtype == np.uint8 else floats).numpy()
+        if values.dtype == np.uint8:
+            floats = as_float32(values)
+            found[name] = np.multiply(floats, np.float32(1 / 255), out=floats)
+        else:
+            found[name] = cast("NDArray[np.float16]", values) if name in sparse else as_float32(values)
     return found
 
 
@@ -60,7 +60,7 @@ def find_nuclei(tile: Tile, maps: Maps, plan: InferencePlan, spec: ModelSpec, op
         Whole masks, also where they reach beyond the core.
     """
     needed = decoder(spec.decoder)
-    floats = as_float({head.name: maps[head.name] for head in needed.heads})
+    floats = as_float({head.name: maps[head.name] for head in needed.heads}, needed.sparse)
     found = needed.decode(floats, plan.pixel_um, options)
     owned = np.flatnonzero(_owned(found.centroids, tile))
     gate = None
