@@ -3,11 +3,12 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tissue import example
+from tissue import example, painted
 
+from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.teaching.collect import LOOSE
 from napari_nucleiseg.core.teaching.division import divide
-from napari_nucleiseg.core.teaching.examples import Example, count_nuclei
+from napari_nucleiseg.core.teaching.examples import UNKNOWN, Example, count_nuclei
 
 REGIONS = st.lists(
     st.tuples(st.integers(1, 9), st.sampled_from(("a.svs", "b.svs")), st.sampled_from((0, 1, 2)), st.booleans()),
@@ -44,6 +45,58 @@ def test_no_pixel_is_both_learnt_from_and_measured_on(regions, holding, folds, s
     if len({one.key for one in examples}) > 1 and not holding:
         learnt = {one.key for one in division.runs[0].teach}
         assert not learnt & {one.key for one in division.runs[0].held}
+
+
+def overlapping(places, *, held=(), side=64):
+    """Pieces of one painted slide at twice the model's pixels, each with its known part in the middle."""
+    image, labels = painted(512)
+    found = []
+    for number, (y, x) in enumerate(places, 1):
+        known = np.full((side, side), UNKNOWN, np.int32)
+        inner = slice(8, side - 8)
+        part = labels[y : y + side, x : x + side]
+        known[inner, inner] = part[inner, inner]
+        # As a nucleus that reaches beyond its region is looked at as a whole.
+        known[np.isin(part, known[known > 0])] = part[np.isin(part, known[known > 0])]
+        found.append(
+            example(
+                number,
+                "hold out" if number in held else "teach",
+                image=image[y : y + side, x : x + side],
+                labels=known,
+                box=Region(2 * y, 2 * x, 2 * side, 2 * side),
+            )
+        )
+    return found
+
+
+def on_slide(one, mask):
+    """Places on the slide of the pixels of a mask, in the model's pixels."""
+    ys, xs = np.nonzero(mask)
+    return set(zip((ys + one.box.y // 2).tolist(), (xs + one.box.x // 2).tolist(), strict=True))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 160), st.integers(0, 160)), min_size=2, max_size=7, unique=True),
+    st.booleans(),
+    st.integers(2, 3),
+    st.integers(0, 50),
+)
+def test_regions_that_overlap_share_neither_pixels_nor_nuclei(places, holding, folds, seed):
+    examples = overlapping(places, held=(1,) if holding else ())
+    for run in divide(examples, folds, seed).runs:
+        measured = set().union(*(on_slide(one, one.known) for one in run.held))
+        nuclei = {nucleus for one in run.held for nucleus in one.ids.tolist()}
+        for one in run.teach:
+            assert not on_slide(one, one.known) & measured
+            assert not nuclei & {*one.ids.tolist()}
+
+
+def test_what_does_not_overlap_is_learnt_from_as_it_is():
+    examples = overlapping([(0, 0), (0, 200), (200, 0)], held=(2,))
+    (run,) = divide(examples, 2, 0).runs
+    assert [one is other for one, other in zip(run.teach, (examples[0], examples[2]), strict=True)] == [True, True]
 
 
 def test_of_many_regions_a_quarter_is_kept_aside_and_shows_every_slide_and_class():

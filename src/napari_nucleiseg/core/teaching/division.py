@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_nucleiseg.core.store.regions import HOLD_OUT
 from napari_nucleiseg.core.teaching.collect import LOOSE, with_role
@@ -57,7 +58,7 @@ class Division:
 
 
 def divide(examples: Sequence[Example], folds: int, seed: int) -> Division:
-    """Divide examples into runs.
+    """Divide examples into runs; no run learns from a pixel or a nucleus of what it is measured on.
 
     Marked regions are held out as they are. Where none is marked, of five regions and more about a quarter is kept
     aside, so that each slide and class is among them as far as possible; of fewer each part is measured by a network
@@ -72,6 +73,12 @@ def divide(examples: Sequence[Example], folds: int, seed: int) -> Division:
     seed : int
         Of the choice.
     """
+    division = _divided(examples, folds, seed)
+    runs = (replace(run, teach=tuple(_without(run.held, one) for one in run.teach)) for run in division.runs)
+    return replace(division, runs=tuple(runs))
+
+
+def _divided(examples: Sequence[Example], folds: int, seed: int) -> Division:
     teach, held = by_role(examples)
     if held:
         return Division(
@@ -94,6 +101,36 @@ def divide(examples: Sequence[Example], folds: int, seed: int) -> Division:
     # Where there are no regions at all, the nuclei outside of regions are what is cut, and so not learnt from besides.
     loose = _loose(teach) if groups else []
     return _crossed(_cut(groups[0] if groups else teach, folds), teach, loose, told)
+
+
+def _without(held: Sequence[Example], example: Example) -> Example:
+    """Return an example in which nothing is known of what others, which overlap it on its slide, are measured on."""
+    shared = np.zeros(example.labels.shape, np.bool_)
+    for other in held:
+        # Parts of one picture were cut apart already.
+        if other.key[0] == example.key[0] and other.box != example.box and other.box.overlaps(example.box):
+            shared |= _seen_from(example, other)
+    if not shared.any():
+        return example
+    shared |= np.isin(example.labels, np.unique(example.labels[shared & (example.labels > 0)]))
+    return replace(example, labels=np.where(shared, UNKNOWN, example.labels).astype(np.int32))
+
+
+def _seen_from(example: Example, other: Example) -> NDArray[np.bool_]:
+    """Return the pixels of an example that lie in what is known of another one of the same slide."""
+    rows, columns = (
+        (np.arange(side) + 0.5) * length / side + start
+        for side, length, start in zip(
+            example.labels.shape, (example.box.height, example.box.width), (example.box.y, example.box.x), strict=True
+        )
+    )
+    height, width = other.labels.shape
+    ys = np.floor((rows - other.box.y) * height / other.box.height).astype(np.int64)
+    xs = np.floor((columns - other.box.x) * width / other.box.width).astype(np.int64)
+    ys_in, xs_in = (ys >= 0) & (ys < height), (xs >= 0) & (xs < width)
+    seen = np.zeros(example.labels.shape, np.bool_)
+    seen[np.ix_(ys_in, xs_in)] = other.known[np.ix_(ys[ys_in], xs[xs_in])]
+    return seen
 
 
 def _groups(examples: Iterable[Example]) -> list[list[Example]]:

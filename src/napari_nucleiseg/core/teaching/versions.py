@@ -30,6 +30,7 @@ from napari_nucleiseg.core.teaching.names import (
     next_name,
     number_of,
     refused_folder,
+    retire,
 )
 from napari_nucleiseg.core.teaching.preferences import read_preferences, write_preferences
 
@@ -293,6 +294,8 @@ def export(version: Version, path: str | Path) -> Path:
 def delete(version: Version) -> tuple[Version, ...]:
     """Delete a version for good; return those that were taught from it, which stay as they are.
 
+    No other version gets its name.
+
     Raises
     ------
     ModelError
@@ -302,6 +305,7 @@ def delete(version: Version) -> tuple[Version, ...]:
     """
     _refuse_shipped(version, "deleted")
     try:
+        retire(version.name)
         version.path.unlink(missing_ok=True)
         preferences = read_preferences()
         if preferences.get(version.family) == version.card.version:
