@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from tissue import example, small_model
@@ -159,6 +161,42 @@ def test_what_does_not_fit_is_tried_smaller(model, monkeypatch, error):
     assert sizes[:4] == [(4, 192), (2, 192), (1, 192), (1, 96)]
     assert [one.note for one in steps if "Memory did not suffice" in one.note][-1].endswith("crops of 96 px.")
     assert steps[-2].step == 4
+
+
+def test_what_would_not_fit_is_not_even_tried(model, monkeypatch):
+    sizes = []
+    step = Learner.step
+
+    def noted(self, batch, unlabelled, number):
+        sizes.append((len(batch["image"]), batch["image"].shape[-1]))
+        return step(self, batch, unlabelled, number)
+
+    monkeypatch.setattr(Learner, "step", noted)
+    wanted = replace(QUICK, crop_px=192, batch_size=4)
+    a_crop = Learner(model, wanted, {}).kept_bytes() * 192**2
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=3.5 * 1.5 * a_crop))
+    steps = list(finetune(model, lesson(), wanted))
+    # Two crops with labels and one without.
+    assert set(sizes) == {(2, 192)}
+    assert "Memory would not suffice: going on with 2 crops at a time." in [one.note for one in steps]
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0))
+    sizes.clear()
+    steps = list(finetune(model, lesson(), wanted))
+    assert set(sizes) == {(1, 96)}
+    assert steps[-1].outcome is not None
+
+
+def test_what_a_step_keeps_is_near_what_is_foretold(model):
+    learner = Learner(model, replace(QUICK, crop_px=192), {"nuclei": 1.0})
+    kept = {}
+
+    def seen(value):
+        kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda value: value), learner.autocast:
+        learner.network(torch.zeros(2, 3, 192, 192))
+    assert 0.8 < 2 * 192**2 * learner.kept_bytes() / sum(kept.values()) < 1.5
 
 
 def test_no_memory_at_all_is_said(model, monkeypatch):

@@ -104,7 +104,7 @@ class Classroom:
         """Yield batches of labelled crops, each with half as many crops without labels."""
         training, spec = config.as_training(dict(self.losses)), self.model.spec
         labelled = BatchMaker(training, spec, [([_picture(example, training) for example in run.teach], 1.0)])
-        count = max(1, config.batch_size // 2) if config.memory else 0
+        count = config.quiet_size
         quiet = self.lesson.elsewhere or run.teach
         images = BatchMaker(
             replace(training, batch_size=max(count, 1), augment=_ANY_COLOUR, seed=config.seed + 1, losses={}),

@@ -105,6 +105,11 @@ class FinetuneConfig:
         """Return what is wrong as a sentence, or None."""
         return settings_problem(self, _RANGES) or self.augment.validation_error()
 
+    @property
+    def quiet_size(self) -> int:
+        """Crops without labels a step."""
+        return max(1, self.batch_size // 2) if self.memory else 0
+
     def as_training(self, losses: dict[str, float]) -> TrainConfig:
         """Return the same as a training run, for what both share: crops, losses, rates."""
         return TrainConfig(

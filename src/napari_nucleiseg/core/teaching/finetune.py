@@ -16,7 +16,7 @@ from napari_nucleiseg.core.teaching.curve import Curve
 from napari_nucleiseg.core.teaching.division import Run
 from napari_nucleiseg.core.teaching.examiner import Preview
 from napari_nucleiseg.core.teaching.learner import Learner
-from napari_nucleiseg.core.teaching.memory import does_not_fit, smaller
+from napari_nucleiseg.core.teaching.memory import does_not_fit, fitting, free_bytes, smaller
 from napari_nucleiseg.core.teaching.notebook import Notebook
 from napari_nucleiseg.core.teaching.verdict import Outcome
 
@@ -108,6 +108,9 @@ def _teach(room: Classroom, run: Run, notebook: Notebook) -> Iterator[Step]:
     learner = Learner(room.model, config, room.losses)
     curve = Curve(config, room.limit(run, notebook))
     step = notebook.restore(run.name, learner, curve)
+    config, note = fitting(config, learner.kept_bytes(), free_bytes(learner.device))
+    if note:
+        yield Step(run.name, done_before + step, room.total, note=note)
     batches = room.batches(run, config, step)
     try:
         while not curve.is_over(step):

@@ -21,6 +21,8 @@ from napari_nucleiseg.core.training.loop import moving_average, scheduled_rate, 
 from napari_nucleiseg.core.training.losses import OFFSET_UNIT_PX, weighted_mean
 
 Tensors = dict[str, Tensor]
+# Side of the crop that shows how much memory a step takes.
+_TRY_PX = 96
 
 
 class Learner:
@@ -52,6 +54,21 @@ class Learner:
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network, avg_fn=moving_average(config.ema), use_buffers=True
         )
+
+    def kept_bytes(self) -> float:
+        """Return how many bytes a pixel of a crop keeps in memory for the backward pass; tries it with a small crop."""
+        kept: dict[int, int] = {}
+
+        def seen(value: Tensor) -> Tensor:
+            storage = value.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return value
+
+        side = min(_TRY_PX, self.config.crop_px)
+        crop = torch.zeros(1, 3, side, side, device=self.device)
+        with torch.autograd.graph.saved_tensors_hooks(seen, lambda value: value), self.autocast:
+            self.network(crop.contiguous(memory_format=torch.channels_last))
+        return sum(kept.values()) / side**2
 
     def step(self, batch: Mapping[str, Tensor], unlabelled: Tensor, number: int) -> tuple[float, dict[str, float]]:
         """Learn from one batch; return the loss and its parts.
