@@ -22,7 +22,7 @@ from napari_nucleiseg.core.teaching.versions import REFUSED, TAUGHT, Version
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.widgets.curve import CurveView
-from napari_nucleiseg.widgets.teach import picture_of
+from napari_nucleiseg.widgets.teach import SEEN_PX, picture_of
 
 NEW = replace(CARD, name="nuclei-2", title="Nuclei, taught", parent=CARD.version, sha256="f" * 64)
 STEPS = 6
@@ -259,6 +259,25 @@ def test_an_empty_curve_says_what_comes(qtbot):
     view.add("a", 2, 0.5, 0.6, 0.5)
     assert not view.grab().isNull()
     assert view.runs[-1].scores == [(2, 0.6)]
+
+
+def test_the_preview_shows_where_the_nuclei_are():
+    labels = np.full((400, 300), -1, np.int32)
+    labels[10:390, 10:290] = 0
+    labels[300:330, 200:240] = 1
+    labels[340:380, 230:280] = 2
+    image = np.zeros((400, 300, 3), np.uint8)
+    image[labels > 0] = 200
+    shown = np.maximum(labels, 0)
+    one = Example("discs", "print", "Region 3", 3, "hold out", image, labels, 0.5)
+    picture = picture_of(Preview(one, shown, shown))
+    side = round(440 / SEEN_PX) * SEEN_PX
+    assert picture.shape == (side, side, 3)
+    # Both nuclei, whole: inside and outline make up their area.
+    scale = side // SEEN_PX
+    assert np.count_nonzero(picture.any(axis=2)) >= (30 * 40 + 40 * 50) * scale**2 * 0.98
+    nothing = Example("glass", "print", "Region 4", 4, "hold out", image, np.minimum(labels, 0), 0.5)
+    assert picture_of(Preview(nothing, shown, shown)).shape == (side, side, 3)
 
 
 def test_the_preview_shows_three_outlines_of_what_is_known():

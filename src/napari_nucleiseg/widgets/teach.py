@@ -28,11 +28,12 @@ from napari_nucleiseg.viewer.teaching import NO_RESULTS, Taught, Teaching
 from napari_nucleiseg.widgets.comparison_bar import ComparisonBar
 from napari_nucleiseg.widgets.curve import CurveView
 from napari_nucleiseg.widgets.next_region_bar import NextRegionBar
-from napari_nucleiseg.widgets.wording import progress_text
+from napari_nucleiseg.widgets.wording import SCORES, progress_text
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.teaching.advice import Advice
     from napari_nucleiseg.core.teaching.examiner import Preview
+    from napari_nucleiseg.core.teaching.examples import Example
     from napari_nucleiseg.core.teaching.finetune import Step
 
 SIZE = QSize(1000, 310)
@@ -119,6 +120,7 @@ class TeachPanel(QWidget):
         self.verdict = QLabel()
         self.verdict.setWordWrap(True)
         self.verdict.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.verdict.setToolTip(SCORES)
         self.preview = QLabel()
         self.preview.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.preview.setToolTip(LOOK)
@@ -261,7 +263,7 @@ class TeachPanel(QWidget):
 def picture_of(preview: Preview) -> NDArray[np.uint8]:
     """Return the picture of a held-out region with three outlines, uint8 (y, x, 3)."""
     example = preview.example
-    inside = _middle(example.known)
+    inside = _fullest(example)
     truth, former, now, known = (
         plane[inside] for plane in (np.maximum(example.labels, 0), preview.former, preview.now, example.known)
     )
@@ -277,15 +279,20 @@ def picture_of(preview: Preview) -> NDArray[np.uint8]:
     return np.ascontiguousarray(picture, dtype=np.uint8)
 
 
-def _middle(known: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the box of what is known, but no more of it than can be seen well."""
-    found = []
+def _fullest(example: Example) -> tuple[slice, slice]:
+    """Return the part of what is known that shows most of the nuclei, no larger than can be seen well."""
+    bounds = []
     for axis in (0, 1):
-        there = np.flatnonzero(known.any(axis=1 - axis))
-        first, last = (int(there[0]), int(there[-1]) + 1) if len(there) else (0, known.shape[axis])
-        spare = max(0, last - first - SEEN_PX) // 2
-        found.append(slice(first + spare, min(first + spare + SEEN_PX, last)))
-    return found[0], found[1]
+        there = np.flatnonzero(example.known.any(axis=1 - axis))
+        bounds.append((int(there[0]), int(there[-1]) + 1) if len(there) else (0, example.labels.shape[axis]))
+    (top, bottom), (left, right) = bounds
+    height, width = min(SEEN_PX, bottom - top), min(SEEN_PX, right - left)
+    total = cv2.integral((example.labels[top:bottom, left:right] > 0).astype(np.uint8))
+    shown = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
+    # Of equals the one nearest to the middle.
+    most = np.argwhere(shown == shown.max())
+    y, x = most[np.abs(most - (np.array(shown.shape) - 1) / 2).sum(axis=1).argmin()].tolist()
+    return slice(top + y, top + y + height), slice(left + x, left + x + width)
 
 
 def pixmap_of(preview: Preview) -> QPixmap:

@@ -15,6 +15,13 @@ from napari_nucleiseg.viewer.messages import Counts, Progress
 # Dark enough to read on a light theme, light enough on a dark one: no one colour is both.
 WARNING_COLOURS = {"dark": "#e8963a", "light": "#984a00"}
 
+# What the two scores of a model mean.
+SCORES = (
+    "AJI: of all pixels in your nuclei and in the model's, the share on which both agree nucleus by nucleus; missed "
+    "and false nuclei count against it.\nPQ: the share of nuclei that were found, times how well their outlines fit.\n"
+    "Both lie between 0 and 1; 1 is perfect."
+)
+
 # What people did, by the kind that the history keeps.
 STEPS = {
     "paint": "Painted",
