@@ -242,12 +242,16 @@ class Engine:
 
     def finetune(self, model: LoadedModel, lesson: Lesson, *, device: str, trust: bool) -> Iterator[Step]:
         """Teach a model; what was done is noted, so that after a crash the same call goes on from there."""
+        from napari_nucleiseg.core.models.hardware import give_back_memory
         from napari_nucleiseg.core.teaching.config import FinetuneConfig
         from napari_nucleiseg.core.teaching.finetune import finetune
         from napari_nucleiseg.core.teaching.notebook import notes_folder
 
         config = FinetuneConfig(device=device, trust_labels=trust)
-        return finetune(model, lesson, config, notes_folder(model, lesson))
+        try:
+            yield from finetune(model, lesson, config, notes_folder(model, lesson))
+        finally:
+            give_back_memory()
 
     def keep(self, outcome: Outcome) -> Version:
         """Keep what a fine-tune has come to as a version of its own."""
