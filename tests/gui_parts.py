@@ -1,5 +1,6 @@
 """Fixtures of the tests that show windows."""
 
+import gc
 import os
 import queue
 import time
@@ -16,7 +17,7 @@ from napari_nucleiseg.viewer.jobs import Jobs
 # No settings file: neither the user's is read nor anything written; must be set before napari is imported.
 os.environ["NAPARI_CONFIG"] = ""
 
-__all__ = ["disc_png", "disc_slide", "engine", "panel", "viewer"]
+__all__ = ["disc_png", "disc_slide", "engine", "frozen", "panel", "viewer"]
 
 
 WAIT_MS = 30_000
@@ -24,9 +25,10 @@ WAIT_MS = 30_000
 
 def until_idle(qtbot, panel):
     """Wait until nothing is segmented any more and the last redraw and count have arrived."""
-    qtbot.waitUntil(lambda: not panel.controller.is_running, timeout=WAIT_MS)
-    qtbot.wait(400)
-    qtbot.waitUntil(lambda: not panel.controller.is_busy, timeout=WAIT_MS)
+    # What one piece of work has to say may begin another one.
+    for _ in range(3):
+        qtbot.wait(20)
+        qtbot.waitUntil(lambda: not (panel.controller.is_running or panel.controller.is_busy), timeout=WAIT_MS)
 
 
 def open_and_settle(viewer, panel, path, qtbot):
@@ -109,8 +111,20 @@ def engine(tmp_path):
     return DarkEngine(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def frozen():
+    """What all windows need is imported and left alone by the garbage collector: napari runs it for every window."""
+    import torch  # noqa: F401
+    from napari._qt import qt_main_window  # noqa: F401
+
+    from napari_nucleiseg.widgets import nuclei  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
-def viewer(make_napari_viewer, qtbot):
+def viewer(frozen, make_napari_viewer, qtbot):
     """A napari window on a screen."""
     shown = make_napari_viewer(show=True)
     shown.window.resize(1200, 800)

@@ -160,6 +160,19 @@ def test_later_waits_for_quiet(pump):
     assert said == [19]
 
 
+def test_what_is_forgotten_does_not_run_and_nothing_is_about_to(pump):
+    said = []
+    assert pump.jobs.is_settled(1.0)
+    pump.jobs.later("view", 0.1, lambda: said.append("view"))
+    assert not pump.jobs.is_settled(1.0)
+    assert pump.jobs.is_settled(0.01)
+    pump.jobs.forget("view")
+    pump.jobs.forget("never asked for")
+    assert pump.jobs.is_settled(1.0)
+    pump.run_for(0.2)
+    assert said == []
+
+
 def test_soon_runs_at_most_once_in_its_time_and_with_the_newest_call(pump):
     said = []
     start = time.monotonic()

@@ -35,6 +35,7 @@ from napari_nucleiseg.viewer.visible import visible_region
 
 SETTLED_S = 0.08
 TURNED_S = 0.2
+SOON_S = 0.4
 # The window is up by then, and the user is still looking.
 IDLE_S = 2.0
 # Lanes in which a project is worked on: it is closed after them.
@@ -164,8 +165,8 @@ class Controller:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is being worked on, counting included."""
-        return self._jobs.busy
+        """Whether anything is being worked on, counting included, or is about to be."""
+        return not self._jobs.is_settled(SOON_S)
 
     # ------------------------------------------------------------------ which slide
 

@@ -241,6 +241,10 @@ class Jobs:
         """Whether any thread is still at work, superseded ones included."""
         return bool(self._futures)
 
+    def is_settled(self, seconds: float) -> bool:
+        """Whether no thread is at work and nothing that waits for its time is due within `seconds`."""
+        return not self._futures and not self._clock.is_due(seconds)
+
     def cancel(self, lane: str) -> bool:
         """Ask what runs in `lane` to stop and drop its answers; return whether there was anything."""
         job = self._current.pop(lane, None)
@@ -255,6 +259,10 @@ class Jobs:
     def soon(self, key: str, seconds: float, call: Call) -> None:
         """Run `call` on the main thread: at once, or `seconds` after the last of the same key, however often asked."""
         self._clock.space(key, seconds, call)
+
+    def forget(self, key: str) -> None:
+        """Do not run what `later` or `soon` were to run."""
+        self._clock.drop(key)
 
     def close(self) -> None:
         """Stop everything without waiting; no answer arrives afterwards."""
@@ -322,6 +330,16 @@ class _Clock(threading.Thread):
         with self._change:
             self._due[key] = (self._ran.get(key, -math.inf) + seconds, call)
             self._change.notify()
+
+    def drop(self, key: str) -> None:
+        """Forget what was to run under a key."""
+        with self._change:
+            self._due.pop(key, None)
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether anything is due within `seconds`."""
+        with self._change:
+            return any(when <= time.monotonic() + seconds for when, _call in self._due.values())
 
     def close(self) -> None:
         """Forget everything and end the thread."""

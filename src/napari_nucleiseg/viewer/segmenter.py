@@ -152,6 +152,8 @@ class Segmenter:
             self._activity = Activity("Nuclei", total, self.cancel)
 
     def _end_progress(self) -> None:
+        for key in ("preparing", "progress", "activity"):
+            self._jobs.forget(key)
         if self._activity is not None:
             self._activity.close()
             self._activity = None
