@@ -44,8 +44,8 @@ def region_layer(opened: OpenedSlide) -> Any:
 
 
 def is_drawing(layer: Any) -> bool:
-    """Whether a shape is being drawn; not public in napari: without it, it is never known to be."""
-    return bool(getattr(layer, "_is_creating", False))
+    """Whether a shape is being drawn or dragged; not public in napari: without it, it is never known to be."""
+    return any(getattr(layer, name, False) for name in ("_is_creating", "_is_moving"))
 
 
 def edge_width(layer: Any, zoom: float) -> int:
