@@ -12,6 +12,7 @@ from tissue import example, small_model
 from torch import nn
 
 from napari_nucleiseg.core.errors import ModelError, TeachingError
+from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.spec import HeadSpec, ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
 from napari_nucleiseg.core.teaching import notebook
@@ -184,6 +185,17 @@ def test_what_would_not_fit_is_not_even_tried(model, monkeypatch):
     steps = list(finetune(model, lesson(), wanted))
     assert set(sizes) == {(1, 96)}
     assert steps[-1].outcome is not None
+
+
+def test_a_network_that_loses_a_margin_gets_crops_that_fit_it():
+    spec = network_spec("unet-2015", {})
+    former = LoadedModel(spec, ModelCard("u", "unet-2015", sha256="0" * 64, licence="CC0-1.0"), build_network(spec))
+    room = prepare(former, lesson(), replace(QUICK, crop_px=96, batch_size=1, trust_labels=True))
+    batch, quiet = next(room.batches(room.division.runs[0], room.config, 0))
+    side = spec.fitting_side(96)
+    assert side > 96
+    assert batch["separated"].shape[-2:] == (side, side)
+    assert batch["image"].shape[-1] == quiet.shape[-1] == side + 2 * spec.output_margin_px
 
 
 def test_what_a_step_keeps_is_near_what_is_foretold(model):

@@ -102,7 +102,10 @@ class Classroom:
 
     def batches(self, run: Run, config: FinetuneConfig, start: int) -> Generator[Batch, None, None]:
         """Yield batches of labelled crops, each with half as many crops without labels."""
-        training, spec = config.as_training(dict(self.losses)), self.model.spec
+        spec = self.model.spec
+        # Not every network gives crops of every size.
+        fitting = replace(config, crop_px=spec.fitting_side(config.crop_px))
+        training = fitting.as_training(dict(self.losses))
         labelled = BatchMaker(training, spec, [([_picture(example, training) for example in run.teach], 1.0)])
         count = config.quiet_size
         quiet = self.lesson.elsewhere or run.teach

@@ -108,7 +108,7 @@ def _teach(room: Classroom, run: Run, notebook: Notebook) -> Iterator[Step]:
     learner = Learner(room.model, config, room.losses)
     curve = Curve(config, room.limit(run, notebook))
     step = notebook.restore(run.name, learner, curve)
-    config, note = fitting(config, learner.kept_bytes(), free_bytes(learner.device))
+    config, note = fitting(config, learner.kept_bytes(), free_bytes(learner.device), room.model.spec.output_margin_px)
     if note:
         yield Step(run.name, done_before + step, room.total, note=note)
     batches = room.batches(run, config, step)

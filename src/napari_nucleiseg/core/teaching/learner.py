@@ -56,7 +56,7 @@ class Learner:
         )
 
     def kept_bytes(self) -> float:
-        """Return how many bytes a pixel of a crop keeps in memory for the backward pass; tries it with a small crop."""
+        """Return how many bytes a pixel that goes in keeps for the backward pass; tries it with a small crop."""
         kept: dict[int, int] = {}
 
         def seen(value: Tensor) -> Tensor:
@@ -64,11 +64,12 @@ class Learner:
             kept[storage.data_ptr()] = storage.nbytes()
             return value
 
-        side = min(_TRY_PX, self.config.crop_px)
-        crop = torch.zeros(1, 3, side, side, device=self.device)
+        side = self.spec.fitting_side(_TRY_PX)
+        whole = side + 2 * self.spec.output_margin_px
+        crop = torch.zeros(1, 3, whole, whole, device=self.device)
         with torch.autograd.graph.saved_tensors_hooks(seen, lambda value: value), self.autocast:
             self.network(crop.contiguous(memory_format=torch.channels_last))
-        return sum(kept.values()) / side**2
+        return sum(kept.values()) / whole**2
 
     def step(self, batch: Mapping[str, Tensor], unlabelled: Tensor, number: int) -> tuple[float, dict[str, float]]:
         """Learn from one batch; return the loss and its parts.

@@ -33,7 +33,9 @@ def free_bytes(device: torch.device) -> int | None:
     return int(psutil.virtual_memory().available) if device.type == "cpu" else None
 
 
-def fitting(config: FinetuneConfig, bytes_per_px: float, free: int | None) -> tuple[FinetuneConfig, str]:
+def fitting(
+    config: FinetuneConfig, bytes_per_px: float, free: int | None, margin_px: int = 0
+) -> tuple[FinetuneConfig, str]:
     """Return a configuration whose steps fit into memory, and a sentence where it is another one.
 
     Where not even the smallest fits it is returned nevertheless: the estimate may be wrong.
@@ -43,14 +45,18 @@ def fitting(config: FinetuneConfig, bytes_per_px: float, free: int | None) -> tu
     config : FinetuneConfig
         What is wanted.
     bytes_per_px : float
-        What the backward pass keeps in memory of each pixel of its crops.
+        What the backward pass keeps in memory of each pixel that goes in.
     free : int or None
         Bytes that are left; None if nobody knows.
+    margin_px : int
+        What the network loses on each side of a crop.
     """
+
+    def needed(one: FinetuneConfig) -> float:
+        return _BESIDE * bytes_per_px * (one.crop_px + 2 * margin_px) ** 2 * (one.batch_size + one.quiet_size)
+
     told = ""
-    while (
-        free is not None and _BESIDE * bytes_per_px * config.crop_px**2 * (config.batch_size + config.quiet_size) > free
-    ):
+    while free is not None and needed(config) > free:
         try:
             config, told = smaller(config, MemoryError())
         except ModelError:

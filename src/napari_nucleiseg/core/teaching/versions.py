@@ -305,8 +305,9 @@ def delete(version: Version) -> tuple[Version, ...]:
     """
     _refuse_shipped(version, "deleted")
     try:
-        retire(version.name)
+        # In this order, so that a full disk can be relieved.
         version.path.unlink(missing_ok=True)
+        retire(version.name)
         preferences = read_preferences()
         if preferences.get(version.family) == version.card.version:
             write_preferences({key: value for key, value in preferences.items() if key != version.family})
