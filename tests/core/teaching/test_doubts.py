@@ -1,5 +1,6 @@
 """Labels that no hold-out can find wrong are found wrong by the tissue itself."""
 
+import cv2
 import numpy as np
 import pytest
 from tissue import example, painted
@@ -31,6 +32,22 @@ def test_shifted_labels(move, towards):
 
 def test_a_shift_that_a_hand_makes_is_none():
     assert said_of(example(labels=np.roll(painted(seed=1)[1], (1, 1), (0, 1)))) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_outlines_that_take_in_what_is_around(seed):
+    image, labels = painted(seed=seed, step=32, radius=7)
+
+    def widened(pixels):
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
+        return example(image=image, labels=cv2.dilate(labels.astype(np.float32), disc).astype(np.int32))
+
+    (said,) = said_of(widened(4))
+    assert "has outlines that are too wide" in said
+    assert said_of(widened(1)) == []
+    # Where nuclei do not stand out nobody can tell.
+    pale = example(image=np.full_like(image, 200), labels=widened(4).labels)
+    assert said_of(pale) == []
 
 
 def test_an_empty_region_where_the_model_is_sure_of_nuclei():
