@@ -243,7 +243,7 @@ class Jobs:
 
     def is_settled(self, seconds: float) -> bool:
         """Whether no thread is at work and nothing that waits for its time is due within `seconds`."""
-        return not self._futures and not self._clock.is_due(seconds)
+        return not self.busy and not self._clock.is_due(seconds)
 
     def cancel(self, lane: str) -> bool:
         """Ask what runs in `lane` to stop and drop its answers; return whether there was anything."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -76,9 +77,7 @@ def keep_freed_memory() -> bool:
     bool
         Whether the library took it.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _of_the_c_library("mallopt")
     if mallopt is None:
         return False
     wanted = {_MMAP_THRESHOLD: _KEPT_BYTES, _TRIM_THRESHOLD: _KEPT_BYTES, _ARENA_MAX: 1}
@@ -88,5 +87,11 @@ def keep_freed_memory() -> bool:
 
 def give_back_memory() -> None:
     """Return to the system what `keep_freed_memory` keeps; for the end of work that held much."""
-    if keep_freed_memory():
-        ctypes.CDLL(None).malloc_trim(0)
+    trim = _of_the_c_library("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _of_the_c_library(name: str) -> Callable[..., int] | None:
+    """Return a function that only glibc has; None elsewhere."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

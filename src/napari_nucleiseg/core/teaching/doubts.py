@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import measure
 
+from napari_nucleiseg.core.decoders.distance import interior_of
 from napari_nucleiseg.core.teaching.examples import Example
 from napari_nucleiseg.core.training.augment import stain_densities
 
@@ -102,16 +103,10 @@ def _widened(example: Example) -> str:
     labels, known = np.maximum(example.labels, 0), example.known
     if not labels.any():
         return ""
-    edges = np.zeros(labels.shape, np.bool_)
-    for axis in (0, 1):
-        apart = np.diff(labels, axis=axis) != 0
-        edges |= np.insert(apart, 0, values=False, axis=axis) | np.insert(
-            apart, apart.shape[axis], values=False, axis=axis
-        )
     nuclei = labels > 0
     within, beyond = (
         cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3) * example.mpp_um
-        for mask in (nuclei & ~edges, ~nuclei)
+        for mask in (interior_of(labels), ~nuclei)
     )
     parts = nuclei & (within <= RIM_UM), nuclei & (within > CORE_UM), ~nuclei & (beyond <= AROUND_UM)
     if min(int(np.count_nonzero(part & known)) for part in parts) < FEWEST_PX:
