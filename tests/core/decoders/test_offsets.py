@@ -113,7 +113,7 @@ def test_targets_of_the_border_decoder_leave_a_gap_between_touching_nuclei_only(
 
 
 def test_unknown_decoder_names_those_there_are():
-    with pytest.raises(ModelError, match="offsets, distance, border"):
+    with pytest.raises(ModelError, match="offsets, distance, border, watershed"):
         decoder("magic")
 
 

@@ -102,7 +102,7 @@ def as_float32(values: NDArray[np.float16] | NDArray[np.float32] | NDArray[np.ui
     return cast("NDArray[np.float32]", torch.from_numpy(values).float().numpy())
 
 
-_MODULES = ("offsets", "distance", "border")
+_MODULES = ("offsets", "distance", "border", "watershed")
 
 
 def decoder(name: str) -> Decoder:
