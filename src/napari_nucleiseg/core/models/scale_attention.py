@@ -1,0 +1,281 @@
+"""Attention that a classifier of magnification learns to look with: on nuclei, without a single label.
+
+Sahasrabudhe et al., Self-supervised nuclei segmentation in histopathological images using attention, MICCAI 2020.
+The network F says for each pixel how sure it is to be worth a look; a sharp sigmoid around a level ``tau``, which a
+fixed share of pixels exceeds, makes a sparse map A of it; a classifier G sees the picture through A.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
+
+from napari_nucleiseg.core.errors import ModelError, WeightsError
+from napari_nucleiseg.core.models.registry import register_model
+from napari_nucleiseg.core.models.resnet34 import ResNet34
+from napari_nucleiseg.core.models.spec import HeadSpec, ModelSpec
+from napari_nucleiseg.core.models.weights import LoadedModel, encode_model
+
+HEADS = (
+    HeadSpec("nuclei", 1, "sigmoid", "Nucleus probability", shown=False),
+    HeadSpec("attention", 1, "sigmoid", "Attention"),
+)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DILATIONS = (1, 2, 3, 5, 10, 20)
+# At half resolution: nearly the same field of view.
+HALF_DILATIONS = (1, 1, 2, 3, 5, 8)
+TAU_MEMORY = 0.9
+# Under this name the published code keeps the trunk of G in the same file as F.
+TRUNK = "feats_net.conv_block."
+
+
+class Stem(nn.Module):
+    """Convolution, normalisation, ReLU; ``(batch, 3, y, x)`` to ``(batch, width, y / stride, x / stride)``.
+
+    With a stride the kernel has an even side, so that a picture and its mirror image give mirrored features.
+    """
+
+    def __init__(self, width: int, stride: int) -> None:
+        super().__init__()
+        kernel = 3 if stride == 1 else 2 * stride
+        self.main = nn.Sequential(
+            nn.Conv2d(3, width, kernel, stride, padding=(kernel - stride + 1) // 2, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features."""
+        return cast("Tensor", self.main(x))
+
+
+class DilatedBlock(nn.Module):
+    """Two dilated 3x3 convolutions added to their input; all ``(batch, width, y, x)``."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+
+        def conv() -> nn.Conv2d:
+            return nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
+
+        self.res = nn.Sequential(conv(), nn.BatchNorm2d(width), nn.ReLU(inplace=True), conv(), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's features."""
+        return F.relu(self.res(x) + x, inplace=True)
+
+
+class ScaleAttention(nn.Module):
+    """The network F and its level tau; 445,825 parameters and a field of view of 167 x 167 pixels as published.
+
+    Parameters
+    ----------
+    width : int
+        Channels.
+    stride : int
+        1 as published; 2 works at half resolution for a quarter of the work and enlarges its result.
+    sparsity : float
+        Share of a picture's pixels that exceed its own tau, 0..1.
+    sharpness : float
+        Slope of the sigmoid.
+
+    Notes
+    -----
+    Buffers: ``tau``, float of shape (1,), the running level; ``first``, uint8 of shape (1,), 1 until it was set once.
+    """
+
+    tau: Tensor
+    first: Tensor
+
+    def __init__(self, width: int = 64, stride: int = 1, sparsity: float = 0.07, sharpness: float = 20.0) -> None:
+        super().__init__()
+        if stride not in {1, 2} or not 0 < sparsity < 1 or not sharpness > 0:
+            raise ValueError("stride is 1 or 2, sparsity lies between 0 and 1, sharpness is above 0")
+        self.stride, self.sparsity, self.sharpness = stride, sparsity, sharpness
+        self.register_buffer("first", torch.ones(1, dtype=torch.uint8))
+        self.register_buffer("tau", torch.zeros(1))
+        dilations = DILATIONS if stride == 1 else HALF_DILATIONS
+        blocks = [DilatedBlock(width, dilation) for dilation in dilations]
+        self.attention_net = nn.Sequential(Stem(width, stride), *blocks, nn.Conv2d(width, 1, 1))
+
+    def confidence(self, x: Tensor) -> Tensor:
+        """Return how sure each pixel is, ``(batch, 1, y, x)`` float32, any range; before tau and the sigmoid."""
+        *layers, last = self.attention_net.children()
+        for layer in layers:
+            x = layer(x)
+        # A tenth of a unit decides between dark and bright: too little for bfloat16.
+        with torch.autocast(x.device.type, enabled=False):
+            found = last(x.float())
+            if self.stride > 1:
+                found = F.interpolate(found, scale_factor=float(self.stride), mode="bilinear", align_corners=False)
+        return cast("Tensor", found)
+
+    def raw_map(self, confidence: Tensor, tau: Tensor | None = None) -> Tensor:
+        """Return the map whose sigmoid is the attention A, around `tau` or the running level."""
+        return self.sharpness * (confidence - (self.tau if tau is None else tau))
+
+    def tau_of(self, confidence: Tensor) -> Tensor:
+        """Return the mean, shape (1,), of each picture's own level: `sparsity` of its pixels exceed it."""
+        flat = confidence.detach().flatten(1).float()
+        exceeding = int(self.sparsity * flat.shape[1])
+        return flat.kthvalue(flat.shape[1] - exceeding, dim=1).values.mean().view(1)
+
+    @torch.no_grad()
+    def remember(self, tau: Tensor) -> None:
+        """Move the running level towards that of a batch; the first one is taken as it is."""
+        if bool(self.first):
+            self.tau.copy_(tau)
+            self.first.zero_()
+        else:
+            self.tau.lerp_(tau, 1 - TAU_MEMORY)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the raw maps ``nuclei`` and ``attention``, the same ``(batch, 1, y, x)``; tau is the running one.
+
+        The first is what nuclei and corrected labels go by, the second what is shown and painted attention goes by.
+        """
+        raw = self.raw_map(self.confidence(x))
+        return {"nuclei": raw, "attention": raw}
+
+
+class ScaleClassifier(nn.Module):
+    """The network G: which of the magnifications a picture, seen through its attention, has.
+
+    Parameters
+    ----------
+    levels : int
+        Number of magnifications.
+    width : int
+        Channels of the trunk's first stage; 64 as published.
+    """
+
+    def __init__(self, levels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        self.trunk = ResNet34(width)
+        self.linear = nn.Linear(self.trunk.outputs, levels)
+
+    def forward(self, picture: Tensor, attention: Tensor) -> Tensor:
+        """Return the logits ``(batch, levels)`` of normalised pictures ``(batch, 3, y, x)`` under A in 0..1."""
+        features = self.trunk(picture * attention)
+        return cast("Tensor", self.linear(features.float().mean(dim=(2, 3))))
+
+
+def published_state(network: ScaleAttention, classifier: ScaleClassifier) -> dict[str, dict[str, Tensor]]:
+    """Return the tensors of F and G under the names that the method's published code keeps them by."""
+    trunk = {f"{TRUNK}{key}": value for key, value in classifier.trunk.state_dict().items()}
+    linear = {f"linear.{key}": value for key, value in classifier.linear.state_dict().items()}
+    return {"model": {**network.state_dict(), **trunk}, "scale_net": linear}
+
+
+def load_published_state(
+    network: ScaleAttention, classifier: ScaleClassifier, state: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Load what `published_state` returned, or what the method's published code wrote.
+
+    Raises
+    ------
+    WeightsError
+        If a tensor is missing, foreign or of another size.
+    """
+    try:
+        model, linear = state["model"], state["scale_net"]
+        own = {key: value for key, value in model.items() if not key.startswith(TRUNK)}
+        network.load_state_dict(own)
+        classifier.trunk.load_state_dict({key.removeprefix(TRUNK): model[key] for key in model.keys() - own.keys()})
+        classifier.linear.load_state_dict({key.removeprefix("linear."): value for key, value in linear.items()})
+    except (KeyError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise WeightsError(f"these tensors are none of scale attention as it is set up: {reason}") from error
+
+
+def estimate_tau(network: ScaleAttention, spec: ModelSpec, pictures: Iterable[NDArray[np.uint8]]) -> float:
+    """Return the mean level of some pictures: `network.sparsity` of their pixels lie above it.
+
+    Parameters
+    ----------
+    network : ScaleAttention
+        With weights, on any device.
+    spec : ModelSpec
+        Its normalisation.
+    pictures : iterable of ndarray of uint8, shape (y, x, 3)
+        RGB at the network's pixel size, sides divisible by its stride.
+
+    Raises
+    ------
+    ModelError
+        If there is no picture.
+    """
+    device = network.tau.device
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    was_training = network.training
+    network.eval()
+    found = []
+    with torch.inference_mode():
+        for picture in pictures:
+            x = torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1)[None].float() / 255
+            found.append(float(network.tau_of(network.confidence((x - mean) / std))))
+    network.train(was_training)
+    if not found:
+        raise ModelError("the level of attention cannot be estimated without a picture; name at least one")
+    return float(np.mean(found))
+
+
+def with_tau(model: LoadedModel, tau: float) -> LoadedModel:
+    """Return a copy of a model with another running level; its version is another, for its results are.
+
+    Raises
+    ------
+    ModelError
+        If it is no network of scale attention.
+    """
+    if not isinstance(model.network, ScaleAttention):
+        raise ModelError(f"{model.card.name} has no level of attention; choose a model of the network {SPEC.name}")
+    network = copy.deepcopy(model.network)
+    with torch.no_grad():
+        network.tau.fill_(tau)
+        network.first.zero_()
+    notes = "; ".join(filter(None, (model.card.notes, f"tau {tau:.4f}")))
+    card = replace(model.card, parent=model.card.version, notes=notes)
+    _, card = encode_model(network, model.spec, card, half=False)
+    return LoadedModel(model.spec, card, network.eval())
+
+
+SPEC = ModelSpec(
+    name="scale-attention",
+    title="Attention learned from magnification, without labels (0.25 um/px)",
+    mpp_um=0.25,
+    heads=HEADS,
+    decoder="watershed",
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+    tile_px=768,
+    halo_px=128,  # 83 of the field of view, and what a nucleus reaches over the border
+    size_multiple=16,
+    paper="Sahasrabudhe et al., MICCAI 2020, arXiv 2007.08373",
+)
+
+
+@register_model(SPEC)
+def build(width: int = 64, stride: int = 1, sparsity: float = 0.07, sharpness: float = 20.0) -> ScaleAttention:
+    """Build the network as published."""
+    return ScaleAttention(width, stride, sparsity, sharpness)
+
+
+@register_model(
+    replace(
+        SPEC,
+        name="scale-attention-fast",
+        title="Attention learned from magnification, at half resolution (four times as fast)",
+    )
+)
+def build_fast(width: int = 64, stride: int = 2, sparsity: float = 0.07, sharpness: float = 20.0) -> ScaleAttention:
+    """Build the same network at half resolution."""
+    return ScaleAttention(width, stride, sparsity, sharpness)
