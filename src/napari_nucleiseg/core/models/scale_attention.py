@@ -256,8 +256,8 @@ SPEC = ModelSpec(
     decoder="watershed",
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
-    tile_px=768,
-    halo_px=128,  # 83 of the field of view, and what a nucleus reaches over the border
+    tile_px=768,  # nothing is pooled: 64 channels at full resolution fill the memory
+    halo_px=112,  # 83 of the field of view, and more
     size_multiple=16,
     paper="Sahasrabudhe et al., MICCAI 2020, arXiv 2007.08373",
 )
@@ -274,6 +274,7 @@ def build(width: int = 64, stride: int = 1, sparsity: float = 0.07, sharpness: f
         SPEC,
         name="scale-attention-fast",
         title="Attention learned from magnification, at half resolution (four times as fast)",
+        tile_px=2048,
     )
 )
 def build_fast(width: int = 64, stride: int = 2, sparsity: float = 0.07, sharpness: float = 20.0) -> ScaleAttention:
