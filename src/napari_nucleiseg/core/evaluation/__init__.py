@@ -16,12 +16,21 @@ from napari_nucleiseg.core.evaluation.agreement import (
 )
 from napari_nucleiseg.core.evaluation.contours import ahd, ahd_as_coded
 from napari_nucleiseg.core.evaluation.folders import EvaluationReport, evaluate_folders
+from napari_nucleiseg.core.evaluation.foreground import (
+    ForegroundScores,
+    best_cluster,
+    foreground_scores,
+    hammoude,
+    scores_with_leaked_truth,
+    xor,
+)
 from napari_nucleiseg.core.evaluation.overlaps import LabelImage, Overlaps, overlaps
 from napari_nucleiseg.core.evaluation.scores import ImageScores, mean_scores, scores
 
 __all__ = [
     "Detection",
     "EvaluationReport",
+    "ForegroundScores",
     "ImageScores",
     "LabelImage",
     "Overlaps",
@@ -30,12 +39,17 @@ __all__ = [
     "ahd_as_coded",
     "aji",
     "aji_plus",
+    "best_cluster",
     "detection",
     "dice",
     "evaluate_folders",
     "f1",
+    "foreground_scores",
+    "hammoude",
     "mean_scores",
     "overlaps",
     "panoptic_quality",
     "scores",
+    "scores_with_leaked_truth",
+    "xor",
 ]
