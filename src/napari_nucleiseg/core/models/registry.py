@@ -21,6 +21,7 @@ ENTRY_POINT_GROUP = "napari_nucleiseg.models"
 # Modules of this package that register networks; imported only when a network is asked for.
 _BUILT_IN = (
     "napari_nucleiseg.core.models.nuclei_unet",
+    "napari_nucleiseg.core.models.s3net",
     "napari_nucleiseg.core.models.scale_attention",
     "napari_nucleiseg.core.models.unet_2015",
 )
