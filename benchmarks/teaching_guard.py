@@ -8,6 +8,10 @@ together), regions emptied, everything one nucleus, all background in one region
 outlined, outlines much too wide, and every second nucleus left out. Each run is judged on clean pictures that nobody
 spoilt. "Worse by more than noise": the AJI falls by more than twice the standard error of its mean over pictures.
 A run that is stopped by doubts about its labels costs a second or two; the others are taught to the end.
+
+    python benchmarks/teaching_guard.py --only-doubts --seeds 10 [--base nuclei]
+
+teaches nothing: it counts the lessons, correct and spoilt, about which there are doubts.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -24,10 +29,14 @@ from numpy.typing import NDArray
 
 from measuring import one_thread
 from napari_nucleiseg.core.errors import TeachingError
-from napari_nucleiseg.core.models.weights import load_model
+from napari_nucleiseg.core.models.weights import LoadedModel, load_model
+from napari_nucleiseg.core.teaching.collect import Lesson
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
+from napari_nucleiseg.core.teaching.division import divide
+from napari_nucleiseg.core.teaching.doubts import doubts
+from napari_nucleiseg.core.teaching.examiner import Examiner
 from napari_nucleiseg.core.teaching.examples import UNKNOWN, Example
-from teaching import BASE, MPP_UM, corrected, judged_each, laboratories, taught
+from teaching import BASE, MPP_UM, Laboratory, corrected, judged_each, laboratories, taught
 
 SHIFT_PX = 8
 REGIONS = 4
@@ -115,23 +124,25 @@ KINDS: dict[str, tuple[Spoil, int]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, default=BASE)
+    parser.add_argument("--base", default=str(BASE))
     parser.add_argument("--dev", action="store_true", help="the pictures on which the guard was set up")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trust", action="store_true", help="leave out the doubts: only the hold-out guards")
+    parser.add_argument("--only-doubts", action="store_true", help="teach nothing, count doubts")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     one_thread()
-    model = load_model(str(args.base), accept_licence=True)
+    model = load_model(args.base, accept_licence=True)
+    if args.only_doubts:
+        print(doubted(model, laboratories(model.spec.mpp_um, dev=args.dev), args.seeds))
+        return
     labs = laboratories(model.spec.mpp_um, dev=args.dev)
     clean = {lab.name: judged_each(model, lab.judge) for lab in labs}
     rows = []
     for kind, (spoil, count) in KINDS.items():
         for seed in range(args.seeds):
-            lab, rng = labs[seed % len(labs)], np.random.default_rng((seed, 77))
-            lesson = corrected(lab.teach, REGIONS, model.spec.mpp_um, rng)
-            examples = [spoil(one, rng) if place < count else one for place, one in enumerate(lesson.examples)]
-            lesson = replace(lesson, examples=tuple(examples))
+            lab = labs[seed % len(labs)]
+            lesson = spoilt(lab, spoil, count, seed, model.spec.mpp_um)
             row = {"kind": kind, "seed": seed, "lab": lab.name, "adopted": False}
             try:
                 outcome, _, _ = taught(model, lesson, FinetuneConfig(seed=seed, threads=1, trust_labels=args.trust))
@@ -147,6 +158,31 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
     print(table(rows))
+
+
+def spoilt(lab: Laboratory, spoil: Spoil, count: int, seed: int, mpp_um: float) -> Lesson:
+    """A lesson of which the first regions are spoilt."""
+    rng = np.random.default_rng((seed, 77))
+    lesson = corrected(lab.teach, REGIONS, mpp_um, rng)
+    examples = [spoil(one, rng) if place < count else one for place, one in enumerate(lesson.examples)]
+    return replace(lesson, examples=tuple(examples))
+
+
+def doubted(model: LoadedModel, labs: list[Laboratory], seeds: int) -> str:
+    """Of how many lessons there are doubts: one line a kind of sabotage, correct lessons first."""
+    lines = [f"| labels | {' | '.join(lab.name for lab in labs)} |", "|---" * (len(labs) + 1) + "|"]
+    for kind, (spoil, count) in {"correct": (lambda one, _rng: one, 0), **KINDS}.items():
+        cells = []
+        for lab in labs:
+            found = 0
+            for seed in range(seeds):
+                lesson = spoilt(lab, spoil, count, seed, model.spec.mpp_um)
+                examiner = Examiner(model, divide(lesson.examples, FinetuneConfig().folds, seed), "cpu")
+                found += any(doubts(one, partial(examiner.first_look, one)) for one in lesson.examples)
+            cells.append(f"{found} of {seeds}")
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
 
 
 def told(row: dict[str, object]) -> str:

@@ -9,14 +9,15 @@ from napari_nucleiseg.core.teaching.doubts import doubts
 from napari_nucleiseg.core.teaching.examples import UNKNOWN
 
 
-def said_of(one, sure=0, probability=None):
+def said_of(one, sure=None, probability=None):
+    """What is said of an example where the model is sure of the nuclei of an instance map (none)."""
     blank = np.full(one.labels.shape, 0.5, np.float32) if probability is None else probability
-    return doubts(one, lambda: (blank, sure))
+    return doubts(one, lambda: (blank, np.zeros_like(one.labels) if sure is None else sure))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_careful_labels_raise_no_doubt(seed):
-    assert said_of(example(seed=seed), sure=16) == []
+    assert said_of(example(seed=seed), sure=painted(seed=seed)[1]) == []
 
 
 @pytest.mark.parametrize(
@@ -51,9 +52,29 @@ def test_outlines_that_take_in_what_is_around(seed):
 
 
 def test_an_empty_region_where_the_model_is_sure_of_nuclei():
-    empty = example(labels=np.zeros((96, 96), np.int32))
-    assert "no nucleus is outlined" in said_of(empty, sure=16)[0]
-    assert said_of(empty, sure=3) == []
+    empty, seen = example(labels=np.zeros((96, 96), np.int32)), painted(seed=1)[1]
+    assert "no nucleus is outlined" in said_of(empty, sure=seen)[0]
+    assert said_of(empty, sure=np.where(seen <= 3, seen, 0)) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_second_nucleus_left_out(seed):
+    image, whole = painted(seed=seed)
+    half = example(image=image, labels=np.where(whole % 2, whole, 0).astype(np.int32))
+    (said,) = said_of(half, sure=whole)
+    assert said.startswith("Region 1 of a.svs counts as corrected, but 8 nuclei are not outlined in it")
+    # One that was forgotten is none, nor is what the model does not take for nuclei, and what is pale is not meant.
+    assert said_of(example(image=image, labels=np.where(whole == 3, 0, whole)), sure=whole) == []
+    assert said_of(half) == []
+    pale = image.copy()
+    pale[whole % 2 == 0] = 210, 160, 190
+    assert said_of(example(image=pale, labels=half.labels), sure=whole) == []
+
+
+def test_nuclei_that_nobody_vouched_for_are_not_left_out():
+    image, whole = painted(seed=2)
+    approved = example(image=image, labels=np.where(whole % 2, whole, UNKNOWN).astype(np.int32))
+    assert said_of(approved, sure=whole) == []
 
 
 def test_nuclei_in_pieces():

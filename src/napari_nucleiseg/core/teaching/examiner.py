@@ -132,9 +132,10 @@ class Examiner:
         found = together(parts)
         return found if found.nuclei else None
 
-    def first_look(self, example: Example) -> tuple[NDArray[np.float32], int]:
-        """Return the former model's probability of nucleus, and how many nuclei in the known part it is sure of."""
+    def first_look(self, example: Example) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return the former model's probability of nucleus, and the nuclei in the known part of which it is sure."""
         maps = self.maps(self.with_weights(self.former), example)
         seen = self.nuclei(maps, self.options)
         inside = [example.known[round(float(y)), round(float(x))] for y, x in seen.centroids]
-        return maps["nuclei"][0], int(np.sum((seen.scores >= SURE_SCORE) & np.array(inside, np.bool_)))
+        kept = np.flatnonzero((seen.scores >= SURE_SCORE) & np.array(inside, np.bool_)) + 1
+        return maps["nuclei"][0], np.where(np.isin(seen.labels, kept), seen.labels, 0).astype(np.int32)
