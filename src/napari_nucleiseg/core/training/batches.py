@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
@@ -102,16 +102,23 @@ class BatchMaker:
         self, start: int, stop: int, ahead: int = 4, workers: int = 2
     ) -> Generator[Mapping[str, Tensor], None, None]:
         """Yield batches `start` to `stop`, some prepared ahead."""
-        with ThreadPoolExecutor(workers, thread_name_prefix="crops") as pool:
-            waiting: deque[Future[dict[str, Tensor]]] = deque()
-            try:
-                for number in range(start, stop):
-                    while len(waiting) < ahead and number + len(waiting) < stop:
-                        waiting.append(pool.submit(self.batch, number + len(waiting)))
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        return prepared(self.batch, start, stop, ahead, workers)
+
+
+def prepared(
+    make: Callable[[int], Mapping[str, Tensor]], start: int, stop: int, ahead: int = 4, workers: int = 2
+) -> Generator[Mapping[str, Tensor], None, None]:
+    """Yield ``make(number)`` for `start` to `stop`, some prepared ahead in threads; close it to stop them."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="crops") as pool:
+        waiting: deque[Future[Mapping[str, Tensor]]] = deque()
+        try:
+            for number in range(start, stop):
+                while len(waiting) < ahead and number + len(waiting) < stop:
+                    waiting.append(pool.submit(make, number + len(waiting)))
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _colours(folder: str, exclude: tuple[str, ...]) -> list[NDArray[np.float32]]:

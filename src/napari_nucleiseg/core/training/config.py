@@ -255,13 +255,13 @@ def load_config(path: str) -> TrainConfig:
     base = Path(path).parent
     return replace(
         config,
-        train=tuple(replace(item, path=_resolved(item.path, base)) for item in config.train),
-        validate=tuple(replace(item, path=_resolved(item.path, base)) for item in config.validate),
-        unlabelled=_resolved(config.unlabelled, base) if config.unlabelled else "",
+        train=tuple(replace(item, path=resolved(item.path, base)) for item in config.train),
+        validate=tuple(replace(item, path=resolved(item.path, base)) for item in config.validate),
+        unlabelled=resolved(config.unlabelled, base) if config.unlabelled else "",
     )
 
 
-def _resolved(path: str, base: Path) -> str:
+def resolved(path: str, base: Path) -> str:
     """Expand environment variables and take a relative path from the configuration's folder."""
     expanded = os.path.expandvars(path)
     if "$" in expanded:

@@ -1,0 +1,162 @@
+"""Attention fitted to one slide: its level tau alone, in a second, or all weights, in a short run without labels."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.errors import DataError, ModelError
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.models.scale_attention import ScaleAttention, estimate_tau, with_tau
+from napari_nucleiseg.core.models.weights import LoadedModel, encode_model
+from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.slides.tissue import tissue_mask
+from napari_nucleiseg.core.training.scales.config import ScaleConfig
+from napari_nucleiseg.core.training.scales.loop import PretrainStep, pretrain
+from napari_nucleiseg.core.training.scales.samples import ScaleSource, find_places
+
+ADAPTATION = ScaleConfig(
+    out="", steps=200, batch_size=12, learning_rate=5e-5, hold_out=0.0, reinhard=0.0, validate_every=50
+)
+"""Settings of a short fit; what a slide looks like is what is learned, so its colours stay its own."""
+
+WINDOW_PX = 512
+_WINDOWS = 24
+_LEAST_TISSUE = 0.5
+
+
+def adapt(
+    model: LoadedModel,
+    slide: Slide,
+    regions: Sequence[Region] = (),
+    config: ScaleConfig = ADAPTATION,
+    *,
+    licence: str = "",
+) -> Iterator[PretrainStep]:
+    """Fit a model to a slide without labels; closing the generator stops, the former model is never changed.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Of a network of scale attention; it says where nuclei are before the fit.
+    slide : Slide
+        With a stated pixel size.
+    regions : sequence of Region
+        Level-0 pixels to learn from; empty means all tissue.
+    config : ScaleConfig
+        Settings; where `out` is empty, nothing is left on disk.
+    licence : str
+        SPDX identifier of the slide; without it the licence of the new weights is not known.
+
+    Yields
+    ------
+    PretrainStep
+        One a step; the last one holds the fitted model, whose parent is `model`.
+
+    Raises
+    ------
+    DataError
+        If there is too little tissue in the regions.
+    ModelError
+        If the model is of another network.
+    """
+    _require_attention(model)
+    source = ScaleSource(PurePath(slide.path).name, slide, tuple(regions), licence)
+    with tempfile.TemporaryDirectory(prefix="nucleiseg-") as scratch:
+        settings = config if config.out else replace(config, out=scratch, resume=False)
+        for step in pretrain(settings, [source], model):
+            fitted = None if step.model is None else _descendant(model, step.model, source, config)
+            yield replace(step, model=fitted)
+
+
+def _descendant(parent: LoadedModel, fitted: LoadedModel, source: ScaleSource, config: ScaleConfig) -> LoadedModel:
+    """Return the fitted model with a card that says what it comes from; its licence is that of its parent."""
+    card = replace(
+        parent.card,
+        parent=parent.version,
+        licence=" AND ".join(dict.fromkeys(filter(None, (parent.card.licence, source.licence)))),
+        commercial_use=parent.card.commercial_use and "-NC" not in source.licence,
+        training_data=(*parent.card.training_data, f"{source.name}, no labels ({source.licence or 'the own slide'})"),
+        metrics=fitted.card.metrics,
+        notes=fitted.card.notes,
+        created="",
+        sha256="",
+        taught={
+            "family": str(parent.card.taught.get("family", parent.card.name)),
+            "slides": [{"name": source.name, "fingerprint": source.slide.fingerprint}],
+            "regions": [asdict(region) for region in source.regions],
+            "settings": asdict(config),
+        },
+    )
+    _, card = encode_model(fitted.network, fitted.spec, card, half=False)
+    return LoadedModel(fitted.spec, card, fitted.network.cpu().eval())
+
+
+def tau_of_slide(model: LoadedModel, slide: Slide, regions: Sequence[Region] = (), *, seed: int = 0) -> float:
+    """Return the level of attention that the stated share of a slide's tissue exceeds.
+
+    Tiles share it, so it makes no seams; give the model to `with_tau` and segment with what that returns.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Of a network of scale attention.
+    slide : Slide
+        With a stated pixel size.
+    regions : sequence of Region
+        Level-0 pixels to look at; empty means all tissue, of which up to 24 windows are looked at.
+    seed : int
+        Chooses them.
+
+    Raises
+    ------
+    DataError
+        If there is no tissue in the regions.
+    ModelError
+        If the model is of another network.
+    """
+    network = _require_attention(model)
+    return estimate_tau(network, model.spec, _windows(model, slide, regions, seed))
+
+
+def at_slide_level(model: LoadedModel, slide: Slide, regions: Sequence[Region] = ()) -> LoadedModel:
+    """Return a copy of a model whose tau is that of a slide or of regions of it; see `tau_of_slide`."""
+    return with_tau(model, tau_of_slide(model, slide, regions))
+
+
+def _require_attention(model: LoadedModel) -> ScaleAttention:
+    if not isinstance(model.network, ScaleAttention):
+        raise ModelError(
+            f"{model.card.name} is a model of the network {model.spec.name}, which has no attention to fit; "
+            "choose one of scale-attention"
+        )
+    return model.network
+
+
+def _windows(model: LoadedModel, slide: Slide, regions: Sequence[Region], seed: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield windows of tissue at the model's pixel size."""
+    mpp = slide.require_mpp()
+    step_y, step_x = model.spec.mpp_um / mpp.y, model.spec.mpp_um / mpp.x
+    areas = [region.intersect(slide.content) for region in regions] or [slide.content]
+    narrowest = min((min(area.height / step_y, area.width / step_x) for area in areas), default=0)
+    multiple = model.spec.size_multiple
+    side = min(WINDOW_PX, int(narrowest) // multiple * multiple)
+    if side < multiple:
+        raise DataError("the regions are too small to look at; draw larger ones")
+    # Places are counted in whole pixels of level 0; a window may be a little smaller than what is set aside for it.
+    set_aside = math.ceil(side * max(step_y, step_x) - 1e-6)
+    source = ScaleSource("", slide, tuple(areas))
+    set_aside = min(set_aside, *(min(area.height, area.width) for area in areas))
+    places = find_places(source, 1, set_aside, tissue_mask(slide), _LEAST_TISSUE)
+    if places is None:
+        raise DataError("there is no tissue in the regions to estimate the level of attention from; choose others")
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(places.corners))[:_WINDOWS]
+    for y, x in places.corners[chosen].tolist():
+        yield slide.read_box(y, x, step_y, step_x, (side, side))

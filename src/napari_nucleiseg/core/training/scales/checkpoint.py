@@ -1,0 +1,178 @@
+"""State of a run of pretraining on disk: written whole or not at all, and gone on with as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from napari_nucleiseg.core.errors import WeightsError
+from napari_nucleiseg.core.models.files import write_over
+from napari_nucleiseg.core.models.resnet34 import read_tensors
+from napari_nucleiseg.core.models.scale_attention import load_published_state, published_state
+from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, load_tensors, save_model
+from napari_nucleiseg.core.training.scales.config import ScaleConfig, scale_config_as_json
+from napari_nucleiseg.core.training.scales.examination import Glance
+from napari_nucleiseg.core.training.scales.learner import Learner
+
+_METHOD = "self-supervised by scale classification (Sahasrabudhe et al., MICCAI 2020)"
+
+
+class ScaleCheckpoint:
+    """Writes ``last.pt`` (all of the run) and ``best.safetensors`` (the network F with its card).
+
+    Parameters
+    ----------
+    config, spec, learner
+        The run.
+    origins : iterable of (str, str)
+        Name and licence of each set of slides.
+    """
+
+    def __init__(
+        self, config: ScaleConfig, spec: ModelSpec, learner: Learner, origins: Iterable[tuple[str, str]]
+    ) -> None:
+        self.config, self.spec, self.learner = config, spec, learner
+        self.origins = tuple(dict.fromkeys(origins))
+        self.folder = Path(config.out)
+        self.best = -1.0
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WeightsError(f"the output folder {self.folder} cannot be made: {error}") from error
+
+    def restore(self) -> int:
+        """Load the last checkpoint or the initial weights; return the number of steps already done.
+
+        Raises
+        ------
+        WeightsError
+            If they do not belong to this configuration.
+        """
+        path = self.folder / "last.pt"
+        if self.config.resume and path.exists():
+            step = self._read_state(path)
+            self._cut_log(step)
+            return step
+        if self.config.initial:
+            self._start_from(Path(self.config.initial))
+        (self.folder / "log.jsonl").unlink(missing_ok=True)
+        write_over(self.folder / "config.json", scale_config_as_json(self.config).encode())
+        return 0
+
+    def _read_state(self, path: Path) -> int:
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            load_published_state(self.learner.network, self.learner.classifier, state)
+            if self.learner.average is not None:
+                self.learner.average.load_state_dict(state["average"])
+            self.learner.optimiser.load_state_dict(state["optimiser"])
+            self.best = float(state["best"])
+            return int(state["step"])
+        except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError, WeightsError) as error:
+            raise WeightsError(
+                f"{path} is not a checkpoint of this configuration; choose another output folder or switch "
+                f"resuming off ({error})"
+            ) from error
+
+    def _start_from(self, path: Path) -> None:
+        if path.suffix == ".safetensors":
+            try:
+                self.learner.network.load_state_dict(load_tensors(path))
+            except RuntimeError as error:
+                reason = str(error).splitlines()[-1].strip()
+                raise WeightsError(f"{path} does not fit network {self.spec.name} as it is set up: {reason}") from error
+        else:
+            load_published_state(self.learner.network, self.learner.classifier, read_tensors(path))  # type: ignore[arg-type]
+        if self.learner.average is not None:
+            self.learner.average.module.load_state_dict(self.learner.network.state_dict())
+
+    def _cut_log(self, step: int) -> None:
+        """Forget what was logged after the checkpoint: it comes again."""
+        path = self.folder / "log.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            write_over(path, "".join(f"{line}\n" for line in kept).encode())
+
+    def save(self, step: int, scores: dict[str, float] | None, glance: Glance | None) -> bool:
+        """Write what is due after `step`; return whether these weights are the best so far."""
+        is_last = step >= self.config.steps
+        # Where nothing is held out the newest are kept. Of equals the later one has seen more.
+        due = is_last or step % self.config.checkpoint_every == 0
+        is_best = due and self.best < 0
+        if scores is not None:
+            told = self.config.weight("scale") > 0
+            is_best = scores["accuracy"] >= self.best or not told
+            self.best = max(self.best, scores["accuracy"])
+            with (self.folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps({"step": step, **scores}) + "\n")
+        if glance is not None:
+            self._draw(step, glance)
+        if is_best:
+            self._write_best(step, scores)
+        if due or is_best:
+            self._write_state(step)
+        return is_best
+
+    def _write_best(self, step: int, scores: dict[str, float] | None) -> None:
+        # Half precision would move tau by as much as a tenth of the sigmoid's width.
+        save_model(self.folder / "best.safetensors", self.learner.kept, self.spec, self.card(step, scores), half=False)
+
+    def _write_state(self, step: int) -> None:
+        state: dict[str, Any] = {
+            **published_state(self.learner.network, self.learner.classifier),
+            "step": step,
+            "best": self.best,
+            "optimiser": self.learner.optimiser.state_dict(),
+        }
+        if self.learner.average is not None:
+            state["average"] = self.learner.average.state_dict()
+        partial = self.folder / "last.pt.part"
+        try:
+            torch.save(state, partial)
+            partial.replace(self.folder / "last.pt")
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            raise WeightsError(
+                f"the checkpoint cannot be written to {self.folder} ({error}). Free some space and start again: "
+                "pretraining goes on from the last checkpoint."
+            ) from error
+
+    def _draw(self, step: int, glance: Glance) -> None:
+        """Write the picture and its attention side by side as ``attention/<step>.png``."""
+        shade = np.repeat(np.rint(glance.attention * 255).astype(np.uint8)[..., None], 3, axis=2)
+        _, code = cv2.imencode(".png", np.concatenate([glance.picture[..., ::-1], shade], axis=1))
+        (self.folder / "attention").mkdir(exist_ok=True)
+        write_over(self.folder / "attention" / f"{step:06}.png", code.tobytes())
+
+    def card(self, step: int, scores: dict[str, float] | None) -> ModelCard:
+        """Return the card of the network after `step`."""
+        licences = sorted({licence for _, stated in self.origins for licence in stated.split(" AND ") if licence})
+        all_stated = bool(self.origins) and all(stated for _, stated in self.origins)
+        notes = f"{_METHOD}; step {step} of {self.config.steps}, seed {self.config.seed}"
+        if self.config.imagenet:
+            notes += "; its classifier started from ImageNet weights"
+        return ModelCard(
+            name=self.folder.name,
+            title=self.spec.title,
+            network=self.spec.name,
+            params=dict(self.spec.params),
+            licence=" AND ".join(licences) if all_stated else "unknown",
+            commercial_use=all_stated and not any("-NC" in item for item in licences),
+            training_data=tuple(
+                f"{name}, no labels ({stated or 'licence not stated'})" for name, stated in self.origins
+            ),
+            metrics={"validation": {key: round(value, 4) for key, value in (scores or {}).items()}},
+            notes=notes,
+        )
+
+    def model(self, step: int, scores: dict[str, float] | None = None) -> LoadedModel:
+        """Return the network as it is now, with its card, as a model."""
+        return LoadedModel(self.spec, self.card(step, scores), self.learner.kept)

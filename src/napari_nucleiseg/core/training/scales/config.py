@@ -1,0 +1,256 @@
+"""Every parameter of pretraining by scale classification, declared once."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, SMALLEST_MPP_UM, is_plausible
+from napari_nucleiseg.core.training.config import resolved
+from napari_nucleiseg.core.training.fields import load_fields, settings_problem
+
+_ANY = (0.0, math.inf)
+_REGION = re.compile(r"-?\d+:-?\d+:\d+:\d+")
+_RANGES = {
+    "hold_out": (0.0, 0.9),
+    "tissue": (0.0, 1.0),
+    "reinhard": (0.0, 1.0),
+    "hed_jitter": (0.0, 1.0),
+    "crop_px": (32, math.inf),
+    "batch_size": (2, math.inf),
+    "steps": (1, math.inf),
+    "learning_rate": _ANY,
+    "weight_decay": _ANY,
+    "ema": (0.0, 1.0),
+    "sure": (0.5, 1.0),
+    "validate_every": (1, math.inf),
+    "validation_crops": (1, math.inf),
+    "checkpoint_every": (1, math.inf),
+    "classifier_width": (1, math.inf),
+    "seed": (0, 2**63 - 1),
+    "threads": _ANY,
+}
+LOSS_NAMES = ("scale", "smoothness", "equivariance", "scale_equivariance", "haematoxylin", "self_training")
+"""Terms of the loss: the first four are the paper's, the last two are ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideSet:
+    """A slide, a picture, or a folder of them, without labels.
+
+    Parameters
+    ----------
+    path : str
+        Where it lies.
+    mpp_um : float or None
+        Micrometres per pixel where the file does not say it.
+    include : tuple of str
+        Of a folder: glob patterns of names without ending; default all.
+    regions : tuple of str
+        Parts to take crops from, each ``y:x:height:width`` in level-0 pixels; default all tissue.
+    licence : str
+        SPDX identifier; ends up in the card of what is trained on it.
+    name : str
+        For people; default the name of the file or folder.
+    """
+
+    path: str
+    mpp_um: float | None = None
+    include: tuple[str, ...] = ("*",)
+    regions: tuple[str, ...] = ()
+    licence: str = ""
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        return self.name or Path(self.path).name
+
+    @property
+    def boxes(self) -> tuple[Region, ...]:
+        """The regions, level-0 pixels."""
+        return tuple(Region(*map(int, text.split(":"))) for text in self.regions)
+
+    def validation_error(self) -> str | None:
+        """Return what is wrong as a sentence, or None."""
+        if not self.path:
+            return "a slide needs a path"
+        if strange := [text for text in self.regions if not _REGION.fullmatch(text)]:
+            return f"{strange[0]} is no region; write y:x:height:width in whole pixels, such as 2000:1000:4096:4096"
+        if self.mpp_um is not None and not is_plausible(self.mpp_um):
+            return (
+                f"{self.mpp_um} micrometres per pixel cannot be right for {self.title}: mpp_um must lie between "
+                f"{SMALLEST_MPP_UM} and {LARGEST_MPP_UM:g} (0.25 for most 40x scans, 0.5 for 20x)"
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleConfig:
+    """One run of pretraining by scale classification; the defaults are the paper's where nothing else is said.
+
+    Parameters
+    ----------
+    out : str
+        Folder for checkpoints, the log, attention maps and the resulting weights.
+    network : str
+        Registry name: scale-attention as published, scale-attention-fast at half resolution.
+    params : mapping
+        Parameters of the network's build function.
+    slides, validate : tuple of SlideSet
+        What to learn from, and what to measure on.
+    hold_out : float
+        Share of the slides that is kept for measuring where `validate` is empty.
+    magnifications : tuple of float
+        To tell apart; 40 stands for 0.25 um per pixel. Each is the slide's own pixel size times a power of two.
+    tissue : float
+        Least share of a crop that is tissue.
+    reinhard : float
+        Share of crops whose colours are brought to those of one target picture (Reinhard et al. 2001) after their
+        brightness was made alike; 1 in the paper. Where it is below 1 the network also learns a slide's own colours,
+        which are what it is given later.
+    stain_target : str
+        The target picture; empty for the built-in colours.
+    hed_jitter : float
+        Standard deviation of the factor by which each stain is multiplied.
+    losses : mapping of str to float
+        Weight of each term, 0 or left out switches it off: scale (cross-entropy), smoothness (L1 total variation),
+        equivariance (mirror images and turns), scale_equivariance (half size); of ours haematoxylin (A goes with that
+        stain) and self_training (pixels of which all views are sure).
+    sure : float
+        Attention above which, or one minus it below which, a pixel is sure; of self_training.
+    crop_px, batch_size, steps : int
+        Side of a crop, crops a step, optimisation steps.
+    learning_rate, weight_decay : float
+        Of Adam.
+    drops : tuple of int
+        Steps at which the learning rate becomes a tenth.
+    ema : float
+        Decay of a moving average of the weights, which is then what is measured and kept; 0 keeps the weights.
+    classifier_width : int
+        Width of the classifier, a ResNet; 64 is ResNet-34.
+    imagenet : str
+        Weights to start the classifier from: a file with torchvision's tensor names, ``download``, or empty for none.
+    validate_every, validation_crops : int
+        Steps between measurements, crops of each magnification to measure on.
+    checkpoint_every : int
+        Steps between checkpoints.
+    seed : int
+        Seeds weights, crops and augmentation.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    mixed_precision : bool
+        bfloat16 autocast where the hardware has it.
+    threads : int
+        Threads of torch on the CPU; 0 leaves torch's choice.
+    initial : str
+        Weight file, or checkpoint (``last.pt``, with the classifier), to start from; may be empty.
+    resume : bool
+        Go on from the last checkpoint in `out` if there is one.
+    """
+
+    out: str = "pretraining"
+    network: str = "scale-attention"
+    params: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    slides: tuple[SlideSet, ...] = ()
+    validate: tuple[SlideSet, ...] = ()
+    hold_out: float = 0.2
+    magnifications: tuple[float, ...] = (10.0, 20.0, 40.0)
+    tissue: float = 0.9
+    reinhard: float = 0.5
+    stain_target: str = ""
+    hed_jitter: float = 0.03
+    losses: Mapping[str, float] = field(default_factory=lambda: {"scale": 1.0, "smoothness": 1.0, "equivariance": 1.0})
+    sure: float = 0.9
+    crop_px: int = 160
+    batch_size: int = 32
+    steps: int = 20_000
+    learning_rate: float = 2e-4
+    weight_decay: float = 1e-4
+    drops: tuple[int, ...] = (30_000, 60_000)
+    ema: float = 0.0
+    classifier_width: int = 64
+    imagenet: str = ""
+    validate_every: int = 200
+    validation_crops: int = 32
+    checkpoint_every: int = 100
+    seed: int = 0
+    device: str = "auto"
+    mixed_precision: bool = True
+    threads: int = 0
+    initial: str = ""
+    resume: bool = True
+
+    def weight(self, term: str) -> float:
+        """Return the weight of a term of the loss."""
+        return float(self.losses.get(term, 0.0))
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 1."""
+        return self.learning_rate * math.prod(0.1 for drop in self.drops if step > drop)
+
+    def validation_error(self) -> str | None:
+        """Return what is wrong as a sentence, or None."""
+        if problem := settings_problem(self, _RANGES):
+            return problem
+        if not self.out:
+            return "name a folder for the weights (out)"
+        problems = (item.validation_error() for item in (*self.slides, *self.validate))
+        return next(filter(None, problems), None) or self._scale_error() or self._loss_error()
+
+    def _scale_error(self) -> str | None:
+        """Return what is wrong with the magnifications."""
+        powers = self.magnifications
+        if len(set(powers)) < 2 or not all(math.isfinite(power) and power > 0 for power in powers):
+            return "scale classification needs at least two magnifications, such as 10, 20 and 40"
+        steps = [math.log2(power / powers[0]) for power in powers]
+        if len({round(step) for step in steps}) < len(powers) or any(abs(step - round(step)) > 1e-6 for step in steps):
+            return f"magnifications must differ by factors of two, such as 10, 20 and 40, not {_listed(powers)}"
+        return None
+
+    def _loss_error(self) -> str | None:
+        """Return what is wrong with the weights of the loss."""
+        strange = sorted(self.losses.keys() - set(LOSS_NAMES))
+        if strange:
+            return f"there is no loss called {strange[0]}; there are {', '.join(LOSS_NAMES)}"
+        if any(not (math.isfinite(weight) and weight >= 0) for weight in self.losses.values()):
+            return "the weight of a loss must be at least 0"
+        return None if any(self.losses.values()) else "at least one loss needs a weight above 0"
+
+
+def _listed(powers: tuple[float, ...]) -> str:
+    return ", ".join(f"{power:g}" for power in powers)
+
+
+def load_scale_config(path: str) -> ScaleConfig:
+    """Read a configuration from a JSON file; relative paths are taken from its folder.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or a field is unknown or of another type.
+    """
+    config = load_fields(ScaleConfig, path, "a run of pretraining")
+    base = Path(path).parent
+
+    def at(name: str) -> str:
+        return resolved(name, base) if name and name != "download" else name
+
+    return replace(
+        config,
+        slides=tuple(replace(item, path=at(item.path)) for item in config.slides),
+        validate=tuple(replace(item, path=at(item.path)) for item in config.validate),
+        stain_target=at(config.stain_target),
+        imagenet=at(config.imagenet),
+        initial=at(config.initial),
+    )
+
+
+def scale_config_as_json(config: ScaleConfig) -> str:
+    """Write a configuration down so that `load_scale_config` reads the same."""
+    return json.dumps(asdict(config), indent=2)

@@ -1,0 +1,145 @@
+"""The loop of pretraining by scale classification: crops, attention, scale, losses, step, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.models.registry import network_spec
+from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.models.weights import LoadedModel
+from napari_nucleiseg.core.training.batches import prepared
+from napari_nucleiseg.core.training.scales.checkpoint import ScaleCheckpoint
+from napari_nucleiseg.core.training.scales.config import ScaleConfig
+from napari_nucleiseg.core.training.scales.examination import Examination, Glance
+from napari_nucleiseg.core.training.scales.learner import Learner
+from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource, open_sources, part_by_slide
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PretrainStep:
+    """What one step reports.
+
+    Parameters
+    ----------
+    step, total : int
+        Steps done, steps of the run.
+    loss : float
+        Weighted sum of all terms.
+    parts : dict
+        Each term on its own, and ``accuracy``: the share of this step's crops whose magnification was told.
+    learning_rate, seconds : float
+        Of this step.
+    validation : dict or None
+        On slides that were held out, where it was measured at this step; see `Examination.scores`.
+    glance : Glance or None
+        A fixed crop and the attention on it, at the same steps.
+    is_best : bool
+        Whether these weights were kept as the best so far.
+    model : LoadedModel or None
+        At the last step: the network as it is now.
+    """
+
+    step: int
+    total: int
+    loss: float
+    parts: dict[str, float] = field(default_factory=dict)
+    learning_rate: float = 0.0
+    seconds: float = 0.0
+    validation: dict[str, float] | None = None
+    glance: Glance | None = None
+    is_best: bool = False
+    model: LoadedModel | None = None
+
+
+def pretrain(
+    config: ScaleConfig, sources: Sequence[ScaleSource] | None = None, initial: LoadedModel | None = None
+) -> Iterator[PretrainStep]:
+    """Learn where nuclei are from magnification alone; closing the generator stops after the current step.
+
+    Parameters
+    ----------
+    config : ScaleConfig
+        The run. Weights end up in ``<out>/best.safetensors``; the same call goes on with an interrupted run.
+    sources : sequence of ScaleSource, optional
+        Slides that are open already, or regions of them, in place of those that the configuration names.
+    initial : LoadedModel, optional
+        Network to start from, in place of the file that the configuration names; it stays as it is.
+
+    Yields
+    ------
+    PretrainStep
+        One a step.
+
+    Raises
+    ------
+    DataError
+        If the configuration makes no sense or the slides do not suffice.
+    SlideError
+        If a slide cannot be read.
+    ModelError
+        If the network, the weights or the device are not there.
+    """
+    spec = _spec_of(config, initial)
+    learned, held_out, origins = _sources_of(config, sources)
+    torch.manual_seed(config.seed)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    sampler = ScaleSampler(learned, config, spec)
+    examination = Examination(held_out or learned, config, spec, held_out=bool(held_out))
+    learner = Learner(config, spec, initial)
+    checkpoint = ScaleCheckpoint(config, spec, learner, origins)
+    start = checkpoint.restore()
+    batches = prepared(sampler.batch, start, config.steps)
+    try:
+        for step, batch in enumerate(batches, start=start + 1):
+            began = time.perf_counter()
+            parts = learner.step(batch, step)
+            is_last, scores, glance = step == config.steps, None, None
+            if is_last or step % config.validate_every == 0:
+                scores = examination.scores(learner.kept, learner.classifier) if examination else None
+                glance = examination.glance(learner.kept)
+            is_best = checkpoint.save(step, scores, glance)
+            yield PretrainStep(
+                step,
+                config.steps,
+                parts.pop("loss"),
+                parts,
+                config.rate(step),
+                time.perf_counter() - began,
+                scores,
+                glance,
+                is_best,
+                checkpoint.model(step, scores) if is_last else None,
+            )
+    finally:
+        batches.close()
+
+
+def _spec_of(config: ScaleConfig, initial: LoadedModel | None) -> ModelSpec:
+    if problem := config.validation_error():
+        raise DataError(problem)
+    spec = initial.spec if initial is not None else network_spec(config.network, config.params)
+    if config.crop_px % spec.size_multiple:
+        fitting = spec.fitting_side(config.crop_px)
+        raise DataError(f"network {spec.name} cannot give crops of {config.crop_px} px; the next side is {fitting}")
+    return spec
+
+
+def _sources_of(
+    config: ScaleConfig, sources: Sequence[ScaleSource] | None
+) -> tuple[list[ScaleSource], list[ScaleSource], list[tuple[str, str]]]:
+    """Return slides to learn from, slides to measure on, and name and licence of what is learned from."""
+    if sources is not None:
+        found, origins = list(sources), [(source.name, source.licence) for source in sources]
+    else:
+        found, origins = open_sources(config.slides), [(item.title, item.licence) for item in config.slides]
+    if not found:
+        raise DataError("name at least one slide or folder of pictures to learn from (slides)")
+    if config.validate:
+        return found, open_sources(config.validate), origins
+    return *part_by_slide(found, config.hold_out, config.seed), origins

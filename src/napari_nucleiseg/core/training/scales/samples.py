@@ -1,0 +1,309 @@
+"""Crops of slides at several magnifications: where they lie, how they are read, how their colours change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.slides.pyramid import Slide, UInt8Image
+from napari_nucleiseg.core.slides.registry import can_open, open_slide
+from napari_nucleiseg.core.slides.tissue import TissueMask, tissue_mask
+from napari_nucleiseg.core.training.augment import jitter_stains, lab_statistics, stain_densities, transfer_stain
+from napari_nucleiseg.core.training.samples import read_picture
+from napari_nucleiseg.core.training.scales.config import ScaleConfig, SlideSet
+
+# Mean and standard deviation of L, a, b over the tissue of 15 pictures of breast (NuCLS, CC0), as OpenCV scales them.
+TARGET_COLOURS = np.array([[143.0, 155.0, 110.0], [40.0, 7.0, 7.5]], np.float32)
+_BRIGHT_PERCENTILE = 90
+_MOST_PLACES = 250_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScaleSource:
+    """An open slide to take crops from.
+
+    Parameters
+    ----------
+    name : str
+        For people.
+    slide : Slide
+        With a stated pixel size.
+    regions : tuple of Region
+        Level-0 pixels; crops lie inside one of them. Empty means all that holds pixels.
+    licence : str
+        SPDX identifier.
+    """
+
+    name: str
+    slide: Slide
+    regions: tuple[Region, ...] = ()
+    licence: str = ""
+
+    def factor(self, magnification: float) -> int | None:
+        """Return the level-0 pixels per pixel of a magnification, a power of two; None where the slide is too coarse.
+
+        Raises
+        ------
+        MissingPixelSizeError
+            If the slide does not state its pixel size.
+        """
+        mpp = self.slide.require_mpp()
+        octaves = round(math.log2(10.0 / magnification / math.sqrt(mpp.y * mpp.x)))
+        return None if octaves < 0 else int(2**octaves)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Where crops of one slide and magnification may begin.
+
+    Parameters
+    ----------
+    source : ScaleSource
+        The slide.
+    factor : int
+        Level-0 pixels per pixel of the crop.
+    corners : ndarray of int64, shape (n, 2)
+        Top-left corners ``(y, x)``, level-0 pixels.
+    lowest, highest : ndarray of int64, shape (n, 2)
+        Between which (both included) each corner may be moved.
+    step : float
+        Distance of neighbouring corners, level-0 pixels.
+    """
+
+    source: ScaleSource
+    factor: int
+    corners: NDArray[np.int64]
+    lowest: NDArray[np.int64]
+    highest: NDArray[np.int64]
+    step: float
+
+    @property
+    def area(self) -> float:
+        """Tissue that crops begin on, level-0 pixels."""
+        return len(self.corners) * self.step**2
+
+    def read(self, rng: np.random.Generator, crop_px: int) -> UInt8Image:
+        """Read the crop ``(crop_px, crop_px, 3)`` that `rng` chooses; pixels are exact means over whole pixels."""
+        chosen = int(rng.integers(len(self.corners)))
+        moved = self.corners[chosen] + np.rint(rng.uniform(-0.5, 0.5, 2) * self.step).astype(np.int64)
+        moved = np.clip(moved, self.lowest[chosen], self.highest[chosen])
+        y, x = (moved // self.factor * self.factor).tolist()
+        y, x = max(y, int(self.lowest[chosen, 0])), max(x, int(self.lowest[chosen, 1]))
+        return self.source.slide.read_box(y, x, self.factor, self.factor, (crop_px, crop_px))
+
+
+def open_sources(sets: Sequence[SlideSet]) -> list[ScaleSource]:
+    """Open all slides and pictures of some sets.
+
+    Raises
+    ------
+    DataError
+        If a folder holds none that matches.
+    SlideError
+        If one cannot be opened or does not state its pixel size.
+    """
+    found = []
+    for item in sets:
+        path = Path(item.path)
+        files = [path]
+        if path.is_dir() and not can_open(path):
+            files = [file for file in sorted(path.iterdir()) if can_open(file)]
+            files = [file for file in files if any(fnmatch(file.stem, pattern) for pattern in item.include)]
+            if not files:
+                raise DataError(f"{path} holds no slide or picture that matches {', '.join(item.include)}")
+        for file in files:
+            slide = open_slide(file, mpp_um=item.mpp_um)
+            slide.require_mpp()
+            found.append(ScaleSource(file.stem, slide, item.boxes, item.licence))
+    return found
+
+
+def find_places(source: ScaleSource, factor: int, crop_px: int, tissue: TissueMask, least: float) -> Places | None:
+    """Find where crops of a slide have enough tissue.
+
+    Parameters
+    ----------
+    source : ScaleSource
+        The slide.
+    factor, crop_px : int
+        Level-0 pixels per pixel of a crop, side of a crop.
+    tissue : TissueMask
+        Of the slide.
+    least : float
+        Least share of tissue, 0..1.
+
+    Returns
+    -------
+    Places or None
+        None if there is no such place.
+    """
+    side = crop_px * factor
+    corners, lowest, highest = [], [], []
+    step = max(side / 4, 1.0, math.sqrt(source.slide.region.area / _MOST_PLACES))
+    for region in source.regions or (source.slide.content,):
+        box = region.intersect(source.slide.content)
+        if min(box.height, box.width) < side:
+            continue
+        ys, xs = (
+            np.unique(np.append(np.arange(start, end - side, step), end - side).astype(np.int64))
+            for start, end in ((box.y, box.y1), (box.x, box.x1))
+        )
+        grid = np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=-1).reshape(-1, 2)
+        grid = grid[_tissue_share(grid, side, tissue) >= least]
+        corners.append(grid)
+        lowest.append(np.full_like(grid, (box.y, box.x)))
+        highest.append(np.full_like(grid, (box.y1 - side, box.x1 - side)))
+    if not sum(map(len, corners)):
+        return None
+    return Places(source, factor, np.concatenate(corners), np.concatenate(lowest), np.concatenate(highest), step)
+
+
+def _tissue_share(corners: NDArray[np.int64], side: int, tissue: TissueMask) -> NDArray[np.float64]:
+    """Return the share of tissue under squares of level-0 pixels, shape (n,)."""
+    sums = cv2.integral(tissue.mask.astype(np.uint8)).astype(np.float64)
+    scale = np.array(tissue.downsample)
+    limit = np.array(tissue.mask.shape)
+    first = np.clip(np.floor(corners / scale + 1e-6).astype(np.int64), 0, limit - 1)
+    last = np.clip(np.ceil((corners + side) / scale - 1e-6).astype(np.int64), first + 1, limit)
+    (y0, x0), (y1, x1) = first.T, last.T
+    area: NDArray[np.int64] = (y1 - y0) * (x1 - x0)
+    share: NDArray[np.float64] = (sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]) / area
+    return share
+
+
+class ScaleSampler:
+    """Makes crop number n as a function of the configuration and n alone, each magnification in turn.
+
+    Parameters
+    ----------
+    sources : sequence of ScaleSource
+        Open slides; tissue of all counts the same.
+    config : ScaleConfig
+        The run.
+    spec : ModelSpec
+        Normalisation of the network.
+    stream : int
+        Sets with different numbers give different crops under one seed.
+    augmented : bool
+        Whether colours are jittered.
+
+    Raises
+    ------
+    DataError
+        If no slide has crops of one of the magnifications.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ScaleSource],
+        config: ScaleConfig,
+        spec: ModelSpec,
+        *,
+        stream: int = 0,
+        augmented: bool = True,
+    ) -> None:
+        self.config, self.stream, self.augmented = config, stream, augmented
+        self.mean = np.asarray(spec.mean, np.float32) * 255
+        self.std = np.asarray(spec.std, np.float32) * 255
+        self.colours = TARGET_COLOURS
+        if config.stain_target:
+            self.colours = lab_statistics(standardised(read_picture(Path(config.stain_target))))
+        masks = [tissue_mask(source.slide) for source in sources]
+        self.places = [self._places(sources, masks, power) for power in config.magnifications]
+        areas = [np.array([places.area for places in level]) for level in self.places]
+        self.chances = [area / area.sum() for area in areas]
+
+    def _places(self, sources: Sequence[ScaleSource], masks: Sequence[TissueMask], power: float) -> list[Places]:
+        config = self.config
+        found: list[Places] = []
+        fine_enough = False
+        for source, mask in zip(sources, masks, strict=True):
+            factor = source.factor(power)
+            if factor is None:
+                continue
+            fine_enough = True
+            if places := find_places(source, factor, config.crop_px, mask, config.tissue):
+                found.append(places)
+        if found:
+            return found
+        if not fine_enough:
+            raise DataError(f"no slide is as fine as {power:g}x; leave that magnification out (magnifications)")
+        side = config.crop_px * 10.0 / power
+        raise DataError(
+            f"no place for crops of {power:g}x: a square of {side:.0f} um, {config.tissue:.0%} of it tissue, is "
+            "needed. Choose larger regions or slides, a smaller crop_px, or leave that magnification out."
+        )
+
+    def picture(self, number: int) -> tuple[UInt8Image, int]:
+        """Return crop `number`, ``(crop_px, crop_px, 3)`` uint8 RGB, and the place of its magnification in the list."""
+        rng = np.random.default_rng((self.config.seed, self.stream, number))
+        level = number % len(self.places)
+        chosen = int(rng.choice(len(self.places[level]), p=self.chances[level]))
+        image = self.places[level][chosen].read(rng, self.config.crop_px)
+        image = np.rot90(image, int(rng.integers(4)))
+        image = np.ascontiguousarray(image[:, ::-1] if rng.random() < 0.5 else image)
+        if rng.random() < self.config.reinhard:
+            image = transfer_stain(standardised(image), self.colours, 1.0)
+        if self.augmented and self.config.hed_jitter:
+            image = jitter_stains(image, self.config.hed_jitter, rng)
+        return image, level
+
+    def crop(self, number: int) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
+        """Return crop `number` as the network wants it: ``image`` ``(3, y, x)``, ``level`` (), ``haematoxylin``.
+
+        The last is the optical density of that stain ``(1, y, x)``.
+        """
+        image, level = self.picture(number)
+        return {
+            "image": np.ascontiguousarray(((image - self.mean) / self.std).transpose(2, 0, 1)),
+            "haematoxylin": np.ascontiguousarray(stain_densities(image)[None, ..., 0]),
+            "level": np.asarray(level, np.int64),
+        }
+
+    def batch(self, number: int, size: int | None = None) -> Mapping[str, Tensor]:
+        """Return batch `number`: ``image`` and ``haematoxylin`` ``(batch, channels, y, x)``, ``level`` ``(batch,)``."""
+        size = size or self.config.batch_size
+        crops = [self.crop(number * size + index) for index in range(size)]
+        return {key: torch.from_numpy(np.stack([crop[key] for crop in crops])) for key in crops[0]}
+
+
+def standardised(image: UInt8Image) -> UInt8Image:
+    """Return a picture whose brightest tenth is white."""
+    bright = max(float(np.percentile(image, _BRIGHT_PERCENTILE)), 1.0)
+    table = np.clip(np.arange(256) * (255.0 / bright), 0, 255).astype(np.uint8)
+    bright_image: UInt8Image = table[image]
+    return bright_image
+
+
+def part_by_slide(
+    sources: Sequence[ScaleSource], share: float, seed: int
+) -> tuple[list[ScaleSource], list[ScaleSource]]:
+    """Part slides into those to learn from and those to measure on, never a slide into both.
+
+    Parameters
+    ----------
+    sources : sequence of ScaleSource
+        All slides.
+    share : float
+        Of the slides to measure on; at least one if it is above 0 and there are two.
+    seed : int
+        Chooses them.
+    """
+    count = round(share * len(sources))
+    if share > 0 and len(sources) > 1:
+        count = min(max(count, 1), len(sources) - 1)
+    held = set(np.random.default_rng(seed).permutation(len(sources))[:count].tolist())
+    learned = [source for place, source in enumerate(sources) if place not in held]
+    return learned, [source for place, source in enumerate(sources) if place in held]

@@ -1,0 +1,264 @@
+"""Pretraining tells scales apart, repeats itself, goes on after a kill as if nothing had been, and gives a model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from napari_nucleiseg.core.errors import DataError, ModelError, WeightsError
+from napari_nucleiseg.core.models.registry import network_spec
+from napari_nucleiseg.core.models.resnet34 import ResNet34
+from napari_nucleiseg.core.models.weights import load_model
+from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.training.scales import checkpoint
+from napari_nucleiseg.core.training.scales.config import SlideSet, load_scale_config
+from napari_nucleiseg.core.training.scales.learner import Learner
+from napari_nucleiseg.core.training.scales.loop import pretrain
+from napari_nucleiseg.core.training.scales.samples import ScaleSource
+
+
+def state_of(config):
+    return torch.load(f"{config.out}/last.pt", weights_only=True)
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def same_run(first, second):
+    return all(same(state_of(first)[part], state_of(second)[part]) for part in ("model", "scale_net"))
+
+
+def log_of(config):
+    return (Path(config.out) / "log.jsonl").read_text()
+
+
+@pytest.fixture
+def whole(config):
+    """The run without any interruption, and what it reported."""
+    return config, list(pretrain(config))
+
+
+def test_scales_are_told_apart_after_a_few_steps(config):
+    # So small a classifier needs to see more than the paper's share of pixels.
+    config = replace(config, params={"width": 4, "sparsity": 0.5}, classifier_width=8, steps=30, batch_size=12)
+    config = replace(config, crop_px=64, learning_rate=3e-3, validate_every=30, validation_crops=8)
+    steps = list(pretrain(config))
+    assert np.mean([step.parts["scale"] for step in steps[-5:]]) < 0.7 * steps[0].parts["scale"]
+    found = steps[-1].validation
+    assert np.mean([step.parts["accuracy"] for step in steps[-5:]]) > 0.6
+    assert found["accuracy"] == pytest.approx(np.mean([found[f"accuracy_{power}x"] for power in (10, 20, 40)]))
+    assert 0 < found["covered"] < 1
+
+
+def test_each_step_says_what_it_did(whole):
+    config, steps = whole
+    assert [step.step for step in steps] == list(range(1, 9))
+    assert set(steps[0].parts) == {"scale", "smoothness", "equivariance", "accuracy"}
+    assert steps[0].loss == pytest.approx(sum(steps[0].parts[name] for name in ("scale", "smoothness", "equivariance")))
+    measured = [step for step in steps if step.validation]
+    assert [step.step for step in measured] == [4, 8]
+    assert all(0 <= step.glance.attention.min() <= step.glance.attention.max() <= 1 for step in measured)
+    assert np.array_equal(measured[0].glance.picture, measured[1].glance.picture)
+    drawn = cv2.imread(f"{config.out}/attention/000008.png")
+    assert drawn.shape == (32, 64, 3)
+    assert [json.loads(line)["step"] for line in log_of(config).splitlines()] == [4, 8]
+
+
+def test_weights_are_a_model_with_a_card(whole):
+    config, steps = whole
+    model = load_model(f"{config.out}/best.safetensors")
+    assert model.spec.name == "scale-attention-fast"
+    assert model.card.licence == "CC0-1.0"
+    assert model.card.commercial_use
+    assert model.card.training_data == ("discs, no labels (CC0-1.0)",)
+    assert "Sahasrabudhe" in model.card.notes
+    assert set(model.card.metrics["validation"]) >= {"accuracy", "covered", "haematoxylin"}
+    assert float(model.network.tau) != 0
+    # The classifier is of no use to anyone who segments.
+    assert not any("trunk" in key or "linear" in key for key in model.network.state_dict())
+    assert steps[-1].model.network.tau == state_of(config)["model"]["tau"]
+
+
+@pytest.mark.parametrize("licence", ["", "CC-BY-NC-SA-4.0"])
+def test_licence_of_the_slides_becomes_that_of_the_weights(config, licence):
+    slides = tuple(replace(item, licence=licence) for item in config.slides)
+    config = replace(config, slides=slides, steps=1)
+    list(pretrain(config))
+    card = load_model(f"{config.out}/best.safetensors", accept_licence=True).card
+    assert card.licence == (licence or "unknown")
+    assert not card.commercial_use
+
+
+def test_same_seed_same_weights(whole, tmp_path):
+    config, _ = whole
+    again, other = replace(config, out=str(tmp_path / "again")), replace(config, out=str(tmp_path / "other"), seed=1)
+    list(pretrain(again)), list(pretrain(other))
+    assert same_run(config, again)
+    assert not torch.equal(state_of(config)["model"]["tau"], state_of(other)["model"]["tau"])
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_stopped_and_gone_on_equals_uninterrupted(config, tmp_path, ema):
+    config, cut = replace(config, ema=ema), replace(config, ema=ema, out=str(tmp_path / "cut"))
+    steps = list(pretrain(config))
+    run = pretrain(cut)
+    for _ in range(5):
+        next(run)
+    run.close()
+    # The checkpoint is that of step 4; step 5 comes again, and what was logged after step 4 does, too.
+    with (Path(cut.out) / "log.jsonl").open("a") as log:
+        log.write('{"step": 5, "accuracy": 0.0}\n{"step": 6, "accu')
+    (Path(cut.out) / "last.pt.part").write_bytes(b"half")
+    rest = list(pretrain(cut))
+    assert [step.loss for step in rest] == [step.loss for step in steps[4:]]
+    assert [step.validation for step in rest] == [step.validation for step in steps[4:]]
+    assert same_run(config, cut)
+    assert log_of(config) == log_of(cut)
+    first, second = (load_model(f"{run.out}/best.safetensors") for run in (config, cut))
+    assert same(first.network.state_dict(), second.network.state_dict())
+    assert list(pretrain(cut)) == []
+
+
+def test_killed_and_gone_on_equals_uninterrupted(whole, tmp_path):
+    config, _ = whole
+    cut = replace(config, out=str(tmp_path / "cut"))
+    (tmp_path / "config.json").write_text(json.dumps(asdict(cut)))
+    code = "from napari_nucleiseg.cli import main; import sys; sys.exit(main())"
+    command = [sys.executable, "-c", code, "pretrain", "scale-attention", "--config", str(tmp_path / "config.json")]
+    with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not (Path(cut.out) / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    list(pretrain(cut))
+    assert same_run(config, cut)
+    assert log_of(config) == log_of(cut)
+
+
+def test_one_slide_is_learned_from_and_nothing_is_measured(config):
+    config = replace(config, slides=(replace(config.slides[0], include=("p0",)),), steps=4)
+    steps = list(pretrain(config))
+    assert all(step.validation is None for step in steps)
+    assert steps[-1].glance is not None
+    assert load_model(f"{config.out}/best.safetensors").card.notes.count("step 4")
+
+
+def test_measured_on_given_slides(config, tissue):
+    given = (SlideSet(str(tissue / "p3.tif"), 0.25),)
+    steps = list(pretrain(replace(config, validate=given, hold_out=0.0, steps=4)))
+    assert steps[-1].validation is not None
+
+
+def test_all_terms_can_be_switched_on_and_off(config):
+    losses = dict.fromkeys(("scale_equivariance", "haematoxylin", "self_training"), 0.5)
+    (step,) = list(pretrain(replace(config, losses=losses, steps=1)))
+    assert set(step.parts) == set(losses)
+    assert step.loss == pytest.approx(0.5 * sum(step.parts.values()))
+    assert all(np.isfinite(value) for value in step.parts.values())
+
+
+def test_second_look_updates_nothing(config, tissue):
+    sources = [ScaleSource("p0", open_slide(tissue / "p0.tif", mpp_um=0.25))]
+    counts = {}
+    for losses in ({"smoothness": 1.0}, {"smoothness": 1.0, "equivariance": 1.0, "scale_equivariance": 1.0}):
+        config = replace(config, losses=losses, steps=2, resume=False, learning_rate=0.0)
+        list(pretrain(config, sources))
+        counts[len(losses)] = state_of(config)["model"]
+    assert same(counts[1], counts[3])
+
+
+def test_learning_rate_drops_to_a_tenth(config):
+    config = replace(config, drops=(2, 4))
+    assert [config.rate(step) for step in (1, 2, 3, 5)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+
+
+def test_starts_from_weights_and_from_a_checkpoint_with_its_classifier(whole, tmp_path):
+    config, _ = whole
+    still = replace(config, steps=1, learning_rate=0.0, out=str(tmp_path / "still"), resume=False)
+    for name, classifier in (("best.safetensors", False), ("last.pt", True)):
+        list(pretrain(replace(still, initial=f"{config.out}/{name}")))
+        begun, former = state_of(still), state_of(config)
+        weight = "attention_net.7.weight"
+        assert torch.equal(begun["model"][weight], former["model"][weight])
+        assert torch.equal(begun["scale_net"]["linear.weight"], former["scale_net"]["linear.weight"]) == classifier
+
+
+def test_classifier_starts_from_imagenet_weights(config, tmp_path):
+    trunk = ResNet34(width=2)
+    torch.save(trunk.state_dict(), tmp_path / "resnet.pth")
+    config = replace(config, imagenet=str(tmp_path / "resnet.pth"), steps=1, learning_rate=0.0)
+    list(pretrain(config))
+    assert torch.equal(
+        state_of(config)["model"]["feats_net.conv_block.layer2.0.conv1.weight"], trunk.layer2[0].conv1.weight
+    )
+    assert "ImageNet" in load_model(f"{config.out}/best.safetensors").card.notes
+
+
+def test_foreign_checkpoints_and_weights_are_refused(whole, tmp_path):
+    config, _ = whole
+    with pytest.raises(WeightsError, match="another output folder"):
+        next(pretrain(replace(config, params={"width": 3})))
+    other = replace(config, params={"width": 3}, out=str(tmp_path / "other"))
+    for name in ("best.safetensors", "last.pt"):
+        with pytest.raises(WeightsError, match="as it is set up"):
+            next(pretrain(replace(other, initial=f"{config.out}/{name}")))
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(config, monkeypatch):
+    list(pretrain(replace(config, steps=2)))
+    before = (Path(config.out) / "last.pt").read_bytes()
+
+    def full(_state, path):
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(WeightsError, match="Free some space"):
+        list(pretrain(config))
+    assert (Path(config.out) / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"slides": ()}, "name at least one slide"),
+        ({"magnifications": (40.0,)}, "at least two magnifications"),
+        ({"magnifications": (10.0, 25.0)}, "factors of two, such as 10, 20 and 40, not 10, 25"),
+        ({"losses": {"sparsity": 1.0}}, "no loss called sparsity; there are scale"),
+        ({"losses": {"scale": 0.0}}, "at least one loss"),
+        ({"losses": {"scale": -1.0}}, "at least 0"),
+        ({"crop_px": 40}, "the next side is 48"),
+        ({"tissue": 2.0}, "tissue must be between 0 and 1"),
+        ({"slides": (SlideSet("a", mpp_um=-1.0),)}, "-1.0 micrometres per pixel cannot be right for a"),
+        ({"slides": (SlideSet("a", regions=("1,2",)),)}, "1,2 is no region"),
+        ({"out": ""}, "name a folder"),
+    ],
+)
+def test_impossible_settings_are_explained(config, changes, sentence):
+    with pytest.raises(DataError, match=sentence):
+        next(pretrain(replace(config, **changes)))
+
+
+def test_only_scale_attention_learns_from_scale(config):
+    with pytest.raises(ModelError, match="does not learn from magnification"):
+        Learner(config, network_spec("nuclei", {"width": 8}))
+
+
+def test_configuration_is_read_as_it_was_written(config, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(asdict(config)))
+    assert load_scale_config(str(tmp_path / "config.json")) == config
+    (tmp_path / "relative.json").write_text(json.dumps({"slides": [{"path": "here"}], "imagenet": "download"}))
+    relative = load_scale_config(str(tmp_path / "relative.json"))
+    assert relative.slides[0].path == str(tmp_path / "here")
+    assert relative.imagenet == "download"
