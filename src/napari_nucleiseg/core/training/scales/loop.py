@@ -86,9 +86,7 @@ def pretrain(
     """
     spec = _spec_of(config, initial)
     learned, held_out, origins = _sources_of(config, sources)
-    torch.manual_seed(config.seed)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    _seed(config)
     sampler = ScaleSampler(learned, config, spec)
     examination = Examination(held_out or learned, config, spec, held_out=bool(held_out))
     learner = Learner(config, spec, initial)
@@ -118,6 +116,12 @@ def pretrain(
             )
     finally:
         batches.close()
+
+
+def _seed(config: ScaleConfig) -> None:
+    torch.manual_seed(config.seed)
+    if config.threads:
+        torch.set_num_threads(config.threads)
 
 
 def _spec_of(config: ScaleConfig, initial: LoadedModel | None) -> ModelSpec:
