@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "write the nuclei of a slide for other programs",
     "import": "take nuclei and annotated regions from a file of another program",
     "train": "train a network on images with labels",
+    "pretrain": "let a network learn from slides without labels",
     "finetune": "teach a model with what you corrected",
     "evaluate": "score predicted labels against true ones",
     "models": "list models and versions, show cards, accept licences",

@@ -90,7 +90,7 @@ def _how(kind: Any) -> dict[str, Any]:
         return {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
     origin, inner = get_origin(kind), get_args(kind)
     if origin is tuple and is_dataclass(inner[0]):
-        return {"type": partial(_record, inner[0]), "action": "append", "metavar": "PATH[,KEY=VALUE...]"}
+        return {"type": partial(read_record, inner[0]), "action": "append", "metavar": "PATH[,KEY=VALUE...]"}
     if origin is tuple:
         return {"type": inner[0], "action": "append", "metavar": "TEXT"}
     if origin is not None and issubclass(origin, Mapping):
@@ -98,7 +98,7 @@ def _how(kind: Any) -> dict[str, Any]:
     raise TypeError(f"a field of type {kind} has no flag")
 
 
-def _record(kind: Any, text: str) -> Any:
+def read_record(kind: Any, text: str) -> Any:
     """Make a dataclass of ``first,key=value,...``: what is not named fills the first field."""
     hints = get_type_hints(kind)
     first, *pairs = text.split(",")

@@ -1,0 +1,106 @@
+"""``pretrain`` from the shell: a recipe by its name, flags and file, resumed, and weights that segment."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+QUICK = {
+    "network": "scale-attention-fast",
+    "params": {"width": 2},
+    "crop_px": 32,
+    "batch_size": 3,
+    "steps": 2,
+    "classifier_width": 2,
+    "validate_every": 2,
+    "validation_crops": 1,
+    "device": "cpu",
+    "threads": 1,
+}
+
+
+@pytest.fixture
+def slides(tmp_path):
+    """Two pictures of purple discs."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        image = np.full((160, 160, 3), (225, 170, 205), np.uint8)
+        for _ in range(20):
+            cv2.circle(image, tuple(int(v) for v in rng.integers(0, 160, 2)), 10, (95, 55, 140), -1)
+        image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
+        tifffile.imwrite(folder / f"p{number}.tif", image, photometric="rgb")
+    return folder
+
+
+@pytest.fixture
+def quick(tmp_path):
+    path = tmp_path / "quick.json"
+    path.write_text(json.dumps(QUICK))
+    return ("--config", path, "--out", tmp_path / "run")
+
+
+def test_slides_become_weights_that_segment(shell, slides, quick, tmp_path):
+    answer = shell("pretrain", "scale-attention", f"{slides},licence=CC0-1.0", *quick, "--mpp", 0.25, "--json")
+    assert answer.status == 0
+    assert answer.document["weights"] == str(tmp_path / "run" / "best.safetensors")
+    assert answer.document["best"]["step"] == 2
+    assert 0 <= answer.document["best"]["validation"]["accuracy"] <= 1
+    assert "step      2 of 2" in answer.err
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert written["slides"][0] == {
+        "path": str(slides),
+        "mpp_um": 0.25,
+        "include": ["*"],
+        "regions": [],
+        "licence": "CC0-1.0",
+        "name": "",
+    }
+    assert "Nothing left to do" in shell("pretrain", "scale-attention", slides, *quick, "--mpp", 0.25).err
+    segmented = shell(
+        "segment", slides / "p0.tif", "--mpp", 0.25, "--model", answer.document["weights"], "--out", tmp_path / "found"
+    )
+    assert segmented.status == 0
+    assert tifffile.imread(tmp_path / "found" / "p0.tif").shape == (160, 160)
+
+
+def test_flags_override_the_file(shell, slides, quick, tmp_path):
+    words = ("--mpp", 0.25, "--losses", "smoothness=1", "--magnifications", 20, "--magnifications", 40, "--steps", 1)
+    answer = shell("pretrain", "scale-attention", "--slides", slides, *quick, *words)
+    assert answer.status == 0
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert written["losses"] == {"smoothness": 1.0}
+    assert written["magnifications"] == [20.0, 40.0]
+
+
+def test_regions_are_part_of_a_slides_name(shell, slides, quick):
+    words = ("--mpp", 0.25, "--steps", 1)
+    assert shell("pretrain", "scale-attention", f"{slides}/p0.tif,regions=0:0:150:140", *quick, *words).status == 0
+    answer = shell("pretrain", "scale-attention", f"{slides}/p0.tif,regions=0:0:90:90", *quick, *words, "--no-resume")
+    assert "no place for crops of 10x" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "name at least one slide"),
+        (("SLIDES",), "does not say how large its pixels are"),
+        (("SLIDES,mpp_um=0.25", "--losses", "sparsity=1"), "no loss called sparsity"),
+        (("missing.svs",), "missing.svs does not exist"),
+    ],
+)
+def test_what_is_wrong_is_said(shell, slides, quick, words, sentence):
+    answer = shell("pretrain", "scale-attention", *(word.replace("SLIDES", str(slides)) for word in words), *quick)
+    assert answer.status == 1
+    assert sentence in answer.err
+
+
+def test_without_a_recipe_those_there_are_are_shown(shell):
+    answer = shell("pretrain", "--help")
+    assert answer.status == 0
+    assert "scale-attention" in answer.out
+    assert shell("pretrain").status == 2
+    assert "--crop-px" in shell("pretrain", "scale-attention", "--help").out
