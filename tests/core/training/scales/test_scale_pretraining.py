@@ -18,6 +18,7 @@ from napari_nucleiseg.core.errors import DataError, ModelError, WeightsError
 from napari_nucleiseg.core.models.registry import network_spec
 from napari_nucleiseg.core.models.resnet34 import ResNet34
 from napari_nucleiseg.core.models.weights import load_model
+from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.training.scales import checkpoint
 from napari_nucleiseg.core.training.scales.config import SlideSet, load_scale_config
@@ -154,10 +155,25 @@ def test_one_slide_is_learned_from_and_nothing_is_measured(config):
     assert load_model(f"{config.out}/best.safetensors").card.notes.count("step 4")
 
 
-def test_measured_on_given_slides(config, tissue):
+def test_measured_on_given_slides_that_are_not_learned_from(config, tissue):
     given = (SlideSet(str(tissue / "p3.tif"), 0.25),)
-    steps = list(pretrain(replace(config, validate=given, hold_out=0.0, steps=4)))
+    rest = (replace(config.slides[0], include=("p[012]",)),)
+    steps = list(pretrain(replace(config, slides=rest, validate=given, steps=4)))
     assert steps[-1].validation is not None
+    with pytest.raises(DataError, match="p3 is both learned from and measured on"):
+        next(pretrain(replace(config, validate=given)))
+
+
+def test_what_was_opened_is_closed_and_what_was_given_stays_open(config, tissue, monkeypatch):
+    closed = []
+    monkeypatch.setattr(Slide, "close", lambda slide: closed.append(Path(slide.path).stem))
+    own = [ScaleSource("own", open_slide(tissue / "p0.tif", mpp_um=0.25))]
+    list(pretrain(replace(config, steps=1), own))
+    assert closed == []
+    run = pretrain(replace(config, steps=2, resume=False))
+    next(run)
+    run.close()
+    assert sorted(closed) == ["p0", "p1", "p2", "p3"]
 
 
 def test_all_terms_can_be_switched_on_and_off(config):

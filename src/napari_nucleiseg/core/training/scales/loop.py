@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -85,37 +86,34 @@ def pretrain(
         If the network, the weights or the device are not there.
     """
     spec = _spec_of(config, initial)
-    learned, held_out, origins = _sources_of(config, sources)
-    _seed(config)
-    sampler = ScaleSampler(learned, config, spec)
-    examination = Examination(held_out or learned, config, spec, held_out=bool(held_out))
-    learner = Learner(config, spec, initial)
-    checkpoint = ScaleCheckpoint(config, spec, learner, origins)
-    start = checkpoint.restore()
-    batches = prepared(sampler.batch, start, config.steps)
-    try:
-        for step, batch in enumerate(batches, start=start + 1):
-            began = time.perf_counter()
-            parts = learner.step(batch, step)
-            is_last, scores, glance = step == config.steps, None, None
-            if is_last or step % config.validate_every == 0:
-                scores = examination.scores(learner.kept, learner.classifier) if examination else None
-                glance = examination.glance(learner.kept)
-            is_best = checkpoint.save(step, scores, glance)
-            yield PretrainStep(
-                step,
-                config.steps,
-                parts.pop("loss"),
-                parts,
-                config.rate(step),
-                time.perf_counter() - began,
-                scores,
-                glance,
-                is_best,
-                checkpoint.model(step, scores) if is_last else None,
-            )
-    finally:
-        batches.close()
+    with _opened(config, sources) as (learned, held_out, origins):
+        _seed(config)
+        sampler = ScaleSampler(learned, config, spec)
+        examination = Examination(held_out or learned, config, spec, held_out=bool(held_out))
+        learner = Learner(config, spec, initial)
+        checkpoint = ScaleCheckpoint(config, spec, learner, origins)
+        start = checkpoint.restore()
+        with closing(prepared(sampler.batch, start, config.steps)) as batches:
+            for step, batch in enumerate(batches, start=start + 1):
+                began = time.perf_counter()
+                parts = learner.step(batch, step)
+                is_last, scores, glance = step == config.steps, None, None
+                if is_last or step % config.validate_every == 0:
+                    scores = examination.scores(learner.kept, learner.classifier) if examination else None
+                    glance = examination.glance(learner.kept)
+                is_best = checkpoint.save(step, scores, glance)
+                yield PretrainStep(
+                    step,
+                    config.steps,
+                    parts.pop("loss"),
+                    parts,
+                    config.rate(step),
+                    time.perf_counter() - began,
+                    scores,
+                    glance,
+                    is_best,
+                    checkpoint.model(step, scores) if is_last else None,
+                )
 
 
 def _seed(config: ScaleConfig) -> None:
@@ -134,16 +132,26 @@ def _spec_of(config: ScaleConfig, initial: LoadedModel | None) -> ModelSpec:
     return spec
 
 
-def _sources_of(
+@contextmanager
+def _opened(
     config: ScaleConfig, sources: Sequence[ScaleSource] | None
-) -> tuple[list[ScaleSource], list[ScaleSource], list[tuple[str, str]]]:
-    """Return slides to learn from, slides to measure on, and name and licence of what is learned from."""
-    if sources is not None:
-        found, origins = list(sources), [(source.name, source.licence) for source in sources]
-    else:
-        found, origins = open_sources(config.slides), [(item.title, item.licence) for item in config.slides]
-    if not found:
-        raise DataError("name at least one slide or folder of pictures to learn from (slides)")
-    if config.validate:
-        return found, open_sources(config.validate), origins
-    return *part_by_slide(found, config.hold_out, config.seed), origins
+) -> Iterator[tuple[list[ScaleSource], list[ScaleSource], list[tuple[str, str]]]]:
+    """Give slides to learn from, slides to measure on, and name and licence of what is learned from.
+
+    Slides that were opened here are closed after the block.
+    """
+    found = open_sources(config.slides) if sources is None else list(sources)
+    given = open_sources(config.validate)
+    try:
+        if not found:
+            raise DataError("name at least one slide or folder of pictures to learn from (slides)")
+        origins = [(item.title, item.licence) for item in config.slides if sources is None]
+        origins += [(source.name, source.licence) for source in found if sources is not None]
+        known = {source.slide.fingerprint for source in found}
+        if twice := [source.name for source in given if source.slide.fingerprint in known]:
+            raise DataError(f"{twice[0]} is both learned from and measured on; leave it out of one of them")
+        learned, held_out = (found, given) if given else part_by_slide(found, config.hold_out, config.seed)
+        yield learned, held_out, origins
+    finally:
+        for source in (*(found if sources is None else ()), *given):
+            source.slide.close()
