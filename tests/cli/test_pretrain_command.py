@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_nucleiseg.core.models.weights import load_model
+
 QUICK = {
     "network": "scale-attention-fast",
     "params": {"width": 2},
@@ -81,6 +83,20 @@ def test_regions_are_part_of_a_slides_name(shell, slides, quick):
     assert shell("pretrain", "scale-attention", f"{slides}/p0.tif,regions=0:0:150:140", *quick, *words).status == 0
     answer = shell("pretrain", "scale-attention", f"{slides}/p0.tif,regions=0:0:90:90", *quick, *words, "--no-resume")
     assert "no place for crops of 10x" in answer.err
+
+
+def test_the_level_alone_is_fitted_to_a_slide(shell, slides, quick, tmp_path):
+    shell("pretrain", "scale-attention", f"{slides},licence=CC0-1.0", *quick, "--mpp", 0.25)
+    model, out = tmp_path / "run" / "best.safetensors", tmp_path / "level.safetensors"
+    words = ("pretrain", "scale-attention-tau", slides / "p0.tif", "--mpp", 0.25, "--model", model)
+    found = [shell(*words, "--out", out, "--json", *more) for more in ((), ("--share", 0.3), ("--otsu",))]
+    assert [answer.status for answer in found] == [0, 0, 0]
+    taus = [next(iter(answer.document["tau"].values())) for answer in found]
+    assert taus[0] > taus[1]
+    assert len(set(taus)) == 3
+    assert float(load_model(str(out)).network.tau) == pytest.approx(taus[2], abs=1e-5)
+    assert load_model(str(out)).version == found[2].document["version"]
+    assert "let it end in .safetensors" in shell(*words, "--out", tmp_path / "level.pth").err
 
 
 @pytest.mark.parametrize(

@@ -178,14 +178,31 @@ def test_level_of_pictures_is_set_on_a_copy_with_a_version_of_its_own():
     model = loaded()
     pictures = [np.random.default_rng(n).integers(0, 256, (64, 48, 3), dtype=np.uint8) for n in range(2)]
     tau = estimate_tau(model.network, model.spec, pictures)
-    assert tau == pytest.approx(
-        np.mean([estimate_tau(model.network, model.spec, [picture]) for picture in pictures]), abs=1e-6
-    )
+    # All pixels count together: that of one picture is another.
+    assert tau != pytest.approx(estimate_tau(model.network, model.spec, pictures[:1]), abs=1e-6)
     changed = with_tau(model, tau)
     assert float(changed.network.tau) == pytest.approx(tau)
     assert float(model.network.tau) == 0
     assert changed.version != with_tau(model, tau + 1).version
     assert "tau" in changed.card.notes
+
+
+def test_level_is_that_of_a_share_or_of_two_kinds_of_pixels():
+    model = loaded()
+    picture = np.full((64, 64, 3), 200, np.uint8)
+    picture[16:48, 16:48] = (90, 50, 130)
+    x = (torch.from_numpy(picture).permute(2, 0, 1)[None] / 255 - torch.tensor(model.spec.mean).view(3, 1, 1)) / (
+        torch.tensor(model.spec.std).view(3, 1, 1)
+    )
+    with torch.inference_mode():
+        confidence = model.network.confidence(x).numpy()
+    for share in (0.07, 0.4):
+        tau = estimate_tau(model.network, model.spec, [picture], share=share)
+        assert np.mean(confidence > tau) == pytest.approx(share, abs=0.001)
+    tau = estimate_tau(model.network, model.spec, [picture], otsu=True)
+    assert confidence.min() < tau < confidence.max()
+    with pytest.raises(ModelError, match="between 0 and 1, not 2"):
+        estimate_tau(model.network, model.spec, [picture], share=2)
 
 
 def test_level_needs_a_picture_and_a_network_of_scale_attention():

@@ -196,8 +196,15 @@ def load_published_state(
         raise WeightsError(f"these tensors are none of scale attention as it is set up: {reason}") from error
 
 
-def estimate_tau(network: ScaleAttention, spec: ModelSpec, pictures: Iterable[NDArray[np.uint8]]) -> float:
-    """Return the mean level of some pictures: `network.sparsity` of their pixels lie above it.
+def estimate_tau(
+    network: ScaleAttention,
+    spec: ModelSpec,
+    pictures: Iterable[NDArray[np.uint8]],
+    *,
+    share: float | None = None,
+    otsu: bool = False,
+) -> float:
+    """Return the level of some pictures, all their pixels together.
 
     Parameters
     ----------
@@ -207,12 +214,19 @@ def estimate_tau(network: ScaleAttention, spec: ModelSpec, pictures: Iterable[ND
         Its normalisation.
     pictures : iterable of ndarray of uint8, shape (y, x, 3)
         RGB at the network's pixel size, sides divisible by its stride.
+    share : float, optional
+        Of the pixels that exceed the level, 0..1; default the network's own (`sparsity`).
+    otsu : bool
+        Let Otsu's threshold of the confidences say how many do, in place of `share`.
 
     Raises
     ------
     ModelError
-        If there is no picture.
+        If there is no picture or the share makes no sense.
     """
+    share = network.sparsity if share is None else share
+    if not 0 < share < 1:
+        raise ModelError(f"the share of pixels to look at lies between 0 and 1, not {share}")
     device = network.tau.device
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
     was_training = network.training
@@ -221,11 +235,16 @@ def estimate_tau(network: ScaleAttention, spec: ModelSpec, pictures: Iterable[ND
     with torch.inference_mode():
         for picture in pictures:
             x = torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1)[None].float() / 255
-            found.append(float(network.tau_of(network.confidence((x - mean) / std))))
+            found.append(network.confidence((x - mean) / std).flatten().cpu().numpy())
     network.train(was_training)
     if not found:
         raise ModelError("the level of attention cannot be estimated without a picture; name at least one")
-    return float(np.mean(found))
+    values = np.concatenate(found)
+    if otsu:
+        from skimage.filters import threshold_otsu
+
+        return float(threshold_otsu(values))
+    return float(np.partition(values, place := len(values) - int(share * len(values)) - 1)[place])
 
 
 def with_tau(model: LoadedModel, tau: float) -> LoadedModel:

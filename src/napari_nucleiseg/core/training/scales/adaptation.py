@@ -98,8 +98,16 @@ def _descendant(parent: LoadedModel, fitted: LoadedModel, source: ScaleSource, c
     return LoadedModel(fitted.spec, card, fitted.network.cpu().eval())
 
 
-def tau_of_slide(model: LoadedModel, slide: Slide, regions: Sequence[Region] = (), *, seed: int = 0) -> float:
-    """Return the level of attention that the stated share of a slide's tissue exceeds.
+def tau_of_slide(
+    model: LoadedModel,
+    slide: Slide,
+    regions: Sequence[Region] = (),
+    *,
+    share: float | None = None,
+    otsu: bool = False,
+    seed: int = 0,
+) -> float:
+    """Return the level of attention that a stated share of a slide's tissue exceeds.
 
     Tiles share it, so it makes no seams; give the model to `with_tau` and segment with what that returns.
 
@@ -110,9 +118,13 @@ def tau_of_slide(model: LoadedModel, slide: Slide, regions: Sequence[Region] = (
     slide : Slide
         With a stated pixel size.
     regions : sequence of Region
-        Level-0 pixels to look at; empty means all tissue, of which up to 24 windows are looked at.
+        Level-0 pixels to look at; empty means all tissue. Up to 24 windows are looked at.
+    share : float, optional
+        0..1; default the network's own, 0.07 as published, which is less than nuclei take up in most tissue.
+    otsu : bool
+        Let Otsu's threshold say how much of this tissue is worth a look, in place of `share`.
     seed : int
-        Chooses them.
+        Chooses the windows.
 
     Raises
     ------
@@ -122,12 +134,19 @@ def tau_of_slide(model: LoadedModel, slide: Slide, regions: Sequence[Region] = (
         If the model is of another network.
     """
     network = _require_attention(model)
-    return estimate_tau(network, model.spec, _windows(model, slide, regions, seed))
+    return estimate_tau(network, model.spec, _windows(model, slide, regions, seed), share=share, otsu=otsu)
 
 
-def at_slide_level(model: LoadedModel, slide: Slide, regions: Sequence[Region] = ()) -> LoadedModel:
+def at_slide_level(
+    model: LoadedModel,
+    slide: Slide,
+    regions: Sequence[Region] = (),
+    *,
+    share: float | None = None,
+    otsu: bool = False,
+) -> LoadedModel:
     """Return a copy of a model whose tau is that of a slide or of regions of it; see `tau_of_slide`."""
-    return with_tau(model, tau_of_slide(model, slide, regions))
+    return with_tau(model, tau_of_slide(model, slide, regions, share=share, otsu=otsu))
 
 
 def _require_attention(model: LoadedModel) -> ScaleAttention:
