@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "train a network on images with labels",
     "pretrain": "let a network learn from slides without labels",
     "finetune": "teach a model with what you corrected",
+    "cluster": "part a region into clusters without labels",
     "evaluate": "score predicted labels against true ones",
     "models": "list models and versions, show cards, accept licences",
     "check": "look whether the results of a slide are whole, and mend them",

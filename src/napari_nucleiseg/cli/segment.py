@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", default="nuclei", metavar="NAME", help="model or weight file (default: nuclei)")
     parser.add_argument("--accept-licence", action="store_true", help="accept a restrictive licence for this run")
-    parser.add_argument("--region", type=_region, metavar="Y,X,H,W", help="only this part, in full-resolution pixels")
+    parser.add_argument("--region", type=region_of, metavar="Y,X,H,W", help="only this part, in full-resolution pixels")
     parser.add_argument("--mpp", type=float, metavar="UM", help="micrometres per pixel, if the file does not say")
     parser.add_argument("--threshold", type=float, metavar="P", help="least probability of a nucleus' pixel, 0 to 1")
     parser.add_argument("--min-area", type=float, metavar="UM2", help="smallest nucleus, square micrometres")
@@ -49,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
-def _region(text: str) -> Region:
+def region_of(text: str) -> Region:
+    """Read ``y,x,height,width`` of the command line."""
     try:
         y, x, height, width = (int(part) for part in text.split(","))
         return Region(y, x, height, width)
