@@ -85,6 +85,7 @@ def test_a_pixel_is_a_nucleus_exactly_where_the_highest_cluster_is_chosen(chosen
 
 def test_with_no_or_every_cluster_chosen_there_are_none_or_only_nuclei():
     network, x = lively(), torch.randn(1, 3, 8, 8)
+    network.choose(())
     assert not torch.sigmoid(network(x)["nuclei"]).any()
     network.choose(tuple(range(6)))
     assert (torch.sigmoid(network(x)["nuclei"]) == 1).all()
@@ -93,6 +94,21 @@ def test_with_no_or_every_cluster_chosen_there_are_none_or_only_nuclei():
 def test_a_cluster_that_is_none_is_refused():
     with pytest.raises(ModelError, match="no cluster 6; clusters are numbered 0 to 5"):
         lively().choose((1, 6))
+
+
+def test_it_can_be_trained_with_labels_like_any_other_network():
+    torch.manual_seed(0)
+    network, x = S3Net(width=6, blocks=1).train(), torch.randn(1, 3, 16, 16)
+    target = (x[:, :1] > 0).float()
+    optimiser = torch.optim.Adam(network.parameters(), 0.02)
+    losses = []
+    for _ in range(30):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(x)["nuclei"], target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_both_branches_have_a_channel_for_each_cluster():

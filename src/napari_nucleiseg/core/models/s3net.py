@@ -107,6 +107,8 @@ class S3Net(nn.Module):
         self.main = nn.Sequential(nn.Conv2d(width, width, 1), nn.BatchNorm2d(width))
         self.auxiliary = nn.Sequential(nn.Conv2d(width, width, 1), nn.BatchNorm2d(width))
         self.register_buffer("chosen", torch.full((width,), OTHER, dtype=torch.uint8))
+        # Until clusters are chosen it is the first, so that the network can also be trained with labels like any other.
+        self.choose((0,))
 
     @property
     def width(self) -> int:

@@ -90,9 +90,9 @@ def test_the_licence_of_the_picture_is_that_of_the_weights(fitted, saved, tmp_pa
 
 
 def test_choosing_leaves_the_clustering_as_it_was(fitted):
-    _, _, result, chosen = fitted
-    fitted_model(result, chosen, "mine")
-    assert not result.network.chosen.any()
+    _, _, result, _ = fitted
+    fitted_model(result, (2, 5), "mine")
+    assert result.network.chosen.nonzero().ravel().tolist() == [0]
 
 
 def test_what_cannot_become_a_model_is_said(fitted):

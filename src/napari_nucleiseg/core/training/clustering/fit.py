@@ -42,7 +42,7 @@ class Clustering:
     labels : ndarray of int16, shape (y, x)
         Cluster of each pixel, the number of its channel.
     network : S3Net
-        On the CPU, in eval mode, with the statistics of the picture; no cluster is chosen yet.
+        On the CPU, in eval mode, with the statistics of the picture; which clusters are nuclei is not chosen yet.
     config : ClusterConfig
         What it was fitted with.
     iteration : int
