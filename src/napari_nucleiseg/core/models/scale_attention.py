@@ -125,8 +125,9 @@ class ScaleAttention(nn.Module):
     def tau_of(self, confidence: Tensor) -> Tensor:
         """Return the mean, shape (1,), of each picture's own level: `sparsity` of its pixels exceed it."""
         flat = confidence.detach().flatten(1).float()
-        exceeding = int(self.sparsity * flat.shape[1])
-        return flat.kthvalue(flat.shape[1] - exceeding, dim=1).values.mean().view(1)
+        # Not every device can select the k-th largest; all can sort.
+        highest_first = flat.sort(dim=1, descending=True).values
+        return highest_first[:, int(self.sparsity * flat.shape[1])].mean().view(1)
 
     @torch.no_grad()
     def remember(self, tau: Tensor) -> None:

@@ -88,7 +88,10 @@ def test_weights_are_a_model_with_a_card(whole):
     assert float(model.network.tau) != 0
     # The classifier is of no use to anyone who segments.
     assert not any("trunk" in key or "linear" in key for key in model.network.state_dict())
-    assert steps[-1].model.network.tau == state_of(config)["model"]["tau"]
+    last = steps[-1].model
+    assert last.network.tau == state_of(config)["model"]["tau"]
+    assert not last.network.training
+    assert last.version == model.version if steps[-1].is_best else last.version != model.version
 
 
 @pytest.mark.parametrize("licence", ["", "CC-BY-NC-SA-4.0"])

@@ -95,7 +95,7 @@ def _descendant(parent: LoadedModel, fitted: LoadedModel, source: ScaleSource, c
         },
     )
     _, card = encode_model(fitted.network, fitted.spec, card, half=False)
-    return LoadedModel(fitted.spec, card, fitted.network.cpu().eval())
+    return LoadedModel(fitted.spec, card, fitted.network)
 
 
 def tau_of_slide(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.resnet34 import read_tensors
 from napari_nucleiseg.core.models.scale_attention import load_published_state, published_state
 from napari_nucleiseg.core.models.spec import ModelSpec
-from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, load_tensors, save_model
+from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, encode_model, load_tensors, save_model
 from napari_nucleiseg.core.training.scales.config import ScaleConfig, scale_config_as_json
 from napari_nucleiseg.core.training.scales.examination import Glance
 from napari_nucleiseg.core.training.scales.learner import Learner
@@ -174,5 +175,7 @@ class ScaleCheckpoint:
         )
 
     def model(self, step: int, scores: dict[str, float] | None = None) -> LoadedModel:
-        """Return the network as it is now, with its card, as a model."""
-        return LoadedModel(self.spec, self.card(step, scores), self.learner.kept)
+        """Return a copy of the network as it is now, with its card, as a model."""
+        network = copy.deepcopy(self.learner.kept).cpu().eval()
+        _, card = encode_model(network, self.spec, self.card(step, scores), half=False)
+        return LoadedModel(self.spec, card, network)
