@@ -71,6 +71,14 @@ def test_regions_too_small_are_told(slide, short):
         tau_of_slide(model_of(), slide, [Region(0, 0, 8, 8)])
 
 
+def test_a_coarser_slide_has_fewer_magnifications(tissue, short):
+    slide = open_slide(tissue / "p0.tif", mpp_um=0.5)
+    *_, last = adapt(model_of(), slide, config=short)
+    assert last.model.card.taught["settings"]["magnifications"] == (10.0, 20.0)
+    with pytest.raises(DataError, match="too coarse"):
+        list(adapt(model_of(), open_slide(tissue / "p0.tif", mpp_um=1.0), config=short))
+
+
 def test_other_networks_are_told(slide, short):
     spec = network_spec("nuclei", {"width": 8})
     other = LoadedModel(spec, ModelCard("nuclei", "nuclei"), build_network(spec))

@@ -50,7 +50,7 @@ def adapt(
     regions : sequence of Region
         Level-0 pixels to learn from; empty means all tissue.
     config : ScaleConfig
-        Settings; where `out` is empty, nothing is left on disk.
+        Settings; where `out` is empty, nothing is left on disk. Magnifications that the slide lacks are left out.
     licence : str
         SPDX identifier of the slide; without it the licence of the new weights is not known.
 
@@ -68,6 +68,10 @@ def adapt(
     """
     _require_attention(model)
     source = ScaleSource(PurePath(slide.path).name, slide, tuple(regions), licence)
+    powers = tuple(power for power in config.magnifications if source.factor(power) is not None)
+    if len(powers) < 2:
+        raise DataError(f"{source.name} is too coarse: two of the magnifications must be no finer than it is")
+    config = replace(config, magnifications=powers)
     with tempfile.TemporaryDirectory(prefix="nucleiseg-") as scratch:
         settings = config if config.out else replace(config, out=scratch, resume=False)
         for step in pretrain(settings, [source], model):
