@@ -82,16 +82,30 @@ def test_gradients_are_those_of_small_steps():
 
 
 def test_it_is_the_operator_of_torchvision_where_that_is_installed():
-    ops = pytest.importorskip("torchvision.ops", reason="torchvision is no dependency; compared where it is installed")
+    operator = deformable._of_torchvision("cpu")
+    if operator is None:
+        pytest.skip("torchvision is no dependency; compared where it is installed and works")
     ours = [tensor.requires_grad_() for tensor in problem(5, 6, 5, batch=2)]
     theirs = [tensor.detach().clone().requires_grad_() for tensor in ours]
     x, offset, mask, weight = theirs
-    expected = ops.deform_conv2d(x, offset, weight, padding=1, mask=mask)
+    expected = operator(x, offset, weight, padding=1, mask=mask)
     found = by_grid_sample(*ours)
     assert torch.allclose(found, expected, atol=1e-9)
     found.square().sum().backward()
     expected.square().sum().backward()
     assert all(torch.allclose(one.grad, other.grad, atol=1e-8) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_an_operator_that_does_not_work_is_not_used(monkeypatch):
+    class Broken:
+        @staticmethod
+        def deform_conv2d(*_arguments, **_more):
+            raise NotImplementedError("no kernel for this device")
+
+    monkeypatch.setattr("importlib.import_module", lambda _name: Broken)
+    deformable._of_torchvision.cache_clear()
+    assert deformable._of_torchvision("cpu") is None
+    deformable._of_torchvision.cache_clear()
 
 
 def test_an_operator_that_is_there_is_used_with_its_arguments_in_their_places(monkeypatch):

@@ -75,12 +75,14 @@ def _of_torchvision(device_type: str) -> Operator | None:
     """Return torchvision's operator if it is installed, fits this torch and runs on the device; None elsewhere."""
     try:
         operator: Operator = importlib.import_module("torchvision.ops").deform_conv2d
-        one = torch.zeros(1, 1, 3, 3, device=device_type)
-        operator(one, one.expand(1, 18, 3, 3).contiguous(), one, padding=1, mask=one.expand(1, 9, 3, 3).contiguous())
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            x = torch.ones(1, 1, 3, 3, device=device_type, requires_grad=True)
+            offset, mask = (torch.zeros(1, count, 3, 3, device=device_type) for count in (18, 9))
+            operator(x, offset, torch.ones_like(x), padding=1, mask=mask).sum().backward()
     except (ImportError, AttributeError, RuntimeError, OSError, NotImplementedError):
         # A build for another torch fails in any of these ways, at import or at the first call.
         return None
-    return operator
+    return None if x.grad is None else operator
 
 
 class PredictedDeformation(nn.Module):
