@@ -24,7 +24,7 @@ from napari_nucleiseg.core.training.scales import checkpoint
 from napari_nucleiseg.core.training.scales.config import SlideSet, load_scale_config
 from napari_nucleiseg.core.training.scales.learner import Learner
 from napari_nucleiseg.core.training.scales.loop import pretrain
-from napari_nucleiseg.core.training.scales.samples import ScaleSource
+from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource
 
 
 def state_of(config):
@@ -120,18 +120,26 @@ def test_stopped_and_gone_on_equals_uninterrupted(config, tmp_path, ema):
     for _ in range(5):
         next(run)
     run.close()
-    # The checkpoint is that of step 4; step 5 comes again, and what was logged after step 4 does, too.
+    # The checkpoint is that of step 5, though none was due; what was logged after it is forgotten.
     with (Path(cut.out) / "log.jsonl").open("a") as log:
-        log.write('{"step": 5, "accuracy": 0.0}\n{"step": 6, "accu')
+        log.write('{"step": 6, "accuracy": 0.0}\n{"step": 7, "accu')
     (Path(cut.out) / "last.pt.part").write_bytes(b"half")
     rest = list(pretrain(cut))
-    assert [step.loss for step in rest] == [step.loss for step in steps[4:]]
-    assert [step.validation for step in rest] == [step.validation for step in steps[4:]]
+    assert [step.loss for step in rest] == [step.loss for step in steps[5:]]
+    assert [step.validation for step in rest] == [step.validation for step in steps[5:]]
     assert same_run(config, cut)
     assert log_of(config) == log_of(cut)
     first, second = (load_model(f"{run.out}/best.safetensors") for run in (config, cut))
     assert same(first.network.state_dict(), second.network.state_dict())
     assert list(pretrain(cut)) == []
+
+
+def test_stopped_before_anything_was_measured_there_are_weights_to_use(config):
+    run = pretrain(replace(config, validate_every=100, checkpoint_every=100))
+    next(run)
+    run.close()
+    assert state_of(config)["step"] == 1
+    assert load_model(f"{config.out}/best.safetensors").card.notes.count("step 1 of 8")
 
 
 def test_killed_and_gone_on_equals_uninterrupted(whole, tmp_path):
@@ -185,6 +193,21 @@ def test_all_terms_can_be_switched_on_and_off(config):
     assert set(step.parts) == set(losses)
     assert step.loss == pytest.approx(0.5 * sum(step.parts.values()))
     assert all(np.isfinite(value) for value in step.parts.values())
+
+
+def test_each_crop_can_be_looked_at_around_its_own_level(config, tissue):
+    sources = [ScaleSource("p0", open_slide(tissue / "p0.tif", mpp_um=0.25))]
+    batch = ScaleSampler(sources, config, network_spec(config.network)).batch(0)
+    shares = {}
+    for own in (False, True):
+        torch.manual_seed(0)
+        learner = Learner(replace(config, own_tau=own), network_spec(config.network, config.params))
+        seen = []
+        learner.classifier.register_forward_hook(lambda _m, given, _out, seen=seen: seen.append(given[1] > 0.5))
+        learner.step(batch, 1)
+        shares[own] = seen[0].float().mean(dim=(1, 2, 3))
+    assert shares[True].tolist() == pytest.approx([0.07] * 3, abs=0.002)
+    assert shares[False].std() > 0.01
 
 
 def test_second_look_updates_nothing(config, tissue):

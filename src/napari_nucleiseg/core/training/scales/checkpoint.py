@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class ScaleCheckpoint:
         self.origins = tuple(dict.fromkeys(origins))
         self.folder = Path(config.out)
         self.best = -1.0
+        self._unwritten = 0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -121,7 +123,20 @@ class ScaleCheckpoint:
             self._write_best(step, scores)
         if due or is_best:
             self._write_state(step)
+        self._unwritten = 0 if due or is_best else step
         return is_best
+
+    @contextmanager
+    def left_whole(self) -> Iterator[None]:
+        """Write the last step down if the generator in which this is used is closed within the block."""
+        try:
+            yield
+        except GeneratorExit:
+            if self._unwritten and self.config.resume:
+                if self.best < 0:
+                    self._write_best(self._unwritten, None)
+                self._write_state(self._unwritten)
+            raise
 
     def _write_best(self, step: int, scores: dict[str, float] | None) -> None:
         # Half precision would move tau by as much as a tenth of the sigmoid's width.

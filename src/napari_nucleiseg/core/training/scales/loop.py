@@ -93,7 +93,7 @@ def pretrain(
         learner = Learner(config, spec, initial)
         checkpoint = ScaleCheckpoint(config, spec, learner, origins)
         start = checkpoint.restore()
-        with closing(prepared(sampler.batch, start, config.steps)) as batches:
+        with checkpoint.left_whole(), closing(prepared(sampler.batch, start, config.steps)) as batches:
             for step, batch in enumerate(batches, start=start + 1):
                 began = time.perf_counter()
                 parts = learner.step(batch, step)
