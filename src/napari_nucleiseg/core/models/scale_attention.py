@@ -122,12 +122,16 @@ class ScaleAttention(nn.Module):
         """Return the map whose sigmoid is the attention A, around `tau` or the running level."""
         return self.sharpness * (confidence - (self.tau if tau is None else tau))
 
-    def tau_of(self, confidence: Tensor) -> Tensor:
-        """Return the mean, shape (1,), of each picture's own level: `sparsity` of its pixels exceed it."""
+    def taus_of(self, confidence: Tensor) -> Tensor:
+        """Return each picture's own level, ``(batch, 1, 1, 1)``: `sparsity` of its pixels exceed it; no gradient."""
         flat = confidence.detach().flatten(1).float()
         # Not every device can select the k-th largest; all can sort.
         highest_first = flat.sort(dim=1, descending=True).values
-        return highest_first[:, int(self.sparsity * flat.shape[1])].mean().view(1)
+        return highest_first[:, int(self.sparsity * flat.shape[1])].view(-1, 1, 1, 1)
+
+    def tau_of(self, confidence: Tensor) -> Tensor:
+        """Return the mean of the pictures' own levels, shape (1,)."""
+        return self.taus_of(confidence).mean().view(1)
 
     @torch.no_grad()
     def remember(self, tau: Tensor) -> None:

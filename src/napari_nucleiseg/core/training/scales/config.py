@@ -124,6 +124,9 @@ class ScaleConfig:
         stain) and self_training (pixels of which all views are sure).
     sure : float
         Attention above which, or one minus it below which, a pixel is sure; of self_training.
+    own_tau : bool
+        Whether each crop is looked at around its own level while learning. Published is the mean of the batch, under
+        which the magnification can also be told from how many pixels are looked at.
     crop_px, batch_size, steps : int
         Side of a crop, crops a step, optimisation steps.
     learning_rate, weight_decay : float
@@ -167,6 +170,7 @@ class ScaleConfig:
     hed_jitter: float = 0.03
     losses: Mapping[str, float] = field(default_factory=lambda: {"scale": 1.0, "smoothness": 1.0, "equivariance": 1.0})
     sure: float = 0.9
+    own_tau: bool = False
     crop_px: int = 160
     batch_size: int = 32
     steps: int = 20_000

@@ -95,9 +95,10 @@ class Learner:
         weight = self.config.weight
         image = batch["image"].contiguous(memory_format=torch.channels_last)
         confidence = self.network.confidence(image)
-        tau = self.network.tau_of(confidence)
+        taus = self.network.taus_of(confidence)
+        tau = taus.mean().view(1)
         self.network.remember(tau)
-        raw = self.network.raw_map(confidence, tau)
+        raw = self.network.raw_map(confidence, taus if self.config.own_tau else tau)
         attention = torch.sigmoid(raw)
         terms: dict[str, Tensor] = {}
         accuracy = {}
@@ -129,6 +130,8 @@ class Learner:
 
     @torch.no_grad()
     def look(self, image: Tensor) -> Tensor:
-        """Return A around the running tau, without gradient and without a trace in the running statistics."""
+        """Return A around the running (or each crop's own) tau, without gradient or a trace in running statistics."""
         with statistics_kept(self.network):
-            return torch.sigmoid(self.network(image)["attention"])
+            confidence = self.network.confidence(image)
+        own = self.network.taus_of(confidence) if self.config.own_tau else None
+        return torch.sigmoid(self.network.raw_map(confidence, own))
