@@ -81,8 +81,8 @@ class ClusterConfig:
     boundary_beta : int
         Factor of that shrinking; the larger, the coarser the detail that it removes.
     fit_px : int
-        Largest area, in model pixels, that is fitted at once. Of a larger region crops of this area together are
-        fitted, and the whole is labelled with what they gave.
+        Largest area, in model pixels, that is fitted at once; each takes about 40 kB of memory. Of a larger region
+        crops of this area together are fitted, and the whole is labelled with what they gave.
     seed : int
         Seeds weights, transforms, colours and crops.
     device : str
@@ -106,7 +106,7 @@ class ClusterConfig:
     spatial: str = "responses"
     boundary_weight: float = 2.0
     boundary_beta: int = 16
-    fit_px: int = 512 * 512
+    fit_px: int = 256 * 256
     seed: int = 0
     device: str = "auto"
 

@@ -13,7 +13,7 @@ from napari_nucleiseg.core.training.augment import stain_densities
 from napari_nucleiseg.core.training.clustering.config import ClusterConfig
 
 NOT_SEEN = -1
-CROP_PX = 256
+CROP_PX = 128
 TISSUE_SHARE = 0.25  # of the stain of the densest crop; crops with less are taken only where others do not suffice
 
 
