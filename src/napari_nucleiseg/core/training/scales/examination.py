@@ -80,8 +80,10 @@ class Examination:
                 torch.from_numpy(np.stack([crop[key] for crop in crops])).to(device)
                 for key in ("image", "level", "haematoxylin")
             )
-            attention = torch.sigmoid(network(image)["attention"])
-            logits = classifier(image, attention)
+            confidence = network.confidence(image)
+            attention = torch.sigmoid(network.raw_map(confidence))
+            own = network.taus_of(confidence) if self.sampler.config.own_tau else None
+            logits = classifier(image, torch.sigmoid(network.raw_map(confidence, own)))
             right += (logits.argmax(dim=1) == level).float().tolist()
             losses.append(float(F.cross_entropy(logits, level, reduction="sum")))
             looked = (attention > 0.5).float()
