@@ -111,6 +111,15 @@ def test_it_can_be_trained_with_labels_like_any_other_network():
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_a_smooth_start_looks_at_colour_and_not_at_relief():
+    network = lively()
+    before = float(network.deformed[0].weight.detach().std())
+    network.begin_smooth()
+    for kernel in (network.stem[0].weight, network.deformed[0].weight):
+        assert torch.equal(kernel, kernel[:, :, :1, :1].expand_as(kernel))
+    assert 0.3 * before < float(network.deformed[0].weight.detach().std()) < 3 * before
+
+
 def test_both_branches_have_a_channel_for_each_cluster():
     said = build_network(network_spec("s3net", {"width": 5})).clusters(torch.randn(2, 3, 9, 11))
     assert said.main.shape == said.auxiliary.shape == said.features.shape == (2, 5, 9, 11)

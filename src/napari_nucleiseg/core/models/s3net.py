@@ -129,6 +129,17 @@ class S3Net(nn.Module):
         self.chosen.fill_(OTHER)
         self.chosen[list(clusters)] = CHOSEN
 
+    @torch.no_grad()
+    def begin_smooth(self) -> None:
+        """Let the 3x3 kernels of stem and deformable convolution begin as means, each over its nine taps.
+
+        Random kernels answer to edges: the clusters then show the relief of fibres and not the colour of nuclei.
+        """
+        kernels = [cast("nn.Conv2d", self.stem[0]).weight, cast("PredictedDeformation", self.deformed[0]).weight]
+        for kernel in kernels:
+            # Three times the mean of nine taps has the variance of one.
+            kernel.copy_((3 * kernel.mean(dim=(2, 3), keepdim=True)).expand_as(kernel))
+
     def cluster_logits(self, x: Tensor) -> Tensor:
         """Return the logits of the clusters, ``(batch, width, y, x)``."""
         return cast("Tensor", self.main(self.deformed(self.blocks(self.stem(x)))))

@@ -54,6 +54,9 @@ class ClusterConfig:
         cannot be applied to other pictures.
     reach_px : float
         Largest predicted offset, model pixels.
+    smooth_start : bool
+        Whether the 3x3 kernels begin as means over their nine taps, so that colour is clustered and not relief. Free
+        offsets come with kernels of their own.
     iterations : int
         Steps of optimisation at most.
     least_iterations : int
@@ -93,6 +96,7 @@ class ClusterConfig:
     blocks: int = 2
     offsets: str = "predicted"
     reach_px: float = 8.0
+    smooth_start: bool = True
     iterations: int = 50
     least_iterations: int = 5
     min_clusters: int = 7
@@ -130,7 +134,7 @@ class ClusterConfig:
 
 
 # The learning rate of the paper, and three clusters: for a lesion on skin.
-_PAPER: dict[str, Any] = {"learning_rate": 0.36, "min_clusters": 3}
+_PAPER: dict[str, Any] = {"learning_rate": 0.36, "min_clusters": 3, "smooth_start": False}
 _PUBLISHED: dict[str, Any] = {
     **_PAPER,
     "offsets": "free",

@@ -212,6 +212,8 @@ def _fresh(config: ClusterConfig, crops: Crops, device: torch.device) -> tuple[S
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = S3Net(config.width, config.blocks, config.reach_px, height, width)
+        if config.smooth_start and not network.is_free:
+            network.begin_smooth()
         draw = AffineDraw(config.width, torch.Generator().manual_seed(config.seed))
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.train(), draw.to(device)
