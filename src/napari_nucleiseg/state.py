@@ -114,3 +114,118 @@ class Session:
     def options(self) -> DecodeOptions:
         """Threshold and smallest area as the engine takes them."""
         return DecodeOptions(threshold=self.threshold, min_area_um2=self.min_area_um2)
+
+
+NETWORKS = ("scale-attention-fast", "scale-attention")
+FRESH = ""
+LEVELS = ("otsu", "own", "quarter")
+# What suits a network where nobody has turned anything: the smaller one is sized for a processor.
+SIZES = {
+    "scale-attention-fast": {"steps": 2_000, "crop_px": 128, "batch_size": 12},
+    "scale-attention": {"steps": 20_000, "crop_px": 160, "batch_size": 32},
+}
+
+
+@dataclass(eq=False)
+class UnlabelledWishes:
+    """What the user wants of training without labels; every change emits ``wishes.events.<field>(new, old)``.
+
+    Parameters
+    ----------
+    network : str
+        One of `NETWORKS`; what a model at hand has counts more.
+    start : str
+        Name of the model to begin from; `FRESH` begins with nothing.
+    steps, crop_px, batch_size : int
+        Optimisation steps, side of a crop in pixels, crops a step.
+    hold_out : float
+        Share of the slides that is kept for measuring, 0..1.
+    measure_every : int
+        Steps between measurements.
+    sparsity : float
+        Share of the pixels that is worth a look while it learns, 0..1.
+    stained : bool
+        Whether attention is drawn to haematoxylin.
+    imagenet : bool
+        Whether the classifier starts from ImageNet weights, which are downloaded.
+    licence : str
+        SPDX identifier of the slides; empty is not stated.
+    folder : str
+        Where runs are kept; empty is the program's own folder.
+    fit_steps : int
+        Steps of a fit to one slide.
+    level : str
+        One of `LEVELS`: how many pixels are worth a look when the level is set from a slide.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+    network: str = _option(
+        NETWORKS[0],
+        "Network",
+        "Fast works at half resolution, with a quarter of the work: for a processor.\n"
+        "Full is the published network: for a graphics card.",
+        choices=NETWORKS,
+    )
+    start: str = _option(
+        FRESH, "Start from", "Nothing, or a model of attention that is at hand: it learns on, and stays as it is"
+    )
+    steps: int = _option(
+        2_000, "Steps", "How long it learns; more can follow later, from where it stopped", minimum=1, maximum=1_000_000
+    )
+    crop_px: int = _option(
+        128,
+        "Crop",
+        "Side of the squares it looks at, at 10×, 20× and 40×.\n"
+        "Smaller ones find a place in smaller pieces of tissue: 128 px need 128 µm.",
+        minimum=32,
+        maximum=1024,
+        step=16,
+        suffix=" px",
+    )
+    batch_size: int = _option(
+        12, "Crops a step", "More learn more steadily, and need more memory", minimum=2, maximum=512
+    )
+    hold_out: float = _option(
+        0.2,
+        "Held out",
+        "Share of the slides, always whole ones, that it does not learn from: the curve is measured on them",
+        minimum=0.0,
+        maximum=0.9,
+        step=0.05,
+        decimals=2,
+    )
+    measure_every: int = _option(
+        20, "Measure every", "Steps from one point of the curve to the next", minimum=1, maximum=10_000, suffix=" steps"
+    )
+    sparsity: float = _option(
+        0.07,
+        "Worth a look",
+        "Share of the pixels that the classifier may look at while it learns; published is 0.07",
+        minimum=0.01,
+        maximum=0.6,
+        step=0.01,
+        decimals=2,
+    )
+    stained: bool = _option(
+        True,
+        "Prefer haematoxylin",
+        "Draw attention to what is blue, a little (not published). Turn off for other stains.",
+    )
+    imagenet: bool = _option(
+        False,
+        "Classifier from ImageNet",
+        "Start the classifier from weights trained on photographs, as published; 87 MB are downloaded once",
+    )
+    licence: str = _option(
+        "",
+        "Licence of the slides",
+        "Such as CC0-1.0; the model gets it. Without one it is marked as not for commercial use.",
+    )
+    folder: str = _option("", "Keep runs in", "Folder for what has been learned so far; empty is the program's own")
+    fit_steps: int = _option(
+        100, "Steps of a fit", "How long a model is fitted to one slide or view", minimum=1, maximum=100_000
+    )
+    level: str = _option(
+        "otsu", "Level", "How many pixels are worth a look when the level is set from a slide", choices=LEVELS
+    )

@@ -19,6 +19,7 @@ DOCKS = (
     ("show_regions", "Regions"),
     ("show_history", "History"),
     ("show_teach", "Teach"),
+    ("show_unlabelled", "Train without labels"),
     ("show_versions", "Versions"),
 )
 

@@ -231,7 +231,7 @@ def test_closing_while_a_model_is_taught_asks(viewer, panel, teach, engine, qtbo
     # What the window asks before it closes; the test's viewer has to close by itself.
     assert panel.eventFilter(window, event) is not leaves
     assert event.isAccepted() is leaves
-    assert said == ["A model is being taught"]
+    assert said == ["A model is learning"]
     assert panel.controller.teaching.is_running is not leaves
     engine.gate.set()
     if not leaves:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from napari_nucleiseg.viewer.opened import OpenedSlide
 
 LANE, ADVICE, VERSIONS = "teach", "advice", "versions"
-COMPARE, QUEUE = "compare", "queue"
-LANES = (LANE, ADVICE, VERSIONS, COMPARE, QUEUE)
+COMPARE, QUEUE, UNLABELLED = "compare", "queue", "without labels"
+LANES = (LANE, ADVICE, VERSIONS, COMPARE, QUEUE, UNLABELLED)
 EDITED_S = 0.6
 NO_RESULTS = "Open a slide and segment a part of it first: teaching starts from nuclei that you correct."
 

@@ -66,6 +66,11 @@ def show_teach(viewer: napari.viewer.Viewer) -> None:
     open_panel(viewer).docks.show_teach()
 
 
+def show_unlabelled(viewer: napari.viewer.Viewer) -> None:
+    """Show where a model is trained without labels."""
+    open_panel(viewer).docks.show_unlabelled()
+
+
 def show_versions(viewer: napari.viewer.Viewer) -> None:
     """Show the versions of all models."""
     open_panel(viewer).docks.show_versions()

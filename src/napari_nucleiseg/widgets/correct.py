@@ -116,6 +116,9 @@ class Correct(QWidget):
         self.export_button.setToolTip("Write nuclei and regions for QuPath and other programs, or as a table")
         for place, button in enumerate((self.teach_button, self.import_button, self.export_button)):
             grid.addWidget(button, 1, 2 * place, 1, 2)
+        self.unlabelled_button = QPushButton("Train without labels…")
+        self.unlabelled_button.setToolTip("A network learns where nuclei are from the slides alone: nothing is drawn")
+        grid.addWidget(self.unlabelled_button, 2, 0, 1, 6)
         return grid
 
     # ------------------------------------------------------------------ what the controller says

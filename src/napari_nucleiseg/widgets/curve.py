@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
@@ -27,12 +28,41 @@ class Points:
     losses: list[tuple[int, float]] = field(default_factory=list)
 
 
-class CurveView(QWidget):
-    """Draws the run that goes on: the score on what is held out, that of the former model, and the loss."""
+@dataclass(frozen=True, slots=True)
+class CurveWording:
+    """What the lines of a curve are called.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    score : str
+        What is measured.
+    former : str
+        What it is compared with.
+    empty : str
+        Said as long as there is nothing to draw.
+    begins_at_former : bool
+        Whether the curve starts where the former one is.
+    """
+
+    score: str = "on nuclei it has not seen"
+    former: str = "former model"
+    empty: str = "The curve appears here while the model learns"
+    begins_at_former: bool = True
+
+
+class CurveView(QWidget):
+    """Draws the run that goes on: the score on what is held out, that of the former model, and the loss.
+
+    Parameters
+    ----------
+    wording : CurveWording, optional
+        What the lines are called.
+    """
+
+    def __init__(self, wording: CurveWording | None = None) -> None:
         super().__init__()
         self.setObjectName("nucleiseg teaching curve")
+        self.wording = wording or CurveWording()
         self.setMinimumSize(QSize(260, 150))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self._runs: list[Points] = []
@@ -46,6 +76,11 @@ class CurveView(QWidget):
     def begin(self, total: int, former: float | None) -> None:
         """Set the number of steps of all runs, and how good the former model is."""
         self._runs, self._total = [Points("", former)], max(total, 1)
+        self.update()
+
+    def recall(self, scores: Sequence[tuple[int, float]]) -> None:
+        """Show what was measured before a run was stopped that now goes on."""
+        self._runs[-1].scores += scores
         self.update()
 
     def add(self, run: str, step: int, loss: float, score: float | None, former: float | None) -> None:
@@ -76,7 +111,7 @@ class CurveView(QWidget):
         area = QRectF(self.rect()).adjusted(MARGIN_LEFT, MARGIN_TOP, -MARGIN_RIGHT, -MARGIN_BOTTOM)
         if not any(run.losses for run in self._runs):
             painter.setPen(text)
-            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, "The curve appears here while the model learns")
+            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.wording.empty)
             return
         low, high = self._bounds()
         painter.setPen(QPen(faint, 1))
@@ -133,24 +168,25 @@ class CurveView(QWidget):
         steps = [step for step, _ in run.losses]
         if run.former is not None and steps:
             painter.setPen(QPen(text, 1, Qt.PenStyle.DashLine))
+            first = min([steps[0] - 1, *(step for step, _ in run.scores)])
             painter.drawLine(
-                QPointF(self._x(area, steps[0] - 1), y(run.former)), QPointF(self._x(area, steps[-1]), y(run.former))
+                QPointF(self._x(area, first), y(run.former)), QPointF(self._x(area, steps[-1]), y(run.former))
             )
         points = [QPointF(self._x(area, step), y(score)) for step, score in run.scores]
-        if run.former is not None and points:
+        if run.former is not None and points and self.wording.begins_at_former:
             points.insert(0, QPointF(self._x(area, steps[0] - 1), y(run.former)))
         painter.setPen(QPen(NEW, 2))
         painter.drawPolyline(QPolygonF(points))
         painter.setBrush(NEW)
-        for point in points[1:]:
-            painter.drawEllipse(point, 3, 3)
+        for step, score in run.scores:
+            painter.drawEllipse(QPointF(self._x(area, step), y(score)), 3, 3)
         painter.setBrush(Qt.BrushStyle.NoBrush)
 
     def _draw_key(self, painter: QPainter, text: QColor) -> None:
         x = float(MARGIN_LEFT)
         for title, pen in (
-            ("on nuclei it has not seen", QPen(NEW, 2)),
-            ("former model", QPen(text, 1, Qt.PenStyle.DashLine)),
+            (self.wording.score, QPen(NEW, 2)),
+            (self.wording.former, QPen(text, 1, Qt.PenStyle.DashLine)),
             ("loss", QPen(LOSS, 1)),
         ):
             painter.setPen(pen)

@@ -184,11 +184,11 @@ def ask_licence(card: ModelCard, parent: QWidget) -> bool:
 
 
 def ask_leave(parent: QWidget | None) -> bool:
-    """Ask whether to close the window while a model is being taught."""
+    """Ask whether to close the window while a model is being taught, or learns without labels."""
     box = QMessageBox(
         QMessageBox.Icon.Question,
-        "A model is being taught",
-        "Closing stops it. The model in use stays as it is, and teaching again goes on from where it stopped.",
+        "A model is learning",
+        "Closing stops it. The model in use stays as it is, and starting again goes on from where it stopped.",
         parent=parent,
     )
     leave = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)

@@ -13,14 +13,17 @@ from napari_nucleiseg.viewer.history import History
 from napari_nucleiseg.viewer.next_region import NextRegion
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.viewer.regions import Regions
+from napari_nucleiseg.viewer.unlabelled import Unlabelled
 from napari_nucleiseg.viewer.versions import Versions
 from napari_nucleiseg.widgets.history_list import HistoryList
 from napari_nucleiseg.widgets.nuclei_table import NucleiTable
 from napari_nucleiseg.widgets.region_list import RegionList
 from napari_nucleiseg.widgets.teach import TeachPanel
+from napari_nucleiseg.widgets.unlabelled import UnlabelledPanel
 from napari_nucleiseg.widgets.version_list import VersionList
 
 TABLE, REGIONS, HISTORY, TEACH, VERSIONS = "Nuclei table", "Regions", "History", "Teach", "Versions"
+UNLABELLED = "Train without labels"
 
 
 class Docks:
@@ -42,6 +45,8 @@ class Docks:
         self.regions = Regions(controller.editing, controller.display)
         self.comparing = Comparing(controller.teaching, controller.display)
         self.next_region = NextRegion(controller.teaching, self.regions, controller.display)
+        self.unlabelled = Unlabelled(controller.teaching, controller.catalogue, controller.display)
+        controller.slide_changed.connect(self._on_slide_changed)
         # Its key works while the dock is closed.
         self.next_region.said.connect(controller.hint_changed.emit)
 
@@ -65,6 +70,14 @@ class Docks:
         panel = TeachPanel(self._controller.teaching, self.comparing, self.next_region)
         panel.versions_button.clicked.connect(self.show_versions)
         return panel
+
+    def show_unlabelled(self) -> None:
+        """Show where a model is trained without labels."""
+        self._show(UNLABELLED, "bottom", lambda: UnlabelledPanel(self.unlabelled))
+
+    def _on_slide_changed(self, _slide: Any) -> None:
+        """Another pixel size, too, says whether a slide can be learned from."""
+        self.unlabelled.refresh()
 
     def show_versions(self) -> None:
         """Show the versions of all models."""
@@ -92,6 +105,7 @@ class Docks:
         self.regions.close()
         self.comparing.close()
         self.next_region.close()
+        self.unlabelled.close()
         for widget in self._widgets.values():
             widget.hide()
             if widget.parent() is not None:

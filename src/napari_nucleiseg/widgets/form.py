@@ -8,10 +8,12 @@ from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QSlider, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLineEdit, QSlider, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
-from napari_nucleiseg.state import Session
+from napari_nucleiseg.state import Session, UnlabelledWishes
+
+Wishes = Session | UnlabelledWishes
 
 CHOICE_TITLES = {
     "auto": "Automatic",
@@ -21,12 +23,12 @@ CHOICE_TITLES = {
 }
 
 
-def about(name: str) -> Mapping[str, Any]:
-    """Return what the session's field `name` says of itself: title, tip, limits."""
-    return next(item.metadata for item in fields(Session) if item.name == name)
+def about(name: str, owner: type[Wishes] = Session) -> Mapping[str, Any]:
+    """Return what the field `name` of the session, or of other wishes, says of itself: title, tip, limits."""
+    return next(item.metadata for item in fields(owner) if item.name == name)
 
 
-def _tie(session: Session, name: str, show: Callable[[Any], None]) -> None:
+def _tie(session: Wishes, name: str, show: Callable[[Any], None]) -> None:
     getattr(session.events, name).connect(show)
     show(getattr(session, name))
 
@@ -59,10 +61,10 @@ class NumberSlider(QWidget):
         Of its field, which carries minimum, maximum, step, decimals and suffix.
     """
 
-    def __init__(self, session: Session, name: str) -> None:
+    def __init__(self, session: Wishes, name: str) -> None:
         super().__init__()
         self._session, self._name = session, name
-        told = about(name)
+        told = about(name, type(session))
         self._minimum, self._step = told["minimum"], told["step"]
         # The slider counts steps: whole numbers, so that its keys work as everywhere.
         self.slider = QSlider(Qt.Orientation.Horizontal)
@@ -102,10 +104,10 @@ class NumberSlider(QWidget):
 class Switch(QCheckBox):
     """A check box for a field that is true or false."""
 
-    def __init__(self, session: Session, name: str) -> None:
-        super().__init__(about(name)["title"])
+    def __init__(self, session: Wishes, name: str) -> None:
+        super().__init__(about(name, type(session))["title"])
         self._session, self._name = session, name
-        self.setToolTip(about(name)["tip"])
+        self.setToolTip(about(name, type(session))["tip"])
         self.toggled.connect(self._on_toggled)
         _tie(session, name, self._show)
 
@@ -120,11 +122,11 @@ class Switch(QCheckBox):
 class Choice(QComboBox):
     """A list to choose a field's value from; the values offered may change."""
 
-    def __init__(self, session: Session, name: str, titles: Mapping[str, str]) -> None:
+    def __init__(self, session: Wishes, name: str, titles: Mapping[str, str]) -> None:
         super().__init__()
         self._session, self._name = session, name
-        self.setToolTip(about(name)["tip"])
-        self.setAccessibleName(about(name)["title"])
+        self.setToolTip(about(name, type(session))["tip"])
+        self.setAccessibleName(about(name, type(session))["title"])
         # Long titles are cut off rather than widening the panel.
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
@@ -156,3 +158,49 @@ class Choice(QComboBox):
     def _show(self, value: str) -> None:
         with signals_blocked(self):
             self.setCurrentIndex(self.findData(value))
+
+
+class NumberBox(QSpinBox):
+    """A box to type a whole number into."""
+
+    def __init__(self, session: Wishes, name: str) -> None:
+        super().__init__()
+        self._session, self._name = session, name
+        told = about(name, type(session))
+        self.setRange(told["minimum"], told["maximum"])
+        self.setSingleStep(told.get("step", 1))
+        self.setSuffix(told.get("suffix", ""))
+        self.setGroupSeparatorShown(True)
+        self.setKeyboardTracking(False)
+        self.setToolTip(told["tip"])
+        self.setAccessibleName(told["title"])
+        needs_click(self)
+        self.valueChanged.connect(self._on_typed)
+        _tie(session, name, self._show)
+
+    def _on_typed(self, value: int) -> None:
+        setattr(self._session, self._name, value)
+
+    def _show(self, value: int) -> None:
+        with signals_blocked(self):
+            self.setValue(value)
+
+
+class TextBox(QLineEdit):
+    """A line of text."""
+
+    def __init__(self, session: Wishes, name: str, placeholder: str = "") -> None:
+        super().__init__()
+        self._session, self._name = session, name
+        told = about(name, type(session))
+        self.setPlaceholderText(placeholder)
+        self.setToolTip(told["tip"])
+        self.setAccessibleName(told["title"])
+        self.editingFinished.connect(self._on_typed)
+        _tie(session, name, self._show)
+
+    def _on_typed(self) -> None:
+        setattr(self._session, self._name, self.text().strip())
+
+    def _show(self, text: str) -> None:
+        self.setText(text)

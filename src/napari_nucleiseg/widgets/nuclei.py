@@ -110,6 +110,7 @@ class NucleiWidget(QWidget):
         panel.correct.regions_button.clicked.connect(self.docks.show_regions)
         panel.correct.history_button.clicked.connect(self.docks.show_history)
         panel.correct.teach_button.clicked.connect(self.docks.show_teach)
+        panel.correct.unlabelled_button.clicked.connect(self.docks.show_unlabelled)
         panel.facts.pixel_size_wanted.connect(self._on_pixel_size_wanted)
         panel.facts.srgb_wanted.connect(self._on_srgb_wanted)
         panel.facts.picture_wanted.connect(self._on_picture_wanted)
@@ -309,7 +310,8 @@ class NucleiWidget(QWidget):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Shut down when the window does."""
         if event.type() == QEvent.Type.Close and watched is self._window:
-            if self.controller.teaching.is_running and not dialogs.ask_leave(self):
+            learns = self.controller.teaching.is_running or self.docks.unlabelled.is_running
+            if learns and not dialogs.ask_leave(self):
                 event.ignore()
                 return True
             self.shutdown()

@@ -11,6 +11,7 @@ from napari.utils.theme import get_theme
 from napari_nucleiseg.core.store.journal import Step
 from napari_nucleiseg.core.store.lock import Occupant
 from napari_nucleiseg.viewer.messages import Counts, Progress
+from napari_nucleiseg.viewer.unlabelled_engine import Trained
 
 # Dark enough to read on a light theme, light enough on a dark one: no one colour is both.
 WARNING_COLOURS = {"dark": "#e8963a", "light": "#984a00"}
@@ -21,6 +22,9 @@ SCORES = (
     "and false nuclei count against it.\nPQ: the share of nuclei that were found, times how well their outlines fit.\n"
     "Both lie between 0 and 1; 1 is perfect."
 )
+
+# Attention that lies on nuclei holds at least so many times the haematoxylin of what is around them.
+LEAST_STAIN = 1.3
 
 # What people did, by the kind that the history keeps.
 STEPS = {
@@ -147,6 +151,33 @@ def progress_text(progress: Progress) -> str:
     if progress.left_s is None:
         return f"{progress.title} {text}"
     return f"{text}  ·  {time_left(progress.left_s)}"
+
+
+def trained_text(trained: Trained) -> str:
+    """Return what a run without labels has come to, as rich text."""
+    whole = trained.steps >= trained.total
+    title = (
+        f"All {trained.total:,} steps are done"
+        if whole
+        else f"Stopped after {trained.steps:,} of {trained.total:,} steps"
+    )
+    told = ["It is kept, and can be used." if whole else "It is kept; start again to go on."]
+    if scores := trained.scores:
+        told.append(
+            f"At best it told the magnification {scores['accuracy']:.0%} of the time on slides that it had not seen "
+            f"(chance is {1 / trained.powers:.0%})."
+        )
+        stain = scores.get("haematoxylin", 0.0)
+        if scores.get("covered", 0.0) == 0:
+            told.append("It looks nowhere yet: let it learn on.")
+        elif stain < LEAST_STAIN:
+            told.append(
+                f"<b>What it looks at holds only {stain:.1f} times the haematoxylin of the rest: look at the tile, "
+                "these may not be nuclei.</b>"
+            )
+        else:
+            told.append(f"What it looks at holds {stain:.1f} times the haematoxylin of the rest.")
+    return f"<b>{title}</b><br>{' '.join(told)}"
 
 
 def share_text(counts: Counts) -> str:

@@ -1,0 +1,108 @@
+"""One run without labels: its settings, where it is kept, what it told before, what its slides allow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.models.weights import user_folder
+from napari_nucleiseg.core.training.scales.config import ScaleConfig
+from napari_nucleiseg.state import UnlabelledWishes
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.models.weights import LoadedModel
+    from napari_nucleiseg.core.training.scales.samples import ScaleSource
+
+# What the small network needs besides: half the width, and a rate that fits.
+SMALL = ScaleConfig(params={"width": 32}, learning_rate=5e-4, classifier_width=32)
+STAINED = 0.3
+CHECKPOINT_EVERY = 50
+VALIDATION_CROPS = 16
+# Settings that do not make another run of it.
+_SAME_RUN = ("steps", "out", "device", "threads", "slides", "validate", "validate_every", "checkpoint_every")
+
+
+def config_of(wishes: UnlabelledWishes, device: str) -> ScaleConfig:
+    """Return the run that the user wants; slides and folder are not named yet."""
+    base = ScaleConfig() if wishes.network == "scale-attention" else SMALL
+    params = {**base.params, "sparsity": round(wishes.sparsity, 3)}
+    return replace(
+        base,
+        network=wishes.network,
+        params=params,
+        losses={**base.losses, **({"haematoxylin": STAINED} if wishes.stained else {})},
+        steps=wishes.steps,
+        crop_px=wishes.crop_px,
+        batch_size=wishes.batch_size,
+        hold_out=round(wishes.hold_out, 2),
+        validate_every=min(wishes.measure_every, wishes.steps),
+        validation_crops=VALIDATION_CROPS,
+        checkpoint_every=CHECKPOINT_EVERY,
+        imagenet="download" if wishes.imagenet else "",
+        device=device,
+    )
+
+
+def runs_folder() -> Path:
+    """Folder of all runs, where the user names none."""
+    return user_folder() / "pretraining"
+
+
+def magnifications_of(sources: Sequence[ScaleSource], config: ScaleConfig) -> tuple[float, ...]:
+    """Return the magnifications that at least one slide is fine enough for."""
+    found = tuple(power for power in config.magnifications if any(one.factor(power) is not None for one in sources))
+    if len(found) < 2:
+        raise DataError(
+            "These slides are too coarse: at least two of 10×, 20× and 40× are needed, which takes 0.5 µm per pixel or "
+            "less. Add slides that were scanned at 20× or 40×."
+        )
+    return found
+
+
+def run_folder(runs: Path, config: ScaleConfig, sources: Sequence[ScaleSource], initial: LoadedModel | None) -> Path:
+    """Return where a run is kept: the same slides and settings come back to the same place."""
+    told = {key: value for key, value in asdict(config).items() if key not in _SAME_RUN}
+    seen = sorted(source.slide.fingerprint or source.name for source in sources)
+    start = "" if initial is None else initial.version
+    digest = hashlib.sha256(json.dumps([told, seen, start], sort_keys=True, default=str).encode()).hexdigest()[:10]
+    return runs / f"{config.network}-{digest}"
+
+
+def _log(out: Path) -> list[dict[str, float]]:
+    """Return what was measured; half a line that a crash has left says nothing."""
+    try:
+        lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def measured_before(out: Path) -> tuple[tuple[int, float], ...]:
+    """Return step and accuracy of what was measured in a run that goes on."""
+    if not (out / "last.pt").exists():
+        return ()
+    return tuple((int(line["step"]), float(line["accuracy"])) for line in _log(out))
+
+
+def best_of(out: Path) -> dict[str, float]:
+    """Return the best of what was measured; of equals the later one, as the weights are chosen."""
+    return max(reversed(_log(out)), key=lambda line: line["accuracy"], default={})
+
+
+def note_on(sources: Sequence[ScaleSource], config: ScaleConfig) -> str:
+    """Return what there is to say of the slides."""
+    said = []
+    if len(config.magnifications) < 3:
+        told = " and ".join(f"{power:g}×" for power in config.magnifications)
+        said.append(f"No slide is as fine as 0.25 µm per pixel: {told} are told apart.")
+    if len(sources) < 2 or not config.hold_out:
+        said.append(
+            "Nothing is held out, so the curve is of what it learns from. Two slides or more give a curve that says "
+            "more."
+        )
+    return " ".join(said)
