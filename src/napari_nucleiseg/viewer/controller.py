@@ -324,7 +324,7 @@ class Controller:
             self._on_error(error)
             return
         self.session.follow = False
-        self._ask(question, lambda: self.segmenter.begin(wish))
+        self.ask(question, lambda: self.segmenter.begin(wish))
 
     def _on_edit_failed(self, error: BaseException) -> None:
         opened = self._shelf.now
@@ -332,9 +332,10 @@ class Controller:
         if question is None:
             self._on_error(error)
         else:
-            self._ask(question, lambda: setattr(self.session, "editing", True))
+            self.ask(question, lambda: setattr(self.session, "editing", True))
 
-    def _ask(self, question: Question, go_on: Callable[[], None]) -> None:
+    def ask(self, question: Question, go_on: Callable[[], None]) -> None:
+        """Ask the user, and go on with `go_on` once that is answered."""
         self._unanswered = go_on
         self.question_asked.emit(question)
 

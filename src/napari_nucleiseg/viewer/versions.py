@@ -49,6 +49,7 @@ class Versions:
         self._connections = Connections(
             (teaching.ended, self._on_changed),
             (teaching.adopted, self._on_changed),
+            (catalogue.listed, self._on_changed),
             (self._session.events.model, self._on_model_changed),
         )
 

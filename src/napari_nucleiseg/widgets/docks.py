@@ -7,6 +7,7 @@ from typing import Any
 
 from qtpy.QtWidgets import QWidget
 
+from napari_nucleiseg.viewer.clustering import Clustering
 from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.history import History
@@ -15,6 +16,7 @@ from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.viewer.regions import Regions
 from napari_nucleiseg.viewer.unlabelled import Unlabelled
 from napari_nucleiseg.viewer.versions import Versions
+from napari_nucleiseg.widgets.cluster import ClusterPanel
 from napari_nucleiseg.widgets.history_list import HistoryList
 from napari_nucleiseg.widgets.nuclei_table import NucleiTable
 from napari_nucleiseg.widgets.region_list import RegionList
@@ -23,6 +25,7 @@ from napari_nucleiseg.widgets.unlabelled import UnlabelledPanel
 from napari_nucleiseg.widgets.version_list import VersionList
 
 TABLE, REGIONS, HISTORY, TEACH, VERSIONS = "Nuclei table", "Regions", "History", "Teach", "Versions"
+CLUSTER = "Cluster the view"
 UNLABELLED = "Train without labels"
 
 
@@ -49,6 +52,8 @@ class Docks:
         controller.slide_changed.connect(self._on_slide_changed)
         # Its key works while the dock is closed.
         self.next_region.said.connect(controller.hint_changed.emit)
+        self.clustering = Clustering(controller)
+        viewer.events.theme.connect(self._on_theme_changed)
 
     def show_table(self) -> None:
         """Show the table of nuclei."""
@@ -87,6 +92,15 @@ class Docks:
         controller = self._controller
         return VersionList(Versions(controller.teaching, controller.catalogue, controller.display), self.comparing)
 
+    def show_cluster(self) -> None:
+        """Show where the view is clustered."""
+        self._show(CLUSTER, "bottom", lambda: ClusterPanel(self.clustering, self._viewer.theme))
+
+    def _on_theme_changed(self, _event: Any = None) -> None:
+        panel = self._widgets.get(CLUSTER)
+        if isinstance(panel, ClusterPanel):
+            panel.set_theme(self._viewer.theme)
+
     def widget(self, name: str) -> QWidget | None:
         """Return what a dock shows; None as long as nobody has asked for it."""
         return self._widgets.get(name)
@@ -105,6 +119,8 @@ class Docks:
         self.regions.close()
         self.comparing.close()
         self.next_region.close()
+        self.clustering.close()
+        self._viewer.events.theme.disconnect(self._on_theme_changed)
         self.unlabelled.close()
         for widget in self._widgets.values():
             widget.hide()
