@@ -76,6 +76,11 @@ def show_versions(viewer: napari.viewer.Viewer) -> None:
     open_panel(viewer).docks.show_versions()
 
 
+def show_cluster(viewer: napari.viewer.Viewer) -> None:
+    """Show where the view is clustered."""
+    open_panel(viewer).docks.show_cluster()
+
+
 def follow_view(viewer: napari.viewer.Viewer) -> None:
     """Begin or cease to follow the view."""
     session = open_panel(viewer).session
