@@ -133,7 +133,7 @@ class S3Net(nn.Module):
     def begin_smooth(self) -> None:
         """Let the 3x3 kernels of stem and deformable convolution begin as means, each over its nine taps.
 
-        Random kernels answer to edges: the clusters then show the relief of fibres and not the colour of nuclei.
+        Random kernels answer to edges too, such as those of fibres.
         """
         kernels = [cast("nn.Conv2d", self.stem[0]).weight, cast("PredictedDeformation", self.deformed[0]).weight]
         for kernel in kernels:

@@ -55,8 +55,8 @@ class ClusterConfig:
     reach_px : float
         Largest predicted offset, model pixels.
     smooth_start : bool
-        Whether the 3x3 kernels begin as means over their nine taps, so that colour is clustered and not relief. Free
-        offsets come with kernels of their own.
+        Whether the 3x3 kernels begin as means over their nine taps, for which edges are less. It did not help on whole
+        pictures. Free offsets come with kernels of their own.
     iterations : int
         Steps of optimisation at most.
     least_iterations : int
@@ -96,7 +96,7 @@ class ClusterConfig:
     blocks: int = 2
     offsets: str = "predicted"
     reach_px: float = 8.0
-    smooth_start: bool = True
+    smooth_start: bool = False
     iterations: int = 50
     least_iterations: int = 5
     min_clusters: int = 7
@@ -134,7 +134,7 @@ class ClusterConfig:
 
 
 # The learning rate of the paper, and three clusters: for a lesion on skin.
-_PAPER: dict[str, Any] = {"learning_rate": 0.36, "min_clusters": 3, "smooth_start": False}
+_PAPER: dict[str, Any] = {"learning_rate": 0.36, "min_clusters": 3}
 _PUBLISHED: dict[str, Any] = {
     **_PAPER,
     "offsets": "free",
