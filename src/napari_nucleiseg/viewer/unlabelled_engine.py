@@ -72,6 +72,8 @@ class Trained:
         Of the best measurement on slides that were held out; empty if none was held out or measured.
     start : str
         Name of the model it began from; empty for none.
+    note : str
+        See `Begun`.
     """
 
     path: Path
@@ -81,6 +83,7 @@ class Trained:
     powers: int
     scores: dict[str, float]
     start: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -330,6 +333,6 @@ def _trained(config: ScaleConfig, sources: Sequence[ScaleSource], done: int, lic
     settings = {key: value for key, value in asdict(config).items() if key not in {"slides", "validate"}}
     slides = tuple((source.name, source.slide.fingerprint) for source in sources)
     origin = Origin(slides, licence, "", {**settings, "steps": done})
-    return Trained(
-        out / "best.safetensors", origin, done, config.steps, len(config.magnifications), best_of(out), start
-    )
+    powers, scores = len(config.magnifications), best_of(out)
+    note = note_on(sources, config)
+    return Trained(out / "best.safetensors", origin, done, config.steps, powers, scores, start, note)

@@ -196,11 +196,12 @@ class TextBox(QLineEdit):
         self.setPlaceholderText(placeholder)
         self.setToolTip(told["tip"])
         self.setAccessibleName(told["title"])
-        self.editingFinished.connect(self._on_typed)
+        self.textEdited.connect(self._on_typed)
         _tie(session, name, self._show)
 
-    def _on_typed(self) -> None:
-        setattr(self._session, self._name, self.text().strip())
+    def _on_typed(self, text: str) -> None:
+        setattr(self._session, self._name, text.strip())
 
     def _show(self, text: str) -> None:
-        self.setText(text)
+        if text != self.text().strip():
+            self.setText(text)

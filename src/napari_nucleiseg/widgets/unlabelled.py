@@ -64,13 +64,11 @@ class UnlabelledPanel(QWidget):
         row.addLayout(self._make_settings(), 4)
         self.curve = CurveView(WORDING)
         row.addWidget(self.curve, 5)
-        row.addLayout(self._make_right(), 5)
-        self.told = QLabel(INTRODUCTION)
-        self.told.setWordWrap(True)
-        self.told.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.attention = AttentionView()
+        row.addWidget(self.attention, 5)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(8, 6, 8, 6)
-        rows.addWidget(self.told)
+        rows.addLayout(self._make_told())
         rows.addLayout(row, 1)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(220)
@@ -142,21 +140,19 @@ class UnlabelledPanel(QWidget):
         column.addLayout(row)
         return column
 
-    def _make_right(self) -> QVBoxLayout:
-        self.attention = AttentionView()
-        self.outcome = QLabel()
-        self.outcome.setWordWrap(True)
-        self.outcome.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    def _make_told(self) -> QHBoxLayout:
+        """What is said, in the whole width, and the button that may belong to it."""
+        self.told = QLabel(INTRODUCTION)
+        self.told.setWordWrap(True)
+        self.told.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.use_button = QPushButton("Use it")
-        self.use_button.setMinimumHeight(30)
-        column = QVBoxLayout()
-        column.addWidget(self.attention, 1)
-        column.addWidget(self.outcome)
-        column.addWidget(self.use_button)
-        for widget in (self.outcome, self.use_button):
-            widget.hide()
-        return column
+        self.use_button.setToolTip("Find nuclei with it from now on, at once in the view")
+        self.use_button.setMinimumWidth(110)
+        self.use_button.hide()
+        row = QHBoxLayout()
+        row.addWidget(self.told, 1)
+        row.addWidget(self.use_button)
+        return row
 
     def _connect(self) -> None:
         unlabelled = self.unlabelled
@@ -216,7 +212,6 @@ class UnlabelledPanel(QWidget):
         self._show_fit()
         if running:
             self.stop_button.setEnabled(True)
-            self.outcome.hide()
             self.use_button.hide()
             self.curve.clear()
             self.attention.clear()
@@ -248,15 +243,14 @@ class UnlabelledPanel(QWidget):
         if last is None:
             return
         if isinstance(last, Trained):
-            text, use = trained_text(last), "Use it"
+            text, use = f"{trained_text(last)} {last.note}", "Use it"
         else:
             outcome = last.outcome
             judged = bool(outcome.after.nuclei)
-            title = "The adapted model is in use" if outcome.adopted else "The former model stays"
-            text = f"<b>{title if judged else 'The model is adapted'}</b><br>{outcome.reason}"
+            title = "The adapted model is in use." if outcome.adopted else "The former model stays."
+            text = f"<b>{title if judged else 'The model is adapted.'}</b> {outcome.reason}"
             use = "Use it" if outcome.adopted else "Use it anyway"
-        self.outcome.setText(text)
-        self.outcome.show()
+        self.told.setText(text)
         self.use_button.setText(use)
         self.use_button.setEnabled(True)
         self.use_button.setVisible(use_is_open(last))

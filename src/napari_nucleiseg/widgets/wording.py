@@ -177,7 +177,7 @@ def trained_text(trained: Trained) -> str:
             )
         else:
             told.append(f"What it looks at holds {stain:.1f} times the haematoxylin of the rest.")
-    return f"<b>{title}</b><br>{' '.join(told)}"
+    return f"<b>{title}.</b> {' '.join(told)}"
 
 
 def share_text(counts: Counts) -> str:

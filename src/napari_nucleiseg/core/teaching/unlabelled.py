@@ -175,7 +175,7 @@ def keep_trained(model: LoadedModel, origin: Origin, title: str, former: LoadedM
     """
     nothing, gain = together(()), compare((), ())
     reason = "Learned without labels; nobody has measured it against corrected nuclei."
-    card, name = replace(model.card, name=FAMILY, created="", sha256=""), ""
+    card, name = replace(model.card, name=FAMILY, parent="", created="", sha256=""), ""
     if former is not None:
         card = _card(former, model, origin, {}, reason)
     else:
