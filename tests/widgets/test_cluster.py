@@ -129,6 +129,10 @@ def test_panel_and_command_open_the_dock(viewer, panel, qtbot, disc_slide, monke
     assert [dock.form.preset.itemText(place) for place in range(2)] == ["For nuclei", "As published"]
     click(qtbot, dock.view_button)
     assert "Open a slide" in dock.hint.text()
+    dark = dock.hint.styleSheet()
+    viewer.theme = "light"
+    QApplication.processEvents()
+    assert dock.hint.styleSheet() != dark
     click(qtbot, dock.shape_button)
     assert "Open a slide" in dock.hint.text()
     open_and_settle(viewer, panel, disc_slide, qtbot)
@@ -143,8 +147,7 @@ def test_the_label_map_of_each_step_lies_over_the_slide(viewer, panel, near, qtb
     engine.hold()
     click(qtbot, near.view_button)
     qtbot.waitUntil(lambda: LAYER in viewer.layers, timeout=WAIT_MS)
-    assert near.bar.text() == f"Step 1 of {STEPS}"
-    assert near.nothing.text() == f"{engine.steps[0].clusters} clusters"
+    assert near.bar.text() == f"Step 1 of {STEPS}  ·  {engine.steps[0].clusters} clusters"
     layer, slide = viewer.layers[LAYER], opened(panel).layer
     picture = panel.docks.clustering._picture
     assert tuple(layer.scale) == tuple(slide.scale)
@@ -156,7 +159,7 @@ def test_the_label_map_of_each_step_lies_over_the_slide(viewer, panel, near, qtb
     # The window goes on while the fit is held.
     assert viewer.layers.selection.active == slide
     engine.gate.release()
-    qtbot.waitUntil(lambda: near.bar.text() == f"Step 2 of {STEPS}", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: near.bar.value() == 2, timeout=WAIT_MS)
     engine.gate.release(1000)
     done(qtbot, panel)
     assert near.list.isVisible()
@@ -170,8 +173,9 @@ def test_stop_acts_after_one_step_and_keeps_the_last_map(viewer, panel, near, qt
     qtbot.waitUntil(lambda: near.bar.value() == 1, timeout=WAIT_MS)
     engine.gate.release()
     qtbot.waitUntil(lambda: near.bar.value() == 2, timeout=WAIT_MS)
-    click(qtbot, near.stop_button)
+    qtbot.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key.Key_Q, Qt.KeyboardModifier.ShiftModifier)
     assert "Stopping" in near.hint.text()
+    click(qtbot, near.stop_button)
     engine.gate.release(1000)
     done(qtbot, panel)
     fits = [step for step in engine.steps if step.result is None]
@@ -182,7 +186,7 @@ def test_stop_acts_after_one_step_and_keeps_the_last_map(viewer, panel, near, qt
     assert LAYER in viewer.layers
 
 
-def test_the_picker_lists_the_richest_first_and_ticked_and_lights_up_what_is_pointed_at(viewer, panel, found, qtbot):
+def test_the_picker_lists_the_richest_first_lights_up_what_is_pointed_at_and_is_ticked(viewer, panel, found, qtbot):
     ranked = panel.docks.clustering.found.ranked
     items = found.list.items()
     assert [item.data(NAME, CLUSTER) for item in items] == [item.cluster for item in ranked]
@@ -202,9 +206,7 @@ def test_the_picker_lists_the_richest_first_and_ticked_and_lights_up_what_is_poi
     assert alpha(viewer, cluster) > before[0]
     found.list.leaveEvent(None)
     assert (alpha(viewer, cluster), alpha(viewer, other)) == pytest.approx(before)
-
-
-def test_a_click_ticks_and_without_any_there_is_nothing_to_make(viewer, panel, found, qtbot):
+    # A click ticks; without any there is nothing to make.
     for place in range(found.list.topLevelItemCount()):
         cluster, _, box = row(found, place)
         if cluster in panel.docks.clustering.chosen:
@@ -212,11 +214,19 @@ def test_a_click_ticks_and_without_any_there_is_nothing_to_make(viewer, panel, f
             assert cluster not in panel.docks.clustering.chosen
     assert not found.nuclei_button.isEnabled()
     assert not found.slide_button.isEnabled()
+    assert found.share.text() == "0% of the area is ticked."
     cluster, _, box = row(found)
     faint = alpha(viewer, cluster)
     qtbot.mouseClick(found.list.viewport(), Qt.MouseButton.LeftButton, pos=box)
     assert panel.docks.clustering.chosen == {cluster}
     assert found.nuclei_button.isEnabled()
+    share = panel.docks.clustering.found.ranked[0].share
+    assert found.share.text().startswith(f"{share:.0%} of the area is ticked")
+    for item in panel.docks.clustering.found.ranked[1:]:
+        panel.docks.clustering.choose(item.cluster, on=True)
+    assert "100% of the area is ticked, more than nuclei cover" in found.share.text()
+    for item in panel.docks.clustering.found.ranked[1:]:
+        panel.docks.clustering.choose(item.cluster, on=False)
     found.list.leaveEvent(None)
     assert alpha(viewer, cluster) > faint
 
@@ -231,7 +241,7 @@ def test_ticked_clusters_become_nuclei_that_are_listed_and_can_be_corrected(view
     assert hits > 0.95 * len(discs)
     assert all(origin.startswith("S3-Net clusters@") for origin in nuclei.origins)
     assert not viewer.layers[LAYER].visible
-    assert "discs nuclei" in viewer.layers
+    assert [layer.name for layer in viewer.layers] == ["discs", LAYER, "discs nuclei"]
     assert found.hint.text().startswith(f"{len(nuclei):,} nuclei")
     # A person takes one away; the same clusters again do not bring it back, undo does.
     panel.session.editing = True
@@ -303,7 +313,9 @@ def test_the_selected_shape_is_clustered(viewer, panel, near, qtbot):
     assert (region.y, region.x, region.height, region.width) == pytest.approx((300, 400, 120, 200), abs=1)
 
 
-def test_a_view_that_is_too_large_says_how_far_to_zoom_in(viewer, panel, near, qtbot, monkeypatch):
+def test_a_view_that_is_too_large_and_settings_that_make_no_sense_are_sentences(
+    viewer, panel, near, qtbot, monkeypatch
+):
     monkeypatch.setattr("napari_nucleiseg.core.batch.clustered.LARGEST_PX", 150 * 150)
     click(qtbot, near.view_button)
     done(qtbot, panel)
@@ -311,6 +323,10 @@ def test_a_view_that_is_too_large_says_how_far_to_zoom_in(viewer, panel, near, q
     assert "Zoom in" in near.hint.text()
     assert near.view_button.isVisible()
     assert panel.docks.clustering.found is None
+    near.form.boxes["min_clusters"].setValue(20)
+    click(qtbot, near.view_button)
+    assert "cannot be more than the clusters to begin with" in near.hint.text()
+    assert not panel.docks.clustering.is_running
 
 
 def test_white_glass_is_refused(viewer, panel, dock, tmp_path, qtbot):
@@ -350,13 +366,6 @@ def test_where_nothing_can_be_written_a_folder_is_asked_for(viewer, panel, found
     assert (tmp_path / "other").is_dir()
 
 
-def test_settings_that_make_no_sense_are_a_sentence(near, panel, qtbot):
-    near.form.boxes["min_clusters"].setValue(20)
-    click(qtbot, near.view_button)
-    assert near.hint.text().startswith("Min_clusters (20) cannot be more") or "cannot be more" in near.hint.text()
-    assert not panel.docks.clustering.is_running
-
-
 def test_another_slide_takes_the_clusters_away(viewer, panel, found, tmp_path, qtbot):
     path = tmp_path / "other.png"
     assert cv2.imwrite(str(path), np.full((64, 64, 3), 128, np.uint8))
@@ -375,11 +384,3 @@ def test_closing_while_it_runs_leaves_nothing_behind(viewer, panel, near, qtbot)
     engine.gate.release(1000)
     panel.controller.join()
     assert LAYER not in viewer.layers
-
-
-def test_warnings_are_readable_on_both_themes(viewer, panel, dock, qtbot):
-    click(qtbot, dock.view_button)
-    dark = dock.hint.styleSheet()
-    viewer.theme = "light"
-    QApplication.processEvents()
-    assert dock.hint.styleSheet() != dark

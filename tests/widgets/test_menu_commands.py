@@ -21,6 +21,7 @@ DOCKS = (
     ("show_teach", "Teach"),
     ("show_unlabelled", "Train without labels"),
     ("show_versions", "Versions"),
+    ("show_cluster", "Cluster the view"),
 )
 
 

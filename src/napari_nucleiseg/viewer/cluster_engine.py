@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.training.clustering.config import ClusterConfig
     from napari_nucleiseg.core.training.clustering.fit import Clustering, ClusterStep
 
+AT_ONCE = "As published all is learned from at once; “Fitted at once”, under “More”, allows more."
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
@@ -49,11 +51,16 @@ class ClusterEngine:
         SlideError, DataError
             See `core.batch.clustered.read_picture`.
         """
-        from napari_nucleiseg.core.batch.clustered import LARGEST_PX, read_picture
+        from napari_nucleiseg.core.batch.clustered import read_picture
+        from napari_nucleiseg.core.errors import DataError
 
-        # Free offsets belong to the pixels that they are fitted to: all of them at once, or none.
-        most = min(LARGEST_PX, config.fit_px) if config.offsets == "free" else LARGEST_PX
-        return read_picture(slide, region, most)
+        if config.offsets != "free":
+            return read_picture(slide, region)
+        try:
+            # Free offsets belong to the pixels that they are fitted to: all of them at once, or none.
+            return read_picture(slide, region, config.fit_px)
+        except DataError as error:
+            raise DataError(f"{error} {AT_ONCE}") from error
 
     def fit(self, picture: Picture, config: ClusterConfig, enough: Callable[[], bool]) -> Iterator[ClusterStep]:
         """Fit a fresh network, see `core.training.clustering.fit.cluster`."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLOURS = ("#ffd400", "#00b7d4", "#2fbf4f", "#ff6d00", "#2f54eb", "#f4f4f4", "#8d5a2b", "#b4e600", "#d500f9", "#00897b")
 GOLDEN = 0.618034
 # How much of the tissue is covered: while it is fitted, by what is pointed at, by what is ticked, by the others.
-RUNNING, LIT, TICKED, FAINT = 0.55, 0.8, 0.6, 0.16
+RUNNING, LIT, TICKED, FAINT = 0.55, 0.8, 0.6, 0.1
 
 
 def colour_of(place: int) -> str:
@@ -93,7 +93,7 @@ class ClusterLayer:
         ticked : collection of int, optional
             Those that are chosen; None shows all alike.
         lit : int, optional
-            The one that is pointed at; the others are faint then.
+            The one that is pointed at; the others are not seen then.
         """
         if self._layer is None:
             return
@@ -101,7 +101,7 @@ class ClusterLayer:
 
         def opacity(cluster: int) -> float:
             if lit is not None:
-                return LIT if cluster == lit else FAINT / 2
+                return LIT if cluster == lit else 0.0
             if ticked is None:
                 return RUNNING
             return TICKED if cluster in ticked else FAINT
@@ -111,6 +111,12 @@ class ClusterLayer:
             rgb = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
             shades[cluster + 1] = (*rgb, opacity(cluster))
         self._layer.colormap = direct_colormap(shades)
+
+    def lower(self, opened: OpenedSlide) -> None:
+        """Bring it right above its slide, below the nuclei."""
+        layers = self._viewer.layers
+        if self._layer is not None and self._layer in layers:
+            layers.move(layers.index(self._layer), layers.index(opened.layer) + 1)
 
     @property
     def visible(self) -> bool:

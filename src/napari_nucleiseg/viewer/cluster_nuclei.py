@@ -59,6 +59,8 @@ class ClusterNuclei:
         opened, found = self._clustering.opened, self._clustering.found
         if opened is None or found is None or self.is_busy:
             return
+        # A model that follows the view would put its own in their place.
+        self._session.follow = False
         chosen, area = frozenset(self._clustering.chosen), self._session.min_area_um2
 
         def open_it() -> tuple[Project, Iterator[Written]]:
@@ -84,7 +86,7 @@ class ClusterNuclei:
 
         def on_written(part: Written | None) -> None:
             if part is None or opened.project is not project:
-                self._end(f"{count:,} nuclei were made of the ticked clusters." if part is None else "")
+                self._end(self._made(count) if part is None else "")
                 return
             self._display.tile_finished(part.region)
             self._go_on(opened, project, parts, count + part.nuclei)
@@ -95,6 +97,15 @@ class ClusterNuclei:
             on_value=on_written,
             on_error=lambda error: self._on_failed(error, opened),
         )
+
+    def _made(self, count: int) -> str:
+        """Return what to say of so many nuclei."""
+        found = self._clustering.found
+        if found is None:
+            return ""
+        plan, core = found.picture.plan, found.picture.core_px
+        density = count / (core.area * plan.mpp_um.y * plan.mpp_um.x * 1e-6)
+        return f"{count:,} nuclei were made of the ticked clusters, {density:,.0f} per mm² of what was clustered."
 
     # ------------------------------------------------------------------ a model
 

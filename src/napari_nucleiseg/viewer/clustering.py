@@ -33,7 +33,6 @@ LANE = "clusters"
 SHOWN_S = 0.1
 NO_SLIDE = "Open a slide first: what is in view is clustered."
 TWO_DIMENSIONS = "Switch to the two-dimensional view (Ctrl+Y) to cluster."
-NOT_NUCLEI = "Tick at least one cluster that shows nuclei."
 STOPPING = "Stopping after this step…"
 
 
@@ -116,6 +115,12 @@ class Clustering:
         now = self._shelf.now
         return now if now is not None and now is self._opened and now.slide is self._slide else None
 
+    @property
+    def ticked_share(self) -> float:
+        """Part of the area that belongs to ticked clusters, 0..1."""
+        ranked = () if self.found is None else self.found.ranked
+        return sum(item.share for item in ranked if item.cluster in self.chosen)
+
     def view(self, config: ClusterConfig) -> None:
         """Cluster what the canvas shows."""
         opened = self._shelf.now
@@ -177,6 +182,8 @@ class Clustering:
         """Hide the label map, now that nuclei are made of it; pointing at a cluster shows it again."""
         self._is_seen = False
         self._layer.visible = False
+        if self.opened is not None:
+            self._layer.lower(self.opened)
 
     # ------------------------------------------------------------------ the fit
 
@@ -255,7 +262,9 @@ class Clustering:
         if self.found is not None:
             count, step = len(self.found.ranked), self.found.result.iteration
             self.said.emit(
-                Hint(f"{count} clusters, as at step {step}. Tick those that are nuclei; point at one to see it.")
+                Hint(
+                    f"{count} clusters, found at step {step}. Tick those that are nuclei; point at one to see it alone."
+                )
             )
 
     def _on_failed(self, error: BaseException, again: Callable[[], None]) -> None:

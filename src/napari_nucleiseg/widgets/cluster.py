@@ -25,6 +25,14 @@ ABOUT = (
     "Finds groups of pixels that look alike, with no model and nothing drawn before. You then say which of them are "
     "nuclei. Zoom in to where nuclei are seen, at most about 1 mm across."
 )
+NOTHING = "The clusters are listed here once they are found."
+RUNNING = (
+    "Clusters that look alike become one, step by step. Of a large view a part is learned from; the rest is coloured "
+    "at the end. Stop when you like what you see."
+)
+# Nuclei of the densest tissue cover less.
+MOST_NUCLEI = 0.5
+TOO_MUCH = ", more than nuclei cover: untick what is not nuclei."
 BOUND = "As published the network belongs to this view and cannot be used elsewhere; take the preset “For nuclei”."
 
 
@@ -57,6 +65,7 @@ class ClusterPanel(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(190)
         self._connect()
+        self.list.set_theme(theme)
         self._on_running_changed(clustering.is_running)
         self._on_found_changed()
 
@@ -91,7 +100,6 @@ class ClusterPanel(QWidget):
 
     def _make_picker(self) -> QVBoxLayout:
         self.nuclei_button = QPushButton("Make nuclei of it")
-        self.nuclei_button.setMinimumHeight(30)
         self.nuclei_button.setToolTip(
             "Make nuclei of the ticked clusters, in place of what models found here; what people drew, changed or "
             "approved stays"
@@ -106,8 +114,11 @@ class ClusterPanel(QWidget):
         )
         buttons = QHBoxLayout()
         for button in (self.nuclei_button, self.slide_button, self.model_button):
+            button.setMinimumHeight(30)
             buttons.addWidget(button, 1)
-        self.nothing = QLabel("The clusters are listed here once they are found.")
+        self.share = QLabel()
+        self.share.setWordWrap(True)
+        self.nothing = QLabel(NOTHING)
         self.nothing.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.nothing.setWordWrap(True)
         self._pages = QStackedLayout()
@@ -115,6 +126,7 @@ class ClusterPanel(QWidget):
         self._pages.addWidget(self.list)
         column = QVBoxLayout()
         column.addLayout(self._pages, 1)
+        column.addWidget(self.share)
         column.addLayout(buttons)
         return column
 
@@ -146,7 +158,9 @@ class ClusterPanel(QWidget):
     def set_theme(self, theme: str) -> None:
         """Show what needs heed in the colour of this theme."""
         self._warning_colour = warning_colour(theme)
+        self.list.set_theme(theme)
         self._on_said(self._hint)
+        self._show_share()
 
     def _show_about(self) -> None:
         idle = self.clustering.found is None and not self.clustering.is_running
@@ -170,9 +184,8 @@ class ClusterPanel(QWidget):
     def _on_progress_changed(self, progress: ClusterProgress) -> None:
         self.bar.setRange(0, progress.total)
         self.bar.setValue(progress.done)
-        self.bar.setFormat(f"Step {progress.done} of {progress.total}")
-        text = f"{progress.title}…" if not progress.total else f"{progress.clusters} clusters"
-        self.nothing.setText(text)
+        self.bar.setFormat(f"Step {progress.done} of {progress.total}  ·  {progress.clusters} clusters")
+        self.nothing.setText(RUNNING if progress.total else f"{progress.title}…")
 
     def _on_stop_clicked(self) -> None:
         self.stop_button.setEnabled(False)
@@ -185,7 +198,7 @@ class ClusterPanel(QWidget):
         if found is not None:
             self.list.show_clusters(found.ranked, self.clustering.colours, self.clustering.chosen)
         elif not self.clustering.is_running:
-            self.nothing.setText("The clusters are listed here once they are found.")
+            self.nothing.setText(NOTHING)
         self._pages.setCurrentIndex(0 if found is None else 1)
         self._on_chosen_changed()
         self._show_about()
@@ -203,6 +216,16 @@ class ClusterPanel(QWidget):
         if found is not None and not elsewhere:
             self.slide_button.setToolTip(BOUND)
             self.model_button.setToolTip(BOUND)
+
+        self._show_share()
+
+    def _show_share(self) -> None:
+        """Say how much is ticked: too much for nuclei is mostly the other stain."""
+        share = self.clustering.ticked_share
+        much = share > MOST_NUCLEI
+        self.share.setText(f"{share:.0%} of the area is ticked{TOO_MUCH if much else '.'}")
+        self.share.setStyleSheet(f"color: {self._warning_colour};" if much else "")
+        self.share.setVisible(self.clustering.found is not None)
 
     def _on_busy_changed(self, _busy: bool) -> None:
         self._on_chosen_changed()

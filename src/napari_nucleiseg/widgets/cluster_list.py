@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QRect, QSize, Qt, Signal
 from qtpy.QtGui import QPainter
 from qtpy.QtWidgets import QAbstractItemView, QStyledItemDelegate, QStyleOptionViewItem, QTreeWidget, QTreeWidgetItem
@@ -53,6 +54,14 @@ class ClusterList(QTreeWidget):
         self.itemChanged.connect(self._on_item_changed)
         self.itemEntered.connect(self._on_item_entered)
         self.itemSelectionChanged.connect(self._on_selection_changed)
+
+    def set_theme(self, name: str) -> None:
+        """Show the boxes as napari shows its own, which leaves those in lists alone."""
+        theme = get_theme(name)
+        self.setStyleSheet(
+            f"QTreeView::indicator {{ width: 14px; height: 14px; background-color: {theme.primary.as_hex()}; }}"
+            f'QTreeView::indicator:checked {{ image: url("theme_{theme.id}:/check.svg"); }}'
+        )
 
     def show_clusters(
         self, ranked: Sequence[RankedCluster], colours: Mapping[int, str], ticked: Collection[int]

@@ -167,6 +167,7 @@ class NucleiWidget(QWidget):
         self.controller.cancel()
         self.controller.exchange.stop()
         self.controller.editing.long_work.stop()
+        self.docks.clustering.stop()
 
     def _on_open_clicked(self) -> None:
         paths = dialogs.ask_slides(self)

@@ -81,7 +81,7 @@ class Written:
     total: int
 
 
-def read_picture(slide: Slide, region: Region, most_px: int = LARGEST_PX) -> Picture:
+def read_picture(slide: Slide, region: Region, most_px: int | None = None) -> Picture:
     """Read a region of a slide at the network's pixel size, with a margin.
 
     Parameters
@@ -90,8 +90,8 @@ def read_picture(slide: Slide, region: Region, most_px: int = LARGEST_PX) -> Pic
         To read from.
     region : Region
         Level-0 pixels.
-    most_px : int
-        Model pixels, margin included, of which no more are read.
+    most_px : int, optional
+        Model pixels, margin included, of which no more are read. Default, and at most: `LARGEST_PX`.
 
     Raises
     ------
@@ -102,14 +102,15 @@ def read_picture(slide: Slide, region: Region, most_px: int = LARGEST_PX) -> Pic
     DataError
         If the region is too large; says how much.
     """
+    most = LARGEST_PX if most_px is None else min(most_px, LARGEST_PX)
     plan = plan_inference(slide, network_spec(NETWORK), region)
     if plan.region.is_empty:
         raise SlideError("What is seen lies beside the slide. Move the view, or draw the shape, onto the tissue.")
     step, extent = plan.grid.downsample, plan.grid.extent
     core = plan.region.scaled_outward(1 / step.y, 1 / step.x).intersect(extent)
     box = core.expand(MARGIN_PX).intersect(extent)
-    if box.area > most_px:
-        raise DataError(_too_large(core, plan.mpp_um, box.area / most_px, most_px))
+    if box.area > most:
+        raise DataError(_too_large(core, plan.mpp_um, box.area / most, most))
     image = slide.read_box(box.y * step.y, box.x * step.x, step.y, step.x, (box.height, box.width))
     return Picture(plan, core, box, image)
 
