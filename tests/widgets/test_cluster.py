@@ -9,7 +9,7 @@ import tifffile
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
 
-from dark_model import DarkEngine, disc_centres
+from dark_model import DarkEngine, disc_centres, disc_picture
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.models.weights import available_models
@@ -19,10 +19,13 @@ from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.widgets import commands, dialogs
 from napari_nucleiseg.widgets.cluster_list import CLUSTER, NAME
 
-# Of the whole picture of discs; the view is nearer.
 TINY = {"width": 8, "fit_side": 64, "min_clusters": 2, "iterations": 4}
 LAYER = "discs clusters"
 STEPS = TINY["iterations"]
+
+
+SHAPE = (320, 416)
+PER_CM = 1e4 / 0.5
 
 
 class ModelEngine(DarkEngine):
@@ -62,6 +65,24 @@ def engine(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def disc_slide(tmp_path):
+    """A small picture of discs, so that all of it can be segmented soon."""
+    path = tmp_path / "discs.tif"
+    tifffile.imwrite(
+        path, disc_picture(SHAPE), tile=(256, 256), resolution=(PER_CM, PER_CM), resolutionunit="CENTIMETER"
+    )
+    return path
+
+
+@pytest.fixture
+def disc_png(tmp_path):
+    """The same, which does not say how large its pixels are."""
+    path = tmp_path / "plain.png"
+    assert cv2.imwrite(str(path), disc_picture(SHAPE)[..., ::-1])
+    return path
+
+
+@pytest.fixture
 def dock(panel, qtbot):
     """The dock as the panel's command shows it, with a network that takes no time."""
     panel.docks.clustering.engine = GatedEngine()
@@ -77,7 +98,7 @@ def near(viewer, panel, dock, disc_slide, qtbot):
     """The dock on a slide of which a part is seen."""
     open_and_settle(viewer, panel, disc_slide, qtbot)
     viewer.scene.camera.zoom = 8.0
-    viewer.scene.camera.center = (0.0, 400 * 0.5, 500 * 0.5)
+    viewer.scene.camera.center = (0.0, 160 * 0.5, 208 * 0.5)
     until_idle(qtbot, panel)
     return dock
 
@@ -117,7 +138,7 @@ def row(dock, place=0):
 
 def seen_discs(panel):
     region = panel.docks.clustering.found.picture.region
-    return [centre for centre in disc_centres((768, 1024)) if region.expand(-8).contains_point(*centre)]
+    return [centre for centre in disc_centres(SHAPE) if region.expand(-8).contains_point(*centre)]
 
 
 def test_panel_and_command_open_the_dock(viewer, panel, qtbot, disc_slide, monkeypatch):
@@ -273,7 +294,7 @@ def test_the_fitted_network_becomes_a_model_that_segments_the_whole_slide(panel,
     until_idle(qtbot, panel)
     assert panel.panel.model.currentText() == "S3-Net, clusters of discs"
     nuclei = nuclei_of(panel)
-    discs = disc_centres((768, 1024))
+    discs = disc_centres(SHAPE)
     hits = sum(np.hypot(*(nuclei.centroids - centre).T).min() < 2 for centre in discs)
     assert hits > 0.9 * len(discs)
     assert all(origin.startswith("discs-clusters@") for origin in nuclei.origins)
@@ -305,18 +326,18 @@ def test_the_selected_shape_is_clustered(viewer, panel, near, qtbot):
     click(qtbot, near.shape_button)
     assert "Draw a rectangle" in near.hint.text()
     shapes = viewer.layers["Regions"]
-    shapes.add_rectangles([[300, 400], [300, 600], [420, 600], [420, 400]])
+    shapes.add_rectangles([[100, 150], [100, 300], [220, 300], [220, 150]])
     shapes.selected_data = {0}
     click(qtbot, near.shape_button)
     done(qtbot, panel)
     region = panel.docks.clustering.found.picture.region
-    assert (region.y, region.x, region.height, region.width) == pytest.approx((300, 400, 120, 200), abs=1)
+    assert (region.y, region.x, region.height, region.width) == pytest.approx((100, 150, 120, 150), abs=1)
 
 
 def test_a_view_that_is_too_large_and_settings_that_make_no_sense_are_sentences(
     viewer, panel, near, qtbot, monkeypatch
 ):
-    monkeypatch.setattr("napari_nucleiseg.core.batch.clustered.LARGEST_PX", 150 * 150)
+    monkeypatch.setattr("napari_nucleiseg.core.batch.clustered.LARGEST_PX", 120 * 120)
     click(qtbot, near.view_button)
     done(qtbot, panel)
     assert "too much to be clustered at once" in near.hint.text()
