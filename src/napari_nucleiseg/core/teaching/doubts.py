@@ -50,7 +50,8 @@ FEWEST_LEFT_OUT = 4
 # Of a nucleus that the model sees: outlined at most, known at least, dark at least.
 BARELY, NEARLY, MOSTLY = 0.1, 0.9, 0.5
 
-Look = Callable[[], tuple[NDArray[np.float32], NDArray[np.int32]]]
+Plane = NDArray[np.float32]
+Look = Callable[[], tuple[Plane, NDArray[np.int32]]]
 
 
 def doubts(example: Example, look: Look) -> list[str]:
@@ -65,22 +66,23 @@ def doubts(example: Example, look: Look) -> list[str]:
         0..1, and an instance map of the nuclei in the known part of which it is sure. Called only where something is
         suspicious.
     """
+    haematoxylin = stain_densities(example.image)[..., 0]
     # What is shifted has rims of the wrong stain, too.
-    outlines = _shifted(example, look) or _widened(example)
-    left_out = _emptied(example, look) or _thinned(example, look)
+    outlines = _shifted(example, haematoxylin, look) or _widened(example, haematoxylin)
+    left_out = _emptied(example, look) or _thinned(example, haematoxylin, look)
     checks = (outlines, left_out, _broken(example), _swollen(example), _inky(example))
     return [f"{example.title} {said}" for said in checks if said]
 
 
-def _shifted(example: Example, look: Look) -> str:
+def _shifted(example: Example, haematoxylin: Plane, look: Look) -> str:
     """Compare how labels fit the dark of the tissue and the model's own view here and some micrometres away."""
     known = example.known
     if not (example.labels > 0).any() or not known.any():
         return ""
-    haematoxylin = _standardised(stain_densities(example.image)[..., 0], known)
-    if not any(_best_shift(example, haematoxylin, CLEARLY / 2)):
+    evidence = _standardised(haematoxylin, known)
+    if not any(_best_shift(example, evidence, CLEARLY / 2)):
         return ""
-    dy, dx = _best_shift(example, haematoxylin + _standardised(look()[0], known), CLEARLY)
+    dy, dx = _best_shift(example, evidence + _standardised(look()[0], known), CLEARLY)
     if not (dy or dx):
         return ""
     far = float(np.hypot(dy, dx)) * example.mpp_um
@@ -108,12 +110,12 @@ def _towards(dy: int, dx: int) -> str:
     return " and ".join(words)
 
 
-def _standardised(plane: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _standardised(plane: Plane, known: NDArray[np.bool_]) -> NDArray[np.float64]:
     inside = plane[known]
     return np.asarray((plane - inside.mean()) / max(float(inside.std()), 1e-3) / 2, np.float64)
 
 
-def _widened(example: Example) -> str:
+def _widened(example: Example, haematoxylin: Plane) -> str:
     """Tell outlines that take in what is around the nuclei: their rims are stained like that."""
     labels, known = np.maximum(example.labels, 0), example.known
     if not labels.any():
@@ -126,7 +128,6 @@ def _widened(example: Example) -> str:
     parts = nuclei & (within <= RIM_UM), nuclei & (within > CORE_UM), ~nuclei & (beyond <= AROUND_UM)
     if min(int(np.count_nonzero(part & known)) for part in parts) < FEWEST_PX:
         return ""
-    haematoxylin = stain_densities(example.image)[..., 0]
     rim, core, around = (float(np.median(haematoxylin[part & known])) for part in parts)
     if core - around < STANDS_OUT * float(haematoxylin[known].std()) or rim - around >= LEAST_RIM * (core - around):
         return ""
@@ -147,12 +148,11 @@ def _emptied(example: Example, look: Look) -> str:
     )
 
 
-def _thinned(example: Example, look: Look) -> str:
+def _thinned(example: Example, haematoxylin: Plane, look: Look) -> str:
     """Tell nuclei that are not outlined: as dark as those that are, and the model is sure of them."""
     nuclei, known = example.labels > 0, example.known
     if not nuclei.any() or not (known & ~nuclei).any():
         return ""
-    haematoxylin = stain_densities(example.image)[..., 0]
     inside, around = float(np.median(haematoxylin[nuclei])), float(np.median(haematoxylin[known & ~nuclei]))
     dark = haematoxylin > around + AS_DARK * (inside - around)
     side = 2 * max(1, round(SPECK_UM / 2 / example.mpp_um)) + 1
