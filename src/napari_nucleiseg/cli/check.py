@@ -83,6 +83,7 @@ def _problems(report: CheckReport) -> list[tuple[int, str]]:
         (len(tables.wrong_claims), "hidden parts belong to no nucleus"),
         (len(tables.wrong_geometry), "nuclei have a size or place that is not that of their pixels"),
         (len(tables.broken_regions), "annotated regions cannot be read"),
+        (len(tables.broken_attention), "pieces of painted attention cannot be read"),
         (tables.wrong_counts, "places are counted wrongly"),
         (int(tables.next_id > 0), "numbers for new nuclei would be used twice"),
         (len(tables.database), "faults in the database: " + "; ".join(tables.database)),

@@ -256,7 +256,7 @@ def test_a_project_of_the_first_format_gets_what_editing_needs(project):
     folder = project.folder
     project.close()
     with sqlite3.connect(folder / "project.sqlite") as database:
-        for table in ("edits", "regions", "classes"):
+        for table in ("edits", "regions", "classes", "attention"):
             database.execute(f"DROP TABLE {table}")
         for index in ("nuclei_reviewed", "nuclei_of_class", "nuclei_of_person"):
             database.execute(f"DROP INDEX {index}")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.attention import broken_chunks
 from napari_nucleiseg.core.store.journal import get_edit
 from napari_nucleiseg.core.store.ledger import APPROVED, REJECTED, REPLACED, drop_claims, run_number
 from napari_nucleiseg.core.store.merge import State
@@ -47,6 +48,8 @@ class TableReport:
         place; repaired by measuring anew.
     broken_regions : tuple of int
         Annotated regions whose outline cannot be read; repaired by dropping them.
+    broken_attention : tuple of int
+        Pieces of painted attention that cannot be read; repaired by dropping them.
     wrong_counts : int
         Places whose number of nuclei is not that of the table; repaired by counting anew.
     next_id : int
@@ -61,6 +64,7 @@ class TableReport:
     wrong_claims: tuple[int, ...] = ()
     wrong_geometry: tuple[int, ...] = ()
     broken_regions: tuple[int, ...] = ()
+    broken_attention: tuple[int, ...] = ()
     wrong_counts: int = 0
     next_id: int = 0
     database: tuple[str, ...] = ()
@@ -129,6 +133,7 @@ def audit(project: Project, tally: Tally) -> TableReport:
         wrong_claims=tuple(sorted(_wrong_claims(database))),
         wrong_geometry=tuple(sorted({*_wrong_geometry(project, tally), *_misplaced(project)})),
         broken_regions=tuple(_broken_regions(database)),
+        broken_attention=tuple(broken_chunks(database)),
         wrong_counts=project.census.stale_cells(),
         next_id=highest + 1 if highest >= max(PERSON_ID_START, next_id) else 0,
         database=said_by_database(database),
@@ -156,6 +161,7 @@ def mend(project: Project, report: TableReport, tally: Tally, seen: NDArray[np.u
         _mend_rows(database, report.odd_rows, seen)
         _mend_geometry(project, database, report.wrong_geometry, tally)
         database.executemany("DELETE FROM regions WHERE region = ?", [(key,) for key in report.broken_regions])
+        database.executemany("DELETE FROM attention WHERE chunk = ?", [(key,) for key in report.broken_attention])
         if report.next_id:
             project.editor.keep_next_id(database, [report.next_id - 1])
 

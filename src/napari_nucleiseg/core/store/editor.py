@@ -27,7 +27,7 @@ from napari_nucleiseg.core.store.journal import (
 from napari_nucleiseg.core.store.ledger import APPROVED, reopen_tiles
 from napari_nucleiseg.core.store.newcomers import Newcomers
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START, tile_of
-from napari_nucleiseg.core.store.packing import Row
+from napari_nucleiseg.core.store.packing import Row, Rows
 from napari_nucleiseg.core.store.pixels import encode_pixels
 from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, Records, add_nuclei, put_rows, rows_of
 from napari_nucleiseg.core.store.redo import Noted, Parts
@@ -299,9 +299,13 @@ class Editor:
         self, table: str, key: int, row: Row | None, *, kind: str, region: Region, step: int | None = None
     ) -> Changed | None:
         """Add, change or (None) remove a row of another table as one step, or as part of `step`; see `records`."""
+        return self.put_all(table, {key: row}, kind=kind, region=region, step=step)
+
+    def put_all(self, table: str, rows: Rows, *, kind: str, region: Region, step: int | None = None) -> Changed | None:
+        """Add, change or (None) remove several rows by key; see `put`."""
         with self._changing(), self._ledger.transaction() as database:
             records = Records()
-            records.note(table, rows_of(database, table, [key]), {key: row})
+            records.note(table, rows_of(database, table, rows), rows)
             if not records:
                 return None
             put_rows(database, table, records.after[table])

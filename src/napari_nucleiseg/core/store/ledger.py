@@ -18,7 +18,7 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.merge import Claim, State
 from napari_nucleiseg.core.store.nuclei import TileNuclei
 from napari_nucleiseg.core.store.pixels import decode_pixels
-from napari_nucleiseg.core.store.schema import FORMAT, MIGRATIONS, create_tables
+from napari_nucleiseg.core.store.schema import FORMAT, MIGRATIONS, READABLE, create_tables
 
 CELL_PX = 512
 # What a person said of a nucleus; replaced: its pixels went to others.
@@ -135,6 +135,8 @@ class Ledger:
                 f"{self.path.parent} was made by a newer napari-nucleiseg (format {found}, this one knows {FORMAT}). "
                 "Update napari-nucleiseg to open it."
             )
+        if found >= READABLE and not self.writable:
+            return
         if found < FORMAT and not self.writable:
             raise StoreError(
                 f"{self.path.parent} has the older format {found}. Open it for writing once, so that it is converted."

@@ -18,14 +18,17 @@ NUCLEI = "nuclei"
 CLAIMS = "claims"
 REGIONS = "regions"
 CLASSES = "classes"
+ATTENTION = "attention"
 
-_KEYS = {NUCLEI: "id", REGIONS: "region", CLASSES: "class"}
+_KEYS = {NUCLEI: "id", REGIONS: "region", CLASSES: "class", ATTENTION: "chunk"}
 _COLUMNS = {
     NUCLEI: "id, run, person, cell, y, x, y0, x0, y1, x1, area_um2, class, score, state, review",
     REGIONS: "region, name, role, vertices, complete, done, person, at",
     CLASSES: "class, name, colour",
+    ATTENTION: "chunk, pixels, coarse",
 }
 _AT_A_TIME = 500
+_WITH_BYTES = {CLAIMS, ATTENTION}
 # From so many nuclei on, columns are quicker than JSON.
 MANY = 32
 _PACKED = b"\0"
@@ -117,8 +120,8 @@ def _parts(keys: Iterable[int]) -> Iterator[list[int]]:
 def _plain(tables: dict[str, dict[int, Row | None]]) -> dict[str, list[Any]]:
     return {
         table: [
-            # Only claims hold bytes; to look at each value of thousands of nuclei takes longer than to write them.
-            [key, row if row is None or table != CLAIMS else [_text(value) for value in row]]
+            # Few tables hold bytes; to look at each value of thousands of nuclei takes longer than to write them.
+            [key, row if row is None or table not in _WITH_BYTES else [_text(value) for value in row]]
             for key, row in rows.items()
         ]
         for table, rows in tables.items()

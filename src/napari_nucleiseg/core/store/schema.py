@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-FORMAT = 3
+FORMAT = 4
+# Older ones than this have to be converted before they are even looked at.
+READABLE = 3
 
 _FIRST = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -58,6 +60,12 @@ CREATE INDEX nuclei_of_class ON nuclei(class) WHERE class != 0;
 CREATE INDEX nuclei_of_person ON nuclei(person) WHERE person IS NOT NULL;
 """
 
+_ATTENTION = """
+-- Where a person painted how a model should look, in squares of 256 level-0 pixels counted row by row: pixels (zstd)
+-- and a coarse picture of them, 8 x 8 bytes; 1 look here, 2 do not, 0 nothing. Squares without paint have no row.
+CREATE TABLE attention(chunk INTEGER PRIMARY KEY, pixels BLOB NOT NULL, coarse BLOB NOT NULL);
+"""
+
 CLASSES = (
     (1, "Tumor", "#e6194b"),
     (2, "Stroma", "#3cb44b"),
@@ -72,11 +80,16 @@ def create_tables(connection: sqlite3.Connection) -> None:
     """Make all tables of the present format, inside the caller's transaction."""
     _run(connection, _FIRST)
     _add_editing(connection)
+    _add_attention(connection)
 
 
 def _add_editing(connection: sqlite3.Connection) -> None:
     _run(connection, _EDITING)
     connection.executemany("INSERT INTO classes VALUES (?, ?, ?)", CLASSES)
+
+
+def _add_attention(connection: sqlite3.Connection) -> None:
+    _run(connection, _ATTENTION)
 
 
 def _leave_journal(_connection: sqlite3.Connection) -> None:
@@ -91,4 +104,8 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
 
 
 # Version n -> what brings a database from version n to n + 1; runs inside one transaction.
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _add_editing, 2: _leave_journal}
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {
+    1: _add_editing,
+    2: _leave_journal,
+    3: _add_attention,
+}
