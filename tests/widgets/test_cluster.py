@@ -16,6 +16,7 @@ from napari_nucleiseg.core.models.weights import available_models
 from napari_nucleiseg.core.store.listing import Query, list_nuclei
 from napari_nucleiseg.viewer.cluster_engine import ClusterEngine
 from napari_nucleiseg.viewer.engine import Engine
+from napari_nucleiseg.viewer.segmentation import InUseError
 from napari_nucleiseg.widgets import commands, dialogs
 from napari_nucleiseg.widgets.cluster_list import CLUSTER, NAME
 
@@ -26,6 +27,7 @@ STEPS = TINY["iterations"]
 
 SHAPE = (320, 416)
 PER_CM = 1e4 / 0.5
+IN_USE = "The results of this slide are in use by somebody else."
 
 
 class ModelEngine(DarkEngine):
@@ -373,7 +375,18 @@ def test_without_a_pixel_size_it_is_asked_for_and_then_goes_on(viewer, panel, do
     assert viewer.layers["plain clusters"].units == opened(panel).layer.units
 
 
-def test_where_nothing_can_be_written_a_folder_is_asked_for(viewer, panel, found, engine, tmp_path, qtbot, monkeypatch):
+def in_use(*_what, **_how):
+    raise InUseError(IN_USE)
+
+
+def test_who_else_writes_is_said_and_where_nothing_can_be_written_a_folder_is_asked_for(
+    viewer, panel, found, engine, tmp_path, qtbot, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_nucleiseg.viewer.cluster_nuclei.writable_project", in_use)
+        click(qtbot, found.nuclei_button)
+        qtbot.waitUntil(panel.panel.take_over_button.isVisible, timeout=WAIT_MS)
+        assert found.hint.text() == IN_USE
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setattr(engine, "project_folder", lambda _slide, _folder="": tmp_path / "file" / "discs.nucleiseg")
     asked = []

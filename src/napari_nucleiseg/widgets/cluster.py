@@ -72,7 +72,8 @@ class ClusterPanel(QWidget):
     def _make_middle(self) -> QVBoxLayout:
         self.about = QLabel(ABOUT)
         self.hint = QLabel()
-        for label in (self.about, self.hint):
+        self.share = QLabel()
+        for label in (self.about, self.hint, self.share):
             label.setWordWrap(True)
             label.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.hint.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -94,6 +95,7 @@ class ClusterPanel(QWidget):
         column = QVBoxLayout()
         column.addWidget(self.about)
         column.addWidget(self.hint)
+        column.addWidget(self.share)
         column.addStretch(1)
         column.addLayout(buttons)
         return column
@@ -116,8 +118,6 @@ class ClusterPanel(QWidget):
         for button in (self.nuclei_button, self.slide_button, self.model_button):
             button.setMinimumHeight(30)
             buttons.addWidget(button, 1)
-        self.share = QLabel()
-        self.share.setWordWrap(True)
         self.nothing = QLabel(NOTHING)
         self.nothing.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.nothing.setWordWrap(True)
@@ -126,7 +126,6 @@ class ClusterPanel(QWidget):
         self._pages.addWidget(self.list)
         column = QVBoxLayout()
         column.addLayout(self._pages, 1)
-        column.addWidget(self.share)
         column.addLayout(buttons)
         return column
 

@@ -24,7 +24,7 @@ TIPS = (
     "How much haematoxylin there is on average (optical density). The clusters richest in it are ticked at first.",
 )
 WIDTHS = {NAME: 120, SHARE: 70, STAIN: 150}
-ROW_PX = 24
+ROW_PX = 22
 CLUSTER = int(Qt.ItemDataRole.UserRole)
 BAR_WIDTH_PX, BAR_HEIGHT_PX = 72, 8
 
