@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from napari_nucleiseg.core.errors import ModelError
 
+# Name of the head that says where a network looks.
+ATTENTION = "attention"
+
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
@@ -91,6 +94,11 @@ class ModelSpec:
     def channels(self) -> int:
         """Channels of all heads together, in the order of `heads`."""
         return sum(head.channels for head in self.heads)
+
+    @property
+    def attends(self) -> bool:
+        """Whether it says where it looks, so that painted attention can teach it."""
+        return any(head.name == ATTENTION for head in self.heads)
 
     def fitting_side(self, wanted_px: int) -> int:
         """Return the smallest side of an output, at least `wanted_px`, that the network can give.

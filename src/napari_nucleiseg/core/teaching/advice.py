@@ -65,12 +65,14 @@ def advise(lesson: Lesson, classes: Mapping[int, str]) -> Advice:
     counts = {TEACH: _count(teach), HOLD_OUT: _count(held)}
     settings = FinetuneConfig()
     judged = count_nuclei(divide(lesson.examples, settings.folds, settings.seed).held) if teach else counts[HOLD_OUT][0]
-    enough = counts[TEACH].nuclei >= LEAST_TO_LEARN
+    painted = sum(example.attention is not None for example in teach)
+    enough = counts[TEACH].nuclei >= LEAST_TO_LEARN or painted > 0
     ready = enough and judged >= LEAST_NUCLEI
-    said = [_overview(counts, ready=ready)]
-    said += _to_learn(counts)
+    nothing = not counts[TEACH].nuclei and not counts[HOLD_OUT].nuclei
+    said = [] if nothing and painted else [_overview(counts, ready=ready)]
+    said += _painted(counts, painted) if painted else _to_learn(counts)
     said += _left_out(lesson)
-    if enough:
+    if enough and not nothing:
         said += _to_judge(counts, judged)
         said += _variety(lesson.examples)
         said += _classes(teach, classes)
@@ -80,7 +82,8 @@ def advise(lesson: Lesson, classes: Mapping[int, str]) -> Advice:
 
 
 def _count(examples: Sequence[Example]) -> Count:
-    return Count(count_nuclei(examples), len({example.key for example in examples if example.region != LOOSE}))
+    regions = {example.key for example in examples if example.region != LOOSE and example.known.any()}
+    return Count(count_nuclei(examples), len(regions))
 
 
 def _overview(counts: Mapping[str, Count], *, ready: bool) -> str:
@@ -90,6 +93,14 @@ def _overview(counts: Mapping[str, Count], *, ready: bool) -> str:
     where = f" in {_many(teach.regions, 'region')}" if teach.regions else ""
     more = f", {_many(held.nuclei, 'nucleus')} in {_many(held.regions, 'region')} held out" if held.regions else ""
     return f"{'Ready to teach' if ready else 'So far'}: {_many(teach.nuclei, 'nucleus')}{where}{more}."
+
+
+def _painted(counts: Mapping[str, Count], places: int) -> list[str]:
+    """Say that attention was painted, and what it cannot do."""
+    said = [f"Attention is painted in {_many(places, 'place')}: the model learns to look there, or not to."]
+    if not counts[TEACH].nuclei and not counts[HOLD_OUT].nuclei:
+        said.append(f"To judge a new model, correct nuclei in a region, too: {LEAST_NUCLEI} or more.")
+    return said
 
 
 def _to_learn(counts: Mapping[str, Count]) -> list[str]:

@@ -38,7 +38,9 @@ def taught_card(
     teach, _ = by_role(room.lesson.examples)
     slides = sorted({(example.slide, example.fingerprint) for example in room.lesson.examples})
     regions = sorted({(example.slide, example.region, example.role) for example in room.lesson.examples})
-    own = f"{count_nuclei(teach)} corrected nuclei of {', '.join(slide for slide, _ in slides)}"
+    painted = any(example.attention is not None for example in teach)
+    what = " and painted attention" if painted else ""
+    own = f"{count_nuclei(teach)} corrected nuclei{what} of {', '.join(slide for slide, _ in slides)}"
     return replace(
         parent,
         parent=parent.version,

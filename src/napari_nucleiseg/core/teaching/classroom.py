@@ -166,12 +166,11 @@ def prepare(model: LoadedModel, lesson: Lesson, config: FinetuneConfig) -> Class
     if problem := config.validation_error():
         raise TeachingError(f"The fine-tune cannot start: {problem}.")
     teach, _ = by_role(lesson.examples)
-    if count_nuclei(teach) < LEAST_TO_LEARN:
+    painted = model.spec.attends and any(example.attention is not None for example in teach)
+    if count_nuclei(teach) < LEAST_TO_LEARN and not painted:
         raise TeachingError(_too_little(lesson, count_nuclei(teach)))
     losses = {name: weight for name, weight in TrainConfig().losses.items() if name in _heads(model)}
-    if any(head.name == "attention" for head in model.spec.heads) and any(
-        example.attention is not None for example in lesson.examples
-    ):
+    if painted:
         losses["attention"] = config.attention
     if not losses:
         raise TeachingError(f"The model {model.card.name} has no output that nuclei could teach. Choose another model.")

@@ -16,10 +16,11 @@ from napari_nucleiseg.core.edits.rasters import inside_polygon
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.store.attention import painted_boxes, read_attention
 from napari_nucleiseg.core.store.ledger import APPROVED, REJECTED, claims_in, rows_by_id
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.store.regions import HOLD_OUT, REFERENCE, TEACH, AnnotatedRegion, read_regions
-from napari_nucleiseg.core.teaching.examples import UNKNOWN, Example
+from napari_nucleiseg.core.teaching.examples import UNKNOWN, Example, painted_inside
 
 # Model pixels: what is read around a region, the largest side of one picture, and the side of pictures of tissue
 # that nobody annotated.
@@ -32,6 +33,8 @@ MOST_WINDOWS = 256
 # Background that an approved nucleus vouches for: a rim of this width.
 RIM_UM = 1.0
 LOOSE = "approved nuclei"
+# What paint means to a model: see `UNPAINTED`, `LOOK_HERE` and `DO_NOT_LOOK`.
+_MEANT = np.array([UNKNOWN, 1, 0], np.int8)
 
 _BoolMask = NDArray[np.bool_]
 Item = TypeVar("Item")
@@ -64,7 +67,8 @@ def lesson_of(project: Project, slide: Slide, spec: ModelSpec, seed: int = 0) ->
 
     Whole are regions that a person vouches for; of partly corrected ones and outside of all regions what was
     approved or drawn counts as nucleus, what was rejected and a rim around the former as background, and all else is
-    unknown. What lies in a region that is held out is never learnt from.
+    unknown. What lies in a region that is held out is never learnt from. For a model that says where it looks, painted
+    attention counts everywhere else, also where no nucleus was corrected.
 
     Parameters
     ----------
@@ -81,13 +85,18 @@ def lesson_of(project: Project, slide: Slide, spec: ModelSpec, seed: int = 0) ->
     rng = np.random.default_rng(seed)
     regions = [region for region in read_regions(project.ledger.reader) if region.role in {TEACH, HOLD_OUT}]
     used = [region for region in regions if reader.was_looked_at(region)]
-    left_out = tuple(_sentence(region) for region in regions if region not in used)
     held = [region for region in used if region.role == HOLD_OUT]
     windows = [(region, box) for region in used for box in reader.windows(region.box)]
     examples = [reader.region(region, box, held) for region, box in _some(windows, rng)]
+    painted = [(region, box) for region in regions if region not in used for box in reader.painted_windows(region)]
+    aside = [region for region in regions if region.role == HOLD_OUT]
+    examples += [reader.painted_region(region, box, aside) for region, box in _some(painted, rng)]
     examples += [reader.loose(box, regions) for box in _some(reader.loose_windows(regions), rng)]
     elsewhere = [reader.unlabelled(box) for box in reader.elsewhere(regions, rng)]
-    return Lesson(tuple(example for example in examples if example.known.any()), tuple(elsewhere), left_out)
+    examples = [example for example in examples if example.teaches]
+    taught = {example.number for example in examples}
+    left_out = tuple(_sentence(one) for one in regions if one not in used and one.number not in taught)
+    return Lesson(tuple(examples), tuple(elsewhere), left_out)
 
 
 def labelled_parts(project: Project, slide: Slide, spec: ModelSpec, box: Region) -> list[Example]:
@@ -128,6 +137,7 @@ class _Reader:
     def __init__(self, project: Project, slide: Slide, spec: ModelSpec) -> None:
         self.project, self.slide, self.mpp_um = project, slide, spec.mpp_um
         self.step = YX(spec.mpp_um / project.mpp_um.y, spec.mpp_um / project.mpp_um.x)
+        self.painted = painted_boxes(project) if spec.attends else []
 
     def was_looked_at(self, region: AnnotatedRegion) -> bool:
         """Whether a person says or shows that work was done in a region."""
@@ -156,8 +166,22 @@ class _Reader:
                 inside &= ~frame.mask(other)
         return self._example(frame, inside, vouched, _Place(region.name, region.number, region.role))
 
+    def painted_windows(self, region: AnnotatedRegion) -> list[Region]:
+        """Return the windows of a region to learn from in which attention was painted."""
+        windows = self.windows(region.box) if region.role == TEACH else []
+        return [window for window in windows if self.is_painted(window)]
+
+    def is_painted(self, window: Region) -> bool:
+        """Whether attention may have been painted in a window."""
+        return any(box.overlaps(window) for box in self.painted)
+
+    def painted_region(self, region: AnnotatedRegion, window: Region, held: Sequence[AnnotatedRegion]) -> Example:
+        """Read what attention was painted on a region in which no nucleus was corrected."""
+        whole = self.region(region, window, held)
+        return replace(whole, labels=np.full(whole.labels.shape, UNKNOWN, np.int32), classes=())
+
     def loose_windows(self, regions: Sequence[AnnotatedRegion]) -> list[Region]:
-        """Return squares that hold nuclei which a person judged, outside of all regions; level-0 pixels."""
+        """Return squares with nuclei that a person judged, or painted attention, outside of regions; level-0 pixels."""
         rows = self.project.ledger.reader.execute(
             "SELECT y, x FROM nuclei WHERE review IN (?, ?) "
             "UNION SELECT y, x FROM nuclei WHERE person IS NOT NULL AND review = 0",
@@ -167,7 +191,10 @@ class _Reader:
         for region in regions:
             places = places[~inside_polygon(places, region.polygon)]
         side = WINDOW_PX / 2 * np.array(self.step)
-        cells = np.unique(np.floor(places / side).astype(np.int64), axis=0)
+        corners = [np.floor(np.array((box.y, box.x)) / side) for box in self.painted]
+        ends = [np.ceil(np.array((box.y1, box.x1)) / side) for box in self.painted]
+        squares = [np.mgrid[y0:y1, x0:x1].reshape(2, -1).T for (y0, x0), (y1, x1) in zip(corners, ends, strict=True)]
+        cells = np.unique(np.concatenate([np.floor(places / side), *squares]).astype(np.int64), axis=0)
         return [
             Region.from_bounds(*np.floor(cell * side).astype(int).tolist(), *np.ceil((cell + 1) * side).astype(int))
             for cell in cells
@@ -197,7 +224,8 @@ class _Reader:
             y = tile.y + int(rng.integers(max(tile.height - height, 0) + 1))
             x = tile.x + int(rng.integers(max(tile.width - width, 0) + 1))
             window = Region(y, x, height, width).intersect(tile)
-            if not window.is_empty and not any(window.overlaps(region.box) for region in regions):
+            taught = self.is_painted(window) or any(window.overlaps(region.box) for region in regions)
+            if not window.is_empty and not taught:
                 taken += 1
                 yield window
             if taken == ELSEWHERE_WINDOWS:
@@ -230,7 +258,8 @@ class _Reader:
         # A nucleus that reaches beyond the region was looked at as a whole.
         labels = np.where(order > 0, order, np.where(known, 0, UNKNOWN)).astype(np.int32)
         classes = {row[1] for row in rows_by_id(self.project.ledger.reader, "class", kept)}
-        return self._shown(frame, labels, place, tuple(sorted(classes)))
+        attention = frame.attention(inside) if place.role == TEACH else None
+        return replace(self._shown(frame, labels, place, tuple(sorted(classes))), attention=attention)
 
     def _shown(self, frame: _Frame, labels: NDArray[np.int32], place: _Place, classes: tuple[int, ...] = ()) -> Example:
         """Read the picture of a frame and put labels to it."""
@@ -316,6 +345,14 @@ class _Frame:
         ys, xs = self._centres()
         rows, columns = (ys >= window.y) & (ys < window.y1), (xs >= window.x) & (xs < window.x1)
         return np.asarray(rows[:, None] & columns[None])
+
+    def attention(self, inside: _BoolMask) -> NDArray[np.int8] | None:
+        """Return what was painted on the pixels `inside`: 1 look here, 0 do not, negative unknown; None for nothing."""
+        if not self.reader.is_painted(self.box):
+            return None
+        region = self.box.intersect(self.reader.project.labels.whole)
+        stored = read_attention(self.reader.project, region)[self._pixels_in(region)]
+        return painted_inside(_MEANT[stored], inside)
 
     def rejected(self) -> _BoolMask:
         """Return the pixels of nuclei that a person rejected."""

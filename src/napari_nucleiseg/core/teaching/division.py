@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.store.regions import HOLD_OUT
 from napari_nucleiseg.core.teaching.collect import LOOSE, with_role
-from napari_nucleiseg.core.teaching.examples import UNKNOWN, Example, by_role, count_nuclei
+from napari_nucleiseg.core.teaching.examples import Example, by_role, count_nuclei, within
 
 # Of this many regions some are kept aside; fewer are too dear for that, and each is learnt from in turn.
 ENOUGH_REGIONS = 5
@@ -86,21 +86,24 @@ def _divided(examples: Sequence[Example], folds: int, seed: int) -> Division:
             f"Judged on {_regions(held)} that you held out ({count_nuclei(held)} nuclei).",
         )
     groups = _groups(teach)
+    if not any(example.known.any() for example in teach):
+        return Division((Run("with everything", tuple(teach), ()),), "There are no corrected nuclei to judge by.")
     if len(groups) >= ENOUGH_REGIONS:
         return _kept_aside(groups, teach, seed)
     if len(groups) > 1:
         parts = [groups[start :: min(folds, len(groups))] for start in range(min(folds, len(groups)))]
         told = f"Each of {len(groups)} regions was judged by a network that had not seen it, for none was held out."
         return _crossed(
-            [[example for group in part for example in group] for part in parts], teach, _loose(teach), told
+            [[example for group in part for example in group] for part in parts], teach, _always(teach), told
         )
     told = (
         "There is one region only, so it was cut into parts, each judged by a network that had not seen it. Parts of "
         "one region are alike: hold out a second region to know more."
     )
     # Where there are no regions at all, the nuclei outside of regions are what is cut, and so not learnt from besides.
-    loose = _loose(teach) if groups else []
-    return _crossed(_cut(groups[0] if groups else teach, folds), teach, loose, told)
+    cut = groups[0] if groups else [example for example in teach if example.known.any()]
+    always = [example for example in _always(teach) if groups or not example.known.any()]
+    return _crossed(_cut(cut, folds), teach, always, told)
 
 
 def _without(held: Sequence[Example], example: Example) -> Example:
@@ -113,7 +116,7 @@ def _without(held: Sequence[Example], example: Example) -> Example:
     if not shared.any():
         return example
     shared |= np.isin(example.labels, np.unique(example.labels[shared & (example.labels > 0)]))
-    return replace(example, labels=np.where(shared, UNKNOWN, example.labels).astype(np.int32))
+    return within(example, ~shared)
 
 
 def _seen_from(example: Example, other: Example) -> NDArray[np.bool_]:
@@ -134,10 +137,10 @@ def _seen_from(example: Example, other: Example) -> NDArray[np.bool_]:
 
 
 def _groups(examples: Iterable[Example]) -> list[list[Example]]:
-    """Gather the pieces of each annotated region; nuclei outside of regions are never held out."""
+    """Gather the pieces of each annotated region; what `_always` returns is never held out."""
     found: dict[tuple[str, int], list[Example]] = {}
     for example in examples:
-        if example.region != LOOSE:
+        if example.region != LOOSE and example.known.any():
             found.setdefault(example.key, []).append(example)
     return list(found.values())
 
@@ -175,9 +178,9 @@ def _kinds(group: Sequence[Example]) -> set[tuple[str, object]]:
     return slides | {("class", number) for example in group for number in example.classes}
 
 
-def _loose(examples: Iterable[Example]) -> list[Example]:
-    """Return the nuclei outside of regions."""
-    return [example for example in examples if example.region == LOOSE]
+def _always(examples: Iterable[Example]) -> list[Example]:
+    """Return the nuclei outside of regions, and where only attention was painted: nothing to be measured on."""
+    return [example for example in examples if example.region == LOOSE or not example.known.any()]
 
 
 def _crossed(parts: list[list[Example]], teach: Sequence[Example], always: Sequence[Example], told: str) -> Division:
@@ -185,8 +188,10 @@ def _crossed(parts: list[list[Example]], teach: Sequence[Example], always: Seque
     runs = []
     for place, part in enumerate(parts):
         others = [example for other in parts if other is not part for example in other]
+        keys = {example.key for example in part}
+        others += [example for example in always if example.region == LOOSE or example.key not in keys]
         held = tuple(with_role(example, HOLD_OUT) for example in part)
-        runs.append(Run(f"part {place + 1} of {len(parts)}", (*others, *always), held))
+        runs.append(Run(f"part {place + 1} of {len(parts)}", tuple(others), held))
     return Division((*runs, Run("with everything", tuple(teach), ())), told)
 
 
@@ -205,8 +210,7 @@ def _cut(group: Sequence[Example], folds: int) -> list[list[Example]]:
             inside = example.labels == nucleus
             part_of[inside] = np.bincount(part_of[inside]).argmax()
         for place, part in enumerate(parts):
-            labels = np.where(part_of == place, example.labels, UNKNOWN).astype(np.int32)
-            part.append(replace(example, labels=labels))
+            part.append(within(example, part_of == place))
     return parts
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,11 @@ class Example:
         return self.labels >= 0
 
     @property
+    def teaches(self) -> bool:
+        """Whether there is anything to learn from: nuclei, background, or painted attention."""
+        return self.attention is not None or bool(self.known.any())
+
+    @property
     def ids(self) -> NDArray[np.int32]:
         """Ids of the nuclei, ascending."""
         return np.unique(self.labels[self.labels > 0])
@@ -79,6 +84,20 @@ class Example:
         return f"{self.region} of {self.slide}"
 
 
+def within(example: Example, inside: NDArray[np.bool_]) -> Example:
+    """Return what an example says of the pixels `inside`, shape (y, x); of all others nothing is known."""
+    labels = np.where(inside, example.labels, UNKNOWN).astype(np.int32)
+    return replace(example, labels=labels, attention=painted_inside(example.attention, inside))
+
+
+def painted_inside(attention: NDArray[np.int8] | None, inside: NDArray[np.bool_]) -> NDArray[np.int8] | None:
+    """Return painted attention on the pixels `inside`, shape (y, x); None if there is none."""
+    if attention is None:
+        return None
+    kept = np.where(inside, attention, UNKNOWN).astype(np.int8)
+    return kept if (kept >= 0).any() else None
+
+
 def fingerprint_of(examples: Iterable[Example]) -> str:
     """Return what identifies exactly these pictures and labels, 16 hexadecimal digits."""
     digest = hashlib.sha256()
@@ -86,6 +105,8 @@ def fingerprint_of(examples: Iterable[Example]) -> str:
         digest.update(repr((example.key, example.role, example.labels.shape, example.mpp_um)).encode())
         digest.update(np.ascontiguousarray(example.image).tobytes())
         digest.update(np.ascontiguousarray(example.labels).tobytes())
+        if example.attention is not None:
+            digest.update(b"attention" + np.ascontiguousarray(example.attention).tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -60,6 +60,11 @@ def verdict(
     """
     scores = f"AJI {before.aji:.3f} → {after.aji:.3f}, PQ {before.pq:.3f} → {after.pq:.3f}"
     interval = f"90 % interval of the change {gain.low:+.3f} to {gain.high:+.3f}, {after.nuclei} nuclei"
+    if not after.nuclei:
+        return False, (
+            "There are no corrected nuclei to judge by: painted attention says where to look, not whether nuclei come "
+            f"out better. Correct a region with at least {LEAST_NUCLEI} nuclei, hold it out, and teach again."
+        )
     if after.nuclei < LEAST_NUCLEI:
         where = "one region" if after.regions == 1 else f"{after.regions} regions"
         return False, (
