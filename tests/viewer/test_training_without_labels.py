@@ -12,6 +12,7 @@ from gui_parts import Pump
 from napari_nucleiseg.core.models.weights import available_models, read_card
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.teaching.versions import all_versions
+from napari_nucleiseg.core.training.scales.examination import Glance
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.catalogue import Catalogue
 from napari_nucleiseg.viewer.display import Display
@@ -20,6 +21,7 @@ from napari_nucleiseg.viewer.shelf import Shelf
 from napari_nucleiseg.viewer.teaching import Teaching
 from napari_nucleiseg.viewer.unlabelled import Unlabelled
 from napari_nucleiseg.viewer.unlabelled_engine import Begun, Fitted, Trained
+from napari_nucleiseg.viewer.unlabelled_run import seen_on
 from unlabelled_parts import FolderEngine, TinyEngine, tissue_picture, write_model, write_slide
 
 
@@ -189,9 +191,22 @@ def test_files_count_besides_and_no_slide_counts_twice(desk):
 
 def test_of_one_slide_it_says_that_nothing_is_held_out(desk):
     desk.open(tissue_picture(1))
-    assert desk.train().scores == {}
+    # So what is seen on the tile has to do.
+    assert set(desk.train().scores) == {"covered", "haematoxylin"}
     assert any("Nothing is held out" in text for text in desk.said)
     assert [one.step for one in desk.seen if one.accuracy is not None] == [2, 4]
+
+
+def test_on_the_tile_it_is_seen_what_is_looked_at():
+    picture = np.full((32, 32, 3), (225, 170, 205), np.uint8)
+    picture[8:16, 8:16] = (95, 55, 140)
+    nucleus = np.zeros((32, 32), np.float32)
+    nucleus[8:16, 8:16] = 1
+    found = seen_on(Glance(picture, nucleus))
+    assert found["covered"] == 64 / 1024
+    assert found["haematoxylin"] > 2
+    assert seen_on(Glance(picture, 1 - nucleus))["haematoxylin"] < 0.5
+    assert seen_on(Glance(picture, 0 * nucleus))["covered"] == 0
 
 
 def test_a_coarse_slide_is_told_apart_at_what_it_has(desk):

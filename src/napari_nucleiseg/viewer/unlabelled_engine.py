@@ -20,6 +20,7 @@ from napari_nucleiseg.viewer.unlabelled_run import (
     note_on,
     run_folder,
     runs_folder,
+    seen_on,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Trained:
     powers : int
         Number of magnifications.
     scores : dict of str to float
-        Of the best measurement on slides that were held out; empty if none was held out or measured.
+        Of the best measurement on slides that were held out; without any, what is seen on the tile.
     start : str
         Name of the model it began from; empty for none.
     note : str
@@ -182,16 +183,17 @@ class UnlabelledEngine:
             config = replace(config, out=str(out))
             measured = measured_before(out)
             yield Begun(powers, measured, note_on(sources, config))
-            done = 0
+            done, glance = 0, None
             with closing(pretrain(config, sources, initial)) as steps:  # type: ignore[type-var]
                 for step in steps:
                     yield step
-                    done = step.step
+                    done, glance = step.step, step.glance or glance
                     if enough():
                         break
             give_back_memory()
             # A run that was whole before has no step left.
-            yield _trained(config, sources, done or config.steps, licence, start)
+            trained = _trained(config, sources, done or config.steps, licence, start)
+            yield trained if trained.scores or glance is None else replace(trained, scores=seen_on(glance))
 
     def adjusted(self, config: ScaleConfig) -> ScaleConfig:
         """Return a run as it is made on this machine."""

@@ -16,6 +16,7 @@ from napari_nucleiseg.state import UnlabelledWishes
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import LoadedModel
+    from napari_nucleiseg.core.training.scales.examination import Glance
     from napari_nucleiseg.core.training.scales.samples import ScaleSource
 
 # What the small network needs besides: half the width, and a rate that fits.
@@ -92,6 +93,18 @@ def measured_before(out: Path) -> tuple[tuple[int, float], ...]:
 def best_of(out: Path) -> dict[str, float]:
     """Return the best of what was measured; of equals the later one, as the weights are chosen."""
     return max(reversed(_log(out)), key=lambda line: line["accuracy"], default={})
+
+
+def seen_on(glance: Glance) -> dict[str, float]:
+    """Return which share of the tile is looked at, and how many times denser haematoxylin is there."""
+    from napari_nucleiseg.core.training.augment import stain_densities
+
+    looked = glance.attention > 0.5
+    share = float(looked.mean())
+    if not 0 < share < 1:
+        return {"covered": share, "haematoxylin": float(share)}
+    stain = stain_densities(glance.picture)[..., 0]
+    return {"covered": share, "haematoxylin": float(stain[looked].mean() / max(stain[~looked].mean(), 1e-6))}
 
 
 def note_on(sources: Sequence[ScaleSource], config: ScaleConfig) -> str:

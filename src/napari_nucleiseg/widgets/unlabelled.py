@@ -31,8 +31,8 @@ from napari_nucleiseg.widgets.wording import model_title, progress_text, trained
 SIZE = QSize(1000, 310)
 NETWORK_TITLES = dict(zip(NETWORKS, ("Fast (half resolution)", "Full (as published)"), strict=True))
 WORDING = CurveWording(
-    "magnification told right",
-    "by chance",
+    "told right",
+    "chance",
     "The curve appears here: how often the network tells\nthe magnification of tissue that it has not seen",
     begins_at_former=False,
 )

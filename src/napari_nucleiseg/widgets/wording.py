@@ -163,10 +163,11 @@ def trained_text(trained: Trained) -> str:
     )
     told = ["It is kept, and can be used." if whole else "It is kept; start again to go on."]
     if scores := trained.scores:
-        told.append(
-            f"At best it told the magnification {scores['accuracy']:.0%} of the time on slides that it had not seen "
-            f"(chance is {1 / trained.powers:.0%})."
-        )
+        if "accuracy" in scores:
+            told.append(
+                f"At best it told the magnification {scores['accuracy']:.0%} of the time on slides that it had not "
+                f"seen (chance is {1 / trained.powers:.0%})."
+            )
         stain = scores.get("haematoxylin", 0.0)
         if scores.get("covered", 0.0) == 0:
             told.append("It looks nowhere yet: let it learn on.")
