@@ -74,7 +74,7 @@ def _taught_facts(card: ModelCard, parent: Version | None) -> list[tuple[str, st
     taught = card.taught
     former = card.parent.partition("@")[0]
     told = model_title(parent.title) if parent is not None else f"{former}, which is no longer there"
-    regions = [f"{one['name']} of {one['slide']} ({one['role']})" for one in taught.get("regions", ())]
+    regions = [f"{one['name']} of {one['slide']} ({one['role']})" for one in taught.get("regions", ()) if "name" in one]
     return [
         ("Judged", str(taught.get("judged", ""))),
         ("Taught from", told),
