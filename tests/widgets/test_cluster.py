@@ -85,8 +85,9 @@ def disc_png(tmp_path):
 
 
 @pytest.fixture
-def dock(panel, qtbot):
+def dock(viewer, panel, qtbot):
     """The dock as the panel's command shows it, with a network that takes no time."""
+    viewer.window.resize(1000, 640)  # what is drawn takes most of the time
     panel.docks.clustering.engine = GatedEngine()
     panel.docks.show_cluster()
     made = panel.docks.widget("Cluster the view")
