@@ -11,6 +11,9 @@ from napari_nucleiseg.core.decoders.base import DecodeOptions
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 NO_HEATMAP = ""
+# Name of the output that says where a model looks, and what is painted on it.
+ATTENTION = "attention"
+LOOK, DO_NOT, ERASE = BRUSHES = "look", "do not look", "erase"
 TOOLS = ("move", "brush", "erase", "add", "propose", "fill", "join", "split", "lasso", "pick")
 
 
@@ -49,6 +52,10 @@ class Session:
         Whether nuclei can be corrected.
     tool : str
         One of `TOOLS`.
+    painting : bool
+        Whether attention is painted instead; only while `editing`.
+    brush : str
+        One of `BRUSHES`: what is painted.
     follow_limit : int
         Tiles that a view may need before following asks to zoom in.
     results_folder : str
@@ -99,6 +106,8 @@ class Session:
     )
     editing: bool = _option(False, "Correct nuclei", "Draw, erase, split and join nuclei on the slide itself")
     tool: str = _option("brush", "Tool", "What the mouse does to nuclei", choices=TOOLS)
+    painting: bool = _option(False, "Paint attention", "Paint where the model should look, and where it should not")
+    brush: str = _option(LOOK, "Brush", "What the mouse paints on the attention", choices=BRUSHES)
     follow_limit: int = _option(
         64,
         "Tiles to follow",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,9 @@ LARGEST_PX = 4096
 # Beyond so many level-0 pixels per screen pixel nobody can draw a nucleus.
 COARSEST = 2.0
 
-Ids = NDArray[np.uint32]
+# Ids of nuclei are uint32; painted attention is uint8.
+Ids = NDArray[Any]
+MakeLayer = Callable[[Ids, Region, Slide], PaintLayer]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +53,11 @@ def window_around(view: Region, whole: Region) -> Region | None:
 class EditWindow:
     """Pixels of the label image as they are painted on, and as the project last had them.
 
+    Parameters
+    ----------
+    make : callable
+        Returns a layer to paint on; default one for nuclei.
+
     Attributes
     ----------
     layer : PaintLayer or None
@@ -58,7 +66,8 @@ class EditWindow:
         What it covers, level-0 pixels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: MakeLayer = paint_layer) -> None:
+        self._make = make
         self.layer: PaintLayer | None = None
         self.region = Region(0, 0, 0, 0)
         self._base: Ids = np.zeros((0, 0), np.uint32)
@@ -72,7 +81,7 @@ class EditWindow:
         """Show another part of the slide; return the layer if it is a new one."""
         self.region, self._base = region, ids
         if self.layer is None:
-            self.layer = paint_layer(ids.copy(), region, slide)
+            self.layer = self._make(ids.copy(), region, slide)
             return self.layer
         self.layer.data = ids.copy()
         self.layer.translate = corner_of(region, self.layer.scale)

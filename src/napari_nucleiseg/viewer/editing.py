@@ -146,7 +146,8 @@ class Editing:
         wanted = None if too_far else window_around(view, whole)
         if wanted is None:
             self._close_window()
-            self.hinted.emit(Hint(TOO_FAR))
+            if not self.session.painting:  # for that one may be farther away
+                self.hinted.emit(Hint(TOO_FAR))
         elif not self.window.covers(view):
             self._read(wanted)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.gestures import TOOLS
@@ -70,6 +71,7 @@ class Correct(QWidget):
         self._shown: list[tuple[int, str, str]] = []
         self.classes_button: QPushButton | None = None
         session.events.editing.connect(self._on_editing_changed)
+        session.events.painting.connect(self._on_editing_changed)
         session.events.tool.connect(self._on_tool_changed)
         self._on_tool_changed(session.tool)
 
@@ -156,10 +158,13 @@ class Correct(QWidget):
     # ------------------------------------------------------------------ session
 
     def _on_toggled(self, on: bool) -> None:
+        self._session.painting = False
         self._session.editing = on
 
-    def _on_editing_changed(self, on: bool) -> None:
-        self.toggle.setChecked(on)
+    def _on_editing_changed(self, _on: bool) -> None:
+        on = self._session.editing and not self._session.painting
+        with signals_blocked(self.toggle):
+            self.toggle.setChecked(on)
         self.toggle.setText("Correcting nuclei" if on else "Correct nuclei")
         self._body.setVisible(on)
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout
 
 from napari_nucleiseg.state import NO_HEATMAP, Session
 from napari_nucleiseg.viewer import classes
+from napari_nucleiseg.viewer.attention import AttentionPainting
 from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.messages import (
     FolderQuestion,
@@ -60,6 +61,7 @@ class NucleiWidget(QWidget):
         self.panel = Panel(self.session)
         self.welcome = Welcome()
         self.docks = Docks(viewer, self.controller)
+        self.attention = AttentionPainting(self.controller.editing, self.controller.segmenter, self.controller.display)
         self._pages = QStackedWidget()
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -101,6 +103,9 @@ class NucleiWidget(QWidget):
         controller.editing.long_work.changed.connect(panel.show_progress)
         panel.correct.undo_button.clicked.connect(controller.editing.undo)
         panel.correct.redo_button.clicked.connect(controller.editing.redo)
+        panel.attention.undo_button.clicked.connect(controller.editing.undo)
+        panel.attention.redo_button.clicked.connect(controller.editing.redo)
+        self.attention.offered.connect(panel.attention.offer)
         panel.correct.class_wanted.connect(controller.tools.choose_class)
         controller.exchange.progress_changed.connect(panel.show_progress)
         controller.exchange.imported.connect(self._on_imported)
@@ -129,6 +134,7 @@ class NucleiWidget(QWidget):
             shortcuts.STOP: self._on_stop_clicked,
             shortcuts.OUTLINES: self._toggle_outlines,
             shortcuts.HEATMAP: self._toggle_heatmap,
+            shortcuts.PAINT_ATTENTION: self._toggle_painting,
             shortcuts.CORRECT: self._toggle_correct,
             shortcuts.UNDO: self.controller.editing.undo,
             shortcuts.REDO: self.controller.editing.redo,
@@ -152,6 +158,9 @@ class NucleiWidget(QWidget):
             self._last_heatmap, self.session.heatmap = self.session.heatmap, NO_HEATMAP
         else:
             self.session.heatmap = self._last_heatmap or self.panel.first_heatmap
+
+    def _toggle_painting(self) -> None:
+        self.session.painting = not self.session.painting
 
     def _on_view_clicked(self) -> None:
         self.controller.segment_view()
@@ -249,7 +258,8 @@ class NucleiWidget(QWidget):
     # ------------------------------------------------------------------ what the controller says
 
     def _on_edited(self) -> None:
-        self.panel.correct.show_history(self.controller.editing.turns())
+        for part in (self.panel.correct, self.panel.attention):
+            part.show_history(self.controller.editing.turns())
         self.panel.correct.show_classes(self.controller.editing.classes())
 
     def _on_slide_changed(self, slide: Slide | None) -> None:
@@ -293,6 +303,7 @@ class NucleiWidget(QWidget):
             self._window.removeEventFilter(self)
             self._window = None
         self._keys.release()
+        self.attention.close()
         self.docks.close()
         self._viewer.events.theme.disconnect(self._on_theme_changed)
         if self._preferences is not None:

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_nucleiseg.state import NO_HEATMAP, Session
 from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
 from napari_nucleiseg.widgets import shortcuts
+from napari_nucleiseg.widgets.attention import PaintAttention
 from napari_nucleiseg.widgets.correct import Correct
 from napari_nucleiseg.widgets.facts import SlideFacts
 from napari_nucleiseg.widgets.form import CHOICE_TITLES, Choice, NumberSlider, Switch, about
@@ -47,13 +48,15 @@ class Panel(QWidget):
         self._make_actions()
         self._make_result()
         self.correct = Correct(session)
+        self.attention = PaintAttention(session)
         self._make_settings()
         column = QVBoxLayout(self)
         column.setContentsMargins(10, 8, 10, 8)
         column.setSpacing(8)
         for part in (
             self.facts, _line(), self._model_part, self._actions_part, self._progress_part, self.hint,
-            self.take_over_button, self._result_part, _line(), self.correct, _line(), self._settings_part,
+            self.take_over_button, self._result_part, _line(), self.correct, self.attention, _line(),
+            self._settings_part,
         ):  # fmt: skip
             column.addWidget(part)
         column.addStretch(1)

@@ -34,6 +34,7 @@ REDO = Shortcut("Control-Shift-Z", "do again")
 NEXT = Shortcut("U", "go to the next nucleus that nobody has approved")
 PROPOSE = Shortcut("Shift-R", "go to the next region that is worth correcting")
 HEATMAP = Shortcut("H", "show or hide the heatmap")
+PAINT_ATTENTION = Shortcut("Shift-H", "paint attention")
 
 
 class Keys:

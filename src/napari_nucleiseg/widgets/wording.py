@@ -51,6 +51,8 @@ STEPS = {
     "class": "Added a class",
     "change class": "Changed a class",
     "remove class": "Deleted a class",
+    "paint attention": "Painted attention",
+    "erase attention": "Erased painted attention",
 }
 # The same where there is room for a word or two; other kinds are their own words.
 SHORT = {
@@ -71,6 +73,8 @@ SHORT = {
     "change class": "class list",
     "remove class": "class list",
     "class": "class list",
+    "paint attention": "attention",
+    "erase attention": "erasing",
 }
 
 
