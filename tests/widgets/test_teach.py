@@ -151,6 +151,15 @@ def test_taught_and_adopted_the_new_model_is_used_at_once(viewer, panel, teach, 
     assert engine.taken == ["nuclei-2"]
 
 
+def test_of_a_view_that_is_too_wide_nothing_is_segmented_at_once(panel, teach, engine, qtbot):
+    panel.session.follow_limit = 1
+    forwards = engine.log.tiles
+    taught(qtbot, panel, teach)
+    assert panel.session.model == "nuclei-2"
+    assert engine.log.tiles == forwards
+    assert "“View” or “Whole slide” computes the rest" in panel.panel.hint.text()
+
+
 def test_one_click_goes_back(panel, teach, engine, qtbot):
     taught(qtbot, panel, teach)
     click(qtbot, teach.back_button)

@@ -383,7 +383,7 @@ class Controller:
         self.cancel()
         self.catalogue.recommend()
         at_once, self._segments_when_turned = self._segments_when_turned and not self.session.follow, False
-        self._jobs.later("options", TURNED_S, self.segment_view if at_once else self._on_view_settled)
+        self._jobs.later("options", TURNED_S, self._follow if at_once else self._on_view_settled)
 
     def _on_options_changed(self) -> None:
         self._jobs.later("options", TURNED_S, self._decode_again)
