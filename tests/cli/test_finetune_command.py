@@ -9,14 +9,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
 import torch
 
 from dark_model import disc_picture
 from napari_nucleiseg.core.errors import ModelError, WeightsError
+from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.weights import ModelCard, load_model, save_model
+from napari_nucleiseg.core.store.attention import LOOK_HERE, paint_attention
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.store.regions import (
     HOLD_OUT,
@@ -262,3 +265,26 @@ def test_killed_the_same_command_goes_on(shell, projects, home, monkeypatch):
     assert answer.status == 3
     assert [line.split()[1] for line in answer.err.splitlines() if line.startswith("step ")] == ["3", "4"]
     assert not notes.exists()
+
+
+def test_painted_attention_alone_is_taught_and_the_guard_keeps_the_former_model(shell, projects, home):
+    look = network_spec("scale-attention-fast", {"width": 4})
+    card = ModelCard("look", look.name, dict(look.params), licence="CC0-1.0", commercial_use=True)
+    save_model(home / "models" / "look.safetensors", build_network(look), look, card)
+    folder = projects[0]
+    with Project.open(folder) as project:
+        for region in read_regions(project.ledger.reader):
+            remove_region(project, region)
+        place = Region(100, 100, 30, 40)
+        paint_attention(project, place, np.full((30, 40), LOOK_HERE, np.uint8))
+    answer = shell("finetune", folder, "--model", "look", "--attention", 2, "--json", *QUICK[:-1])
+    assert answer.status == 3, answer.err
+    assert "no corrected nuclei to judge by" in answer.document["reason"]
+    new = load_model(answer.document["weights"])
+    assert new.card.training_data[-1] == "0 corrected nuclei and painted attention of a.svs"
+    former = load_model("look").network.state_dict()
+    assert any(not torch.equal(value, former[key]) for key, value in new.network.state_dict().items())
+    # A model that does not say where it looks has nothing to learn from it.
+    answer = shell("finetune", folder, "--model", "tiny", *QUICK)
+    assert answer.status not in {0, 3}
+    assert "no corrected nuclei" in answer.err

@@ -11,13 +11,14 @@ from qtpy.QtWidgets import QApplication
 
 from dark_model import SPEC, Dark, DarkEngine
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
-from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.errors import StoreError, TeachingError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.spec import HeadSpec
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.store.attention import DO_NOT_LOOK, LOOK_HERE, read_attention
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.teaching.collect import lesson_of
+from napari_nucleiseg.core.teaching.examples import fingerprint_of
 from napari_nucleiseg.viewer import attention
 
 LEFT, NONE = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
@@ -39,6 +40,7 @@ class LookingEngine(DarkEngine):
         super().__init__(folder)
         self.looking = Looking().eval()
         self.accepted = True
+        self.lessons = []
 
     def load(self, name, *, thorough=False):
         found = super().load(name)
@@ -46,6 +48,10 @@ class LookingEngine(DarkEngine):
             return found
         heads = (*SPEC.heads, HeadSpec("attention", 1, "sigmoid", "Attention"))
         return LoadedModel(replace(SPEC, heads=heads), found.card, self.looking)
+
+    def finetune(self, model, lesson, *, device, trust):
+        self.lessons.append(lesson)
+        raise TeachingError("This is a test.")
 
 
 @pytest.fixture
@@ -149,16 +155,21 @@ def test_strokes_of_both_kinds_and_the_eraser_are_kept_and_undone(person, viewer
     assert not person.project.ledger.reader.execute("SELECT 1 FROM nuclei WHERE person IS NOT NULL").fetchone()
 
 
-def test_what_was_painted_is_there_for_the_next_session_and_for_teaching(person, panel):
+def test_what_was_painted_is_there_for_the_next_session_and_for_teaching(person, panel, engine):
     person.press(Qt.Key.Key_2)
     person.stroke((360, 480), (360, 540))
     painted, folder, slide = person.paint(), person.project.folder, panel.controller.slide
     # As one finds it after a kill: nothing was closed.
     with Project.open(folder, writable=False) as project:
         np.testing.assert_array_equal(read_attention(project, Region(0, 0, *project.shape)), painted)
-        examples = lesson_of(project, slide, LookingEngine(folder).load("nuclei").spec).examples
+        examples = lesson_of(project, slide, engine.load("nuclei").spec).examples
     assert sum((one.attention == 0).sum() for one in examples) == (painted == DO_NOT_LOOK).sum() > 0
     assert not any(one.known.any() for one in examples)
+    # The button teaches with the same.
+    panel.controller.teaching.teach()
+    person.settle()
+    (lesson,) = engine.lessons
+    assert fingerprint_of(lesson.examples) == fingerprint_of(examples)
 
 
 def test_from_far_away_all_paint_is_seen_and_nothing_can_be_painted(person, viewer, qtbot, monkeypatch):
