@@ -151,6 +151,12 @@ def test_strokes_of_both_kinds_and_the_eraser_are_kept_and_undone(person, viewer
     click(qtbot, bar.redo_button)
     person.settle()
     np.testing.assert_array_equal(person.paint(), both)
+    # Who has moved the slide paints again with the same brush.
+    click(qtbot, bar.buttons["look"])
+    person.press(Qt.Key.Key_Z)
+    assert str(person.painting.window.layer.mode) == "pan_zoom"
+    click(qtbot, bar.buttons["look"])
+    assert str(person.painting.window.layer.mode) == "paint"
     # No nucleus was touched.
     assert not person.project.ledger.reader.execute("SELECT 1 FROM nuclei WHERE person IS NOT NULL").fetchone()
 

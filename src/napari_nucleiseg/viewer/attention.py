@@ -207,6 +207,7 @@ class AttentionPainting:
 
     def _close_window(self) -> None:
         self._reads += 1
+        self.is_drawing = False
         layer = self.window.close()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
@@ -222,14 +223,18 @@ class AttentionPainting:
     # ------------------------------------------------------------------ what is painted
 
     def _keys(self) -> dict[str, Callable[[Any], None]]:
-        def choose(brush: str) -> Callable[[Any], None]:
-            return lambda _layer: setattr(self._session, "brush", brush)
-
-        brushes = {"1": choose(LOOK), "2": choose(DO_NOT), "E": choose(ERASE)}
-        return brushes | {
+        return {
+            "1": lambda _layer: self.choose(LOOK),
+            "2": lambda _layer: self.choose(DO_NOT),
+            "E": lambda _layer: self.choose(ERASE),
             "Control-Z": lambda _layer: self._editing.undo(),
             "Control-Shift-Z": lambda _layer: self._editing.redo(),
         }
+
+    def choose(self, brush: str) -> None:
+        """Take one of `BRUSHES` into the hand, also if the slide was being moved with it chosen."""
+        self._session.brush = brush
+        self._on_brush_changed(brush)
 
     def _on_brush_changed(self, brush: str) -> None:
         layer = self.window.layer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_nucleiseg.state import BRUSHES, DO_NOT, ERASE, LOOK, Session
@@ -30,6 +31,8 @@ class PaintAttention(QWidget):
     session : Session
         What the controls show and set.
     """
+
+    brush_wanted = Signal(str)
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -72,7 +75,7 @@ class PaintAttention(QWidget):
             button.setAccessibleName(TITLES[brush])
             if brush in COLOURS:
                 button.setIcon(swatch(COLOURS[brush]))
-            button.clicked.connect(lambda _on=True, brush=brush: self._on_brush_clicked(brush))
+            button.clicked.connect(lambda _on=True, brush=brush: self.brush_wanted.emit(brush))
             group.addButton(button)
             self.buttons[brush] = button
             row.addWidget(button, 1)
@@ -109,9 +112,6 @@ class PaintAttention(QWidget):
         self.toggle.setChecked(on)
         self.toggle.setText("Painting attention" if on else "Paint attention")
         self._body.setVisible(on)
-
-    def _on_brush_clicked(self, brush: str) -> None:
-        self._session.brush = brush
 
     def _on_brush_changed(self, brush: str) -> None:
         self.buttons[brush].setChecked(True)

@@ -106,6 +106,7 @@ class NucleiWidget(QWidget):
         panel.attention.undo_button.clicked.connect(controller.editing.undo)
         panel.attention.redo_button.clicked.connect(controller.editing.redo)
         self.attention.offered.connect(panel.attention.offer)
+        panel.attention.brush_wanted.connect(self.attention.choose)
         panel.correct.class_wanted.connect(controller.tools.choose_class)
         controller.exchange.progress_changed.connect(panel.show_progress)
         controller.exchange.imported.connect(self._on_imported)

@@ -50,6 +50,8 @@ def learnt_text(card: ModelCard) -> str:
 def score_text(card: ModelCard, name: str) -> str:
     """Return a score (``aji`` or ``pq``) on what was held out, before and after it was taught."""
     scores = [card.metrics.get(when) for when in ("before", "held out")]
+    if any(isinstance(one, Mapping) and one.get("nuclei") == 0 for one in scores):
+        return NOT_KNOWN  # of nothing, all was found
     values = [one.get(name) if isinstance(one, Mapping) else None for one in scores]
     return NOT_KNOWN if None in values or not card.taught else f"{values[0]:.3f} → {values[1]:.3f}"
 

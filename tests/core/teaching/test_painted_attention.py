@@ -147,6 +147,17 @@ def test_pieces_of_one_region_are_not_both_painted_and_held_out():
     assert any(one is piece for one in division.runs[-1].teach)
 
 
+def test_paint_that_takes_attention_from_corrected_nuclei_is_doubted():
+    one = large_nuclei(1)
+    attention = np.full(one.labels.shape, -1, np.int8)
+    attention[one.labels > 0] = 0
+    (said,) = doubts(replace(one, attention=attention), lambda: pytest.fail("nothing else is suspicious"))
+    assert "painted “do not look here”" in said
+    attention[one.labels > 0] = 1
+    attention[one.labels == 0] = 0
+    assert doubts(replace(one, attention=attention), lambda: pytest.fail("nothing is suspicious")) == []
+
+
 def test_advice_speaks_of_paint():
     advice = advise(Lesson((unknown(),)), {})
     assert not advice.ready
@@ -190,7 +201,8 @@ def stained():
 
 def test_paint_alone_moves_attention_where_it_was_painted_and_the_guard_holds(stained):
     model = small_model()
-    *_, last = finetune(model, Lesson((stained,)), CONFIG)
+    first, *_, last = finetune(model, Lesson((stained,)), CONFIG)
+    assert first.measured is None
     before, after = (attention_of(one, stained) for one in (model, last.outcome.model))
     gained = after - before
     look, do_not = stained.attention == 1, stained.attention == 0

@@ -70,7 +70,7 @@ def doubts(example: Example, look: Look) -> list[str]:
     # What is shifted has rims of the wrong stain, too.
     outlines = _shifted(example, haematoxylin, look) or _widened(example, haematoxylin)
     left_out = _emptied(example, look) or _thinned(example, haematoxylin, look)
-    checks = (outlines, left_out, _broken(example), _swollen(example), _inky(example))
+    checks = (outlines, left_out, _broken(example), _swollen(example), _inky(example), _contradicted(example))
     return [f"{example.title} {said}" for said in checks if said]
 
 
@@ -203,6 +203,17 @@ def _swollen(example: Example) -> str:
     if largest <= LARGEST_NUCLEUS_UM2:
         return ""
     return f"has a nucleus of {largest:.0f} µm². Split it, or delete it."
+
+
+def _contradicted(example: Example) -> str:
+    """Tell paint that takes attention from nuclei which were corrected in the same place."""
+    if example.attention is None:
+        return ""
+    on_nuclei = example.attention[example.labels > 0]
+    denied, wanted = (int(np.count_nonzero(on_nuclei == value)) for value in (0, 1))
+    if denied < FEWEST_PX or denied <= wanted:
+        return ""
+    return "has nuclei that are painted “do not look here”: erase that paint, or delete these nuclei."
 
 
 def _inky(example: Example) -> str:

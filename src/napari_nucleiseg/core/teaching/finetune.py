@@ -83,7 +83,7 @@ def finetune(
     Yields
     ------
     Step
-        One a step; the first says how good the former model is, the last carries the `Outcome`.
+        One a step; the first says how good the former model is if anything is held out, the last has the `Outcome`.
 
     Raises
     ------
@@ -94,7 +94,8 @@ def finetune(
     """
     room = prepare(model, lesson, config or FinetuneConfig())
     notebook = Notebook(folder, room.fingerprint)
-    yield Step("", 0, room.total, measured=room.before, preview=room.examiner.preview_of_former(), note=room.told)
+    before = room.before if room.division.held else None
+    yield Step("", 0, room.total, measured=before, preview=room.examiner.preview_of_former(), note=room.told)
     for run in room.division.runs:
         if not notebook.holds(run.name):
             yield from _teach(room, run, notebook)
