@@ -1,7 +1,6 @@
 """A person paints where the model should look, with the mouse, in a real window: it is kept, undone and learnt from."""
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +8,10 @@ from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
-from dark_model import SPEC, Dark, DarkEngine
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
-from napari_nucleiseg.core.errors import StoreError, TeachingError
+from looking_model import LookingEngine
+from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.models.spec import HeadSpec
-from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.store.attention import DO_NOT_LOOK, LOOK_HERE, read_attention
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.teaching.collect import lesson_of
@@ -23,35 +20,6 @@ from napari_nucleiseg.viewer import attention
 
 LEFT, NONE = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
 NAME = "Attention corrections"
-
-
-class Looking(Dark):
-    """The network that calls dark pixels nuclei, and says that it looks there."""
-
-    def forward(self, x):
-        found = super().forward(x)
-        return {**found, "attention": found["separated"]}
-
-
-class LookingEngine(DarkEngine):
-    """Weights of which those called ``nuclei`` say where they look; the others do not."""
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.looking = Looking().eval()
-        self.accepted = True
-        self.lessons = []
-
-    def load(self, name, *, thorough=False):
-        found = super().load(name)
-        if name != "nuclei":
-            return found
-        heads = (*SPEC.heads, HeadSpec("attention", 1, "sigmoid", "Attention"))
-        return LoadedModel(replace(SPEC, heads=heads), found.card, self.looking)
-
-    def finetune(self, model, lesson, *, device, trust):
-        self.lessons.append(lesson)
-        raise TeachingError("This is a test.")
 
 
 @pytest.fixture
