@@ -48,6 +48,7 @@ def config(tissue, tmp_path):
         validate_every=4,
         validation_crops=2,
         checkpoint_every=2,
+        settled_tau=False,
         device="cpu",
         threads=1,
     )

@@ -308,3 +308,29 @@ def test_configuration_is_read_as_it_was_written(config, tmp_path):
     relative = load_scale_config(str(tmp_path / "relative.json"))
     assert relative.slides[0].path == str(tmp_path / "here")
     assert relative.imagenet == "download"
+
+
+def test_the_level_of_what_is_kept_is_that_of_its_own_weights(config, tissue):
+    """The running level lags behind the weights, and it is not that of their moving average."""
+    spec = network_spec(config.network, config.params)
+    sources = [ScaleSource("p0", open_slide(tissue / "p0.tif", mpp_um=0.25))]
+    share, away = 0.2, {}
+    for settled in (True, False):
+        tried = replace(
+            config, settled_tau=settled, ema=0.9, learning_rate=3e-3, params={**config.params, "sparsity": share}
+        )
+        *_, last = pretrain(replace(tried, out=f"{config.out}-{settled}"), sources)
+        sampler = ScaleSampler(sources, tried, spec, stream=7, augmented=False)
+        levels = range(tried.magnifications.index(40.0), 60, len(tried.magnifications))
+        crops = torch.from_numpy(np.stack([sampler.crop(number)["image"] for number in levels]))
+        with torch.no_grad():
+            away[settled] = abs(float((last.model.network(crops)["attention"] > 0).float().mean()) - share)
+    assert away[True] < 0.05
+    assert away[True] < away[False]
+
+
+def test_setting_the_level_leaves_the_run_as_it_was(config):
+    runs = [replace(config, settled_tau=settled, out=f"{config.out}-{settled}") for settled in (True, False)]
+    for run in runs:
+        list(pretrain(run))
+    assert same_run(*runs)

@@ -127,6 +127,10 @@ class ScaleConfig:
     own_tau : bool
         Whether each crop is looked at around its own level while learning. Published is the mean of the batch, under
         which the magnification can also be told from how many pixels are looked at.
+    settled_tau : bool
+        Whether the level of what is kept is measured with the weights as they are kept, on crops of the highest
+        magnification. Published is the running mean of training batches, which lags behind the weights and is not
+        that of their moving average or of the statistics that normalise in use.
     crop_px, batch_size, steps : int
         Side of a crop, crops a step, optimisation steps.
     learning_rate, weight_decay : float
@@ -171,6 +175,7 @@ class ScaleConfig:
     losses: Mapping[str, float] = field(default_factory=lambda: {"scale": 1.0, "smoothness": 1.0, "equivariance": 1.0})
     sure: float = 0.9
     own_tau: bool = False
+    settled_tau: bool = True
     crop_px: int = 160
     batch_size: int = 32
     steps: int = 20_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import cast
 
@@ -27,6 +28,9 @@ from napari_nucleiseg.core.training.scales.losses import (
     smoothness,
     statistics_kept,
 )
+
+# Pictures at a time when the level is set.
+_AT_ONCE = 4
 
 
 class Learner:
@@ -69,6 +73,8 @@ class Learner:
             self.average = torch.optim.swa_utils.AveragedModel(self.network, avg_fn=average, use_buffers=True)
         wanted = config.mixed_precision and has_fast_bfloat16(self.device)
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
+        self.calibration: Tensor | None = None
+        """Pictures ``(n, 3, y, x)`` by which the level of what is kept is set; without any it stays the running one."""
         # Lowest first, whatever their order in the configuration.
         self.ranks = torch.tensor(np.argsort(np.argsort(config.magnifications)), device=self.device)
 
@@ -125,8 +131,18 @@ class Learner:
 
     @property
     def kept(self) -> ScaleAttention:
-        """The network that is measured and kept: the moving average if there is one."""
-        return self.network if self.average is None else cast("ScaleAttention", self.average.module)
+        """The network that is measured and kept: the moving average if there is one; a copy where its level is set."""
+        network = self.network if self.average is None else cast("ScaleAttention", self.average.module)
+        if self.calibration is None:
+            return network
+        settled = copy.deepcopy(network)
+        was_training = settled.training
+        settled.eval()
+        with torch.no_grad():
+            found = torch.cat([settled.confidence(part).flatten() for part in self.calibration.split(_AT_ONCE)])
+            # Of all pictures together: the mean of their own levels would be exceeded by another share.
+            settled.tau.copy_(settled.tau_of(found[None]))
+        return cast("ScaleAttention", settled.train(was_training))
 
     @torch.no_grad()
     def look(self, image: Tensor) -> Tensor:

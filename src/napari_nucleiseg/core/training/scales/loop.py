@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.registry import network_spec
@@ -19,6 +21,10 @@ from napari_nucleiseg.core.training.scales.config import ScaleConfig
 from napari_nucleiseg.core.training.scales.examination import Examination, Glance
 from napari_nucleiseg.core.training.scales.learner import Learner
 from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource, open_sources, part_by_slide
+
+# Beside those to learn from and to measure on.
+CALIBRATION_STREAM = 2
+CALIBRATION_CROPS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +96,7 @@ def pretrain(
         _seed(config)
         sampler = ScaleSampler(learned, config, spec)
         examination = Examination(held_out or learned, config, spec, held_out=bool(held_out))
-        learner = Learner(config, spec, initial)
+        learner = _learner(config, spec, initial, learned)
         checkpoint = ScaleCheckpoint(config, spec, learner, origins)
         start = checkpoint.restore()
         with checkpoint.left_whole(), closing(prepared(sampler.batch, start, config.steps)) as batches:
@@ -114,6 +120,24 @@ def pretrain(
                     is_best,
                     checkpoint.model(step, scores) if is_last else None,
                 )
+
+
+def _learner(
+    config: ScaleConfig, spec: ModelSpec, initial: LoadedModel | None, sources: Sequence[ScaleSource]
+) -> Learner:
+    learner = Learner(config, spec, initial)
+    if config.settled_tau:
+        learner.calibration = _calibration(sources, config, spec).to(learner.device)
+    return learner
+
+
+def _calibration(sources: Sequence[ScaleSource], config: ScaleConfig, spec: ModelSpec) -> Tensor:
+    """Return crops of the highest magnification, which is what the network is used at."""
+    sampler = ScaleSampler(sources, config, spec, stream=CALIBRATION_STREAM, augmented=False)
+    levels = len(config.magnifications)
+    highest = config.magnifications.index(max(config.magnifications))
+    crops = [sampler.crop(place * levels + highest)["image"] for place in range(CALIBRATION_CROPS)]
+    return torch.from_numpy(np.stack(crops))
 
 
 def _seed(config: ScaleConfig) -> None:
