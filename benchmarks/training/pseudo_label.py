@@ -6,20 +6,20 @@ Self-training with a noisy student (Xie et al., CVPR 2020): maps are averaged ov
 pixels of unsure probability and nuclei of low score are marked -1 (not annotated), and the result is a data set like
 any other.
 The JSON names each picture's pixel size (measured by the typical size of its nuclei where the source does not say) and
-lists only pictures whose licence permits it.
+lists only pictures whose licence permits it; or it is a list of folders as `floor_label.py` takes it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tifffile
 import torch
+from floor_label import pictures
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
@@ -69,16 +69,16 @@ def label(network: torch.nn.Module, spec: ModelSpec, image: NDArray[np.uint8]) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("pictures", help="JSON: folder, and mpp_um by file name")
+    parser.add_argument("pictures", help="JSON: folder, and mpp_um by file name; or a list")
     parser.add_argument("out")
     args = parser.parse_args()
-    model, out = load_model(args.model), Path(args.out)
+    model, out = load_model(args.model, accept_licence=True), Path(args.out)
     for name in ("images", "labels"):
         (out / name).mkdir(parents=True, exist_ok=True)
     listed = json.loads(Path(args.pictures).read_text())
-    folder = Path(os.path.expandvars(listed["folder"]))
-    for name, mpp_um in listed["mpp_um"].items():
-        image = read_picture(folder / name)
+    folders = listed if isinstance(listed, list) else [listed]
+    for path, mpp_um in (item for folder in folders for item in pictures(folder).items()):
+        image = read_picture(path)
         size = tuple(max(64, round(side * mpp_um / model.spec.mpp_um)) for side in image.shape[1::-1])
         shrinks = mpp_um < model.spec.mpp_um
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
@@ -88,7 +88,7 @@ def main() -> None:
                 labels = label(model.network, model.spec, window)
                 if min(window.shape[:2]) < 64 or np.mean(window.min(axis=2) < 215) < 0.2:
                     continue
-                stem = f"{Path(name).stem}_{y}_{x}"
+                stem = f"{path.stem}_{y}_{x}"
                 tifffile.imwrite(out / "images" / f"{stem}.tif", window, compression="zlib")
                 tifffile.imwrite(out / "labels" / f"{stem}.tif", labels, compression="zlib")
                 print(f"{stem}: {labels.max()} nuclei, {np.mean(labels < 0):.1%} unsure", flush=True)
