@@ -160,7 +160,7 @@ def test_panel_and_command_open_the_dock(viewer, panel, qtbot, disc_slide, monke
     click(qtbot, dock.shape_button)
     assert "Open a slide" in dock.hint.text()
     open_and_settle(viewer, panel, disc_slide, qtbot)
-    click(qtbot, panel.panel.cluster_button)
+    click(qtbot, panel.panel.correct.cluster_button)
     assert not dock.form.more.isVisible()
     click(qtbot, dock.form.more_button)
     assert dock.form.more.isVisible()

@@ -108,19 +108,26 @@ class Correct(QWidget):
         self.regions_button.setToolTip("Say where everything is corrected: to teach a model, or to measure it")
         self.history_button = QPushButton("History…")
         self.history_button.setToolTip("What was done on this slide, where, when and by whom; go back to any state")
-        for place, button in enumerate((self.table_button, self.regions_button, self.history_button)):
-            grid.addWidget(button, 0, 2 * place, 1, 2)
         self.teach_button = QPushButton("Teach…")
         self.teach_button.setToolTip("Make a better model of what you corrected; it is used only if it is better")
         self.import_button = QPushButton("Import…")
         self.import_button.setToolTip("Take nuclei and regions from a GeoJSON file (QuPath) or a label image")
         self.export_button = QPushButton("Export…")
         self.export_button.setToolTip("Write nuclei and regions for QuPath and other programs, or as a table")
-        for place, button in enumerate((self.teach_button, self.import_button, self.export_button)):
-            grid.addWidget(button, 1, 2 * place, 1, 2)
+        self.cluster_button = QPushButton("Cluster…")
+        self.cluster_button.setToolTip(
+            "Without a model: find groups of pixels in the view that look alike, and choose those that are nuclei"
+        )
         self.unlabelled_button = QPushButton("Train without labels…")
         self.unlabelled_button.setToolTip("A network learns where nuclei are from the slides alone: nothing is drawn")
-        grid.addWidget(self.unlabelled_button, 2, 0, 1, 6)
+        # What corrections are for comes first: on a low screen the rest has to be scrolled to.
+        first = self.teach_button, self.regions_button, self.table_button
+        second = self.history_button, self.import_button, self.export_button
+        for row, buttons in enumerate((first, second)):
+            for place, button in enumerate(buttons):
+                grid.addWidget(button, row, 2 * place, 1, 2)
+        grid.addWidget(self.cluster_button, 2, 0, 1, 2)
+        grid.addWidget(self.unlabelled_button, 2, 2, 1, 4)
         return grid
 
     # ------------------------------------------------------------------ what the controller says

@@ -96,7 +96,7 @@ class NucleiWidget(QWidget):
         panel.shape_button.clicked.connect(self._on_shape_clicked)
         panel.slide_button.clicked.connect(self._on_slide_clicked)
         panel.stop_button.clicked.connect(self._on_stop_clicked)
-        panel.cluster_button.clicked.connect(self.docks.show_cluster)
+        panel.correct.cluster_button.clicked.connect(self.docks.show_cluster)
         panel.take_over_button.clicked.connect(self._on_take_over_clicked)
         controller.pictures.read.connect(self._on_picture_read)
         controller.editing.edited.connect(self._on_edited)

@@ -93,11 +93,6 @@ class Panel(QWidget):
         for button in (self.view_button, self.shape_button, self.slide_button):
             row.addWidget(button, 1)
         column.addLayout(row)
-        self.cluster_button = QPushButton("Cluster the view…")
-        self.cluster_button.setToolTip(
-            "Without a model: find groups of pixels that look alike, and choose those that are nuclei"
-        )
-        column.addWidget(self.cluster_button)
 
     def _make_result(self) -> None:
         self.bar = QProgressBar()
