@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accuracy import DATA, floor, image_sets
+from clustering import enlarged
 from measuring import one_thread
 from napari_nucleiseg.core.evaluation import ImageScores, mean_scores, scores
 from napari_nucleiseg.core.inference.segment import default_options, segment_picture
@@ -54,8 +55,7 @@ def shrunk(path: Path, mpp_um: float) -> NDArray[np.uint8]:
 def nuclei_of(labels: NDArray[np.integer], image: NDArray[np.uint8], path: Path) -> NDArray[np.int32]:
     """Nuclei of the proposed clusters at the picture's own pixels."""
     found = nuclei_of_clusters(labels, proposed_clusters(ranked(labels, image)), MODEL_UM).labels
-    size = read_picture(path).shape[1::-1]
-    return cv2.resize(found.astype(np.float32), size, interpolation=cv2.INTER_NEAREST).astype(np.int32)
+    return enlarged(found, read_picture(path))
 
 
 def k_means(path: Path, mpp_um: float, seed: int) -> NDArray[np.int32]:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections import deque
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from napari_nucleiseg.cli.console import OK, Console, ProgressBars
+from napari_nucleiseg.cli.console import OK, Console
 from napari_nucleiseg.cli.flags import add_flags, read_flags, read_record
+from napari_nucleiseg.cli.training_progress import show_training
 from napari_nucleiseg.core.training.scales.config import ScaleConfig, SlideSet, load_scale_config
-
-if TYPE_CHECKING:
-    from napari_nucleiseg.core.training.scales.loop import PretrainStep
-
-_SMOOTHED_OVER = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,23 +40,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     from napari_nucleiseg.core.training.scales.loop import pretrain
 
-    best: dict[str, Any] = {}
-    step: PretrainStep | None = None
-    losses: deque[float] = deque(maxlen=_SMOOTHED_OVER)
-    with console.progress() as bars:
-        for step in pretrain(config):
-            losses.append(step.loss)
-            bars.update("pretraining", step.step, step.total, f"loss {sum(losses) / len(losses):.4f}")
-            if step.validation is not None:
-                _tell_validation(step, bars)
-            if step.is_best:
-                best = {"step": step.step, "validation": step.validation}
-    weights = Path(config.out) / "best.safetensors"
-    if step is None:
-        console.say(f"Nothing left to do: {config.out} holds all {config.steps} steps. Its weights are {weights}")
-    else:
-        console.say(f"Done. The best weights are {weights}")
-    console.result({"weights": str(weights), "steps": config.steps, "best": best or None})
+    show_training(pretrain(config), config, console, "pretraining")
     return OK
 
 
@@ -82,8 +59,3 @@ def _config(options: argparse.Namespace) -> ScaleConfig:
 def _completed(item: SlideSet, options: argparse.Namespace) -> SlideSet:
     mpp_um = options.mpp if item.mpp_um is None else item.mpp_um
     return replace(item, mpp_um=mpp_um, licence=item.licence or options.licence)
-
-
-def _tell_validation(step: PretrainStep, bars: ProgressBars) -> None:
-    scores = "  ".join(f"{name} {value:.3f}" for name, value in (step.validation or {}).items())
-    bars.say(f"step {step.step:>6} of {step.total}  loss {step.loss:.4f}  {scores}{'  best so far' * step.is_best}")

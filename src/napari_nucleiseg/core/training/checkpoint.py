@@ -18,6 +18,19 @@ from napari_nucleiseg.core.training.config import TrainConfig, config_as_json
 EVERY_SECONDS = 60.0
 
 
+def write_state(folder: Path, state: dict[str, Any], doing: str) -> None:
+    """Write ``last.pt`` whole, or raise a `WeightsError` and leave the former one; `doing` is what goes on from it."""
+    partial = folder / "last.pt.part"
+    try:
+        torch.save(state, partial)
+        partial.replace(folder / "last.pt")
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise WeightsError(
+            f"the checkpoint cannot be written to {folder} ({error}). Free some space and start again: "
+            f"{doing} goes on from the last checkpoint."
+        ) from error
+
+
 class Checkpoint:
     """Writes ``last.pt`` every minute and ``best.safetensors`` (with its card) whenever validation improves.
 
@@ -107,15 +120,7 @@ class Checkpoint:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        partial = self.folder / "last.pt.part"
-        try:
-            torch.save(state, partial)
-            partial.replace(self.folder / "last.pt")
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise WeightsError(
-                f"the checkpoint cannot be written to {self.folder} ({error}). Free some space and start again: "
-                "training goes on from the last checkpoint."
-            ) from error
+        write_state(self.folder, state, "training")
         self.written = time.monotonic()
 
     def _card(self, step: int, scores: dict[str, float] | None) -> ModelCard:

@@ -20,7 +20,9 @@ from napari_nucleiseg.core.models.resnet34 import read_tensors
 from napari_nucleiseg.core.models.scale_attention import load_published_state, published_state
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, encode_model, load_tensors, save_model
-from napari_nucleiseg.core.training.scales.config import ScaleConfig, scale_config_as_json
+from napari_nucleiseg.core.training.checkpoint import write_state
+from napari_nucleiseg.core.training.config import config_as_json
+from napari_nucleiseg.core.training.scales.config import ScaleConfig
 from napari_nucleiseg.core.training.scales.examination import Glance
 from napari_nucleiseg.core.training.scales.learner import Learner
 
@@ -67,7 +69,7 @@ class ScaleCheckpoint:
         if self.config.initial:
             self._start_from(Path(self.config.initial))
         (self.folder / "log.jsonl").unlink(missing_ok=True)
-        write_over(self.folder / "config.json", scale_config_as_json(self.config).encode())
+        write_over(self.folder / "config.json", config_as_json(self.config).encode())
         return 0
 
     def _read_state(self, path: Path) -> int:
@@ -151,15 +153,7 @@ class ScaleCheckpoint:
         }
         if self.learner.average is not None:
             state["average"] = self.learner.average.state_dict()
-        partial = self.folder / "last.pt.part"
-        try:
-            torch.save(state, partial)
-            partial.replace(self.folder / "last.pt")
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise WeightsError(
-                f"the checkpoint cannot be written to {self.folder} ({error}). Free some space and start again: "
-                "pretraining goes on from the last checkpoint."
-            ) from error
+        write_state(self.folder, state, "pretraining")
 
     def _draw(self, step: int, glance: Glance) -> None:
         """Write the picture and its attention side by side as ``attention/<step>.png``."""

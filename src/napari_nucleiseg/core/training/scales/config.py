@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_nucleiseg.core.geometry import Region
@@ -258,8 +257,3 @@ def load_scale_config(path: str) -> ScaleConfig:
         imagenet=at(config.imagenet),
         initial=at(config.initial),
     )
-
-
-def scale_config_as_json(config: ScaleConfig) -> str:
-    """Write a configuration down so that `load_scale_config` reads the same."""
-    return json.dumps(asdict(config), indent=2)

@@ -75,6 +75,7 @@ class Learner:
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
         self.calibration: Tensor | None = None
         """Pictures ``(n, 3, y, x)`` by which the level of what is kept is set; without any it stays the running one."""
+        self._settled: ScaleAttention | None = None
         # Lowest first, whatever their order in the configuration.
         self.ranks = torch.tensor(np.argsort(np.argsort(config.magnifications)), device=self.device)
 
@@ -93,6 +94,7 @@ class Learner:
         self.optimiser.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
+        self._settled = None
         said = {name: float(term.detach()) for name, term in terms.items()}
         return {"loss": float(loss.detach()), **said, **accuracy}
 
@@ -135,14 +137,22 @@ class Learner:
         network = self.network if self.average is None else cast("ScaleAttention", self.average.module)
         if self.calibration is None:
             return network
+        # Measured, drawn and written after the same step: the level is looked for once.
+        if self._settled is None:
+            self._settled = self._at_level_of(network, self.calibration)
+        return self._settled
+
+    @staticmethod
+    def _at_level_of(network: ScaleAttention, pictures: Tensor) -> ScaleAttention:
+        """Return a copy whose level is that of the pictures."""
         settled = copy.deepcopy(network)
         was_training = settled.training
         settled.eval()
         with torch.no_grad():
-            found = torch.cat([settled.confidence(part).flatten() for part in self.calibration.split(_AT_ONCE)])
+            found = torch.cat([settled.confidence(part).flatten() for part in pictures.split(_AT_ONCE)])
             # Of all pictures together: the mean of their own levels would be exceeded by another share.
             settled.tau.copy_(settled.tau_of(found[None]))
-        return cast("ScaleAttention", settled.train(was_training))
+        return settled.train(was_training)
 
     @torch.no_grad()
     def look(self, image: Tensor) -> Tensor:
