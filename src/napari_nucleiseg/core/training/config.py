@@ -8,14 +8,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, SMALLEST_MPP_UM, is_plausible
 from napari_nucleiseg.core.training.fields import load_fields, range_problem, read_fields
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 # Least and most of what a field of a data set, of the augmentation and of a run may be.
 _ANY = (0.0, math.inf)
@@ -273,6 +269,6 @@ def resolved(path: str, base: Path) -> str:
     return str(base / expanded)
 
 
-def config_as_json(config: DataclassInstance) -> str:
+def config_as_json(config: object) -> str:
     """Write the configuration of a run down so that what loads such configurations reads the same."""
-    return json.dumps(asdict(config), indent=2)
+    return json.dumps(asdict(config), indent=2)  # type: ignore[call-overload] # a dataclass
