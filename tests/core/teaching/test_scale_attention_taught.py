@@ -5,11 +5,13 @@ import torch
 from tissue import example
 
 from napari_nucleiseg.core.models.registry import build_network, network_spec
+from napari_nucleiseg.core.models.scale_attention import at_level
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
 from napari_nucleiseg.core.teaching.collect import Lesson
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.teaching.finetune import finetune
 from napari_nucleiseg.core.training.losses import LOSSES, LossOptions
+from napari_nucleiseg.core.training.scales.slide_level import takes_slide_level
 
 
 def small_model():
@@ -28,6 +30,20 @@ def test_corrected_nuclei_teach_it():
     *_, last = finetune(model, lesson, config)
     assert last.outcome is not None
     assert last.outcome.model.network.tau == model.network.tau
+
+
+def test_taught_by_labels_it_keeps_the_level_it_was_taught_at():
+    config = FinetuneConfig(
+        steps=1, validate_every=1, crop_px=64, batch_size=2, warmup=1, threads=1, device="cpu", trust_labels=True
+    )
+    model = small_model()
+    *_, last = finetune(at_level(model, 0.125), Lesson((example(1), example(9, "hold out")), ()), config)
+    taught = last.outcome.model
+    assert float(taught.network.tau) == 0.125
+    assert taught.card.level_is_set
+    assert not takes_slide_level(taught)
+    # The parent is a version that is kept, not what it was for one slide.
+    assert taught.card.parent == model.card.version
 
 
 def test_paint_moves_attention_and_nuclei_together():

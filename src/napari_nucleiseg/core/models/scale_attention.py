@@ -22,7 +22,7 @@ from napari_nucleiseg.core.errors import ModelError, WeightsError
 from napari_nucleiseg.core.models.registry import register_model
 from napari_nucleiseg.core.models.resnet34 import ResNet34
 from napari_nucleiseg.core.models.spec import HeadSpec, ModelSpec
-from napari_nucleiseg.core.models.weights import LoadedModel, encode_model
+from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, encode_model
 
 HEADS = (
     HeadSpec("nuclei", 1, "sigmoid", "Nucleus probability", shown=False),
@@ -33,6 +33,9 @@ DILATIONS = (1, 2, 3, 5, 10, 20)
 # At half resolution: nearly the same field of view.
 HALF_DILATIONS = (1, 1, 2, 3, 5, 8)
 TAU_MEMORY = 0.9
+# Finer differences of the level are noise of whoever multiplies; before the sigmoid this is a fiftieth of a unit.
+LEVEL_DIGITS = 3
+_LEVEL = "+level"
 # Under this name the published code keeps the trunk of G in the same file as F.
 TRUNK = "feats_net.conv_block."
 
@@ -232,28 +235,42 @@ def estimate_tau(
     share = network.sparsity if share is None else share
     if not 0 < share < 1:
         raise ModelError(f"the share of pixels to look at lies between 0 and 1, not {share}")
-    device = network.tau.device
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
-    was_training = network.training
-    network.eval()
-    found = []
-    with torch.inference_mode():
-        for picture in pictures:
-            x = torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1)[None].float() / 255
-            found.append(network.confidence((x - mean) / std).flatten().cpu().numpy())
-    network.train(was_training)
+    found = [confidences(network, spec, picture) for picture in pictures]
     if not found:
         raise ModelError("the level of attention cannot be estimated without a picture; name at least one")
     values = np.concatenate(found)
     if otsu:
-        from skimage.filters import threshold_otsu
-
-        return float(threshold_otsu(values))
+        return otsu_level(values)
     return float(np.partition(values, place := len(values) - int(share * len(values)) - 1)[place])
 
 
+def confidences(network: ScaleAttention, spec: ModelSpec, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return how sure a network is of each pixel of a picture, shape (n,); see `estimate_tau`."""
+    device = network.tau.device
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        x = torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1)[None].float() / 255
+        found = network.confidence((x - mean) / std).flatten().cpu().numpy()
+    network.train(was_training)
+    return cast("NDArray[np.float32]", found)
+
+
+def otsu_level(values: NDArray[np.float32]) -> float:
+    """Return the level that parts confidences, shape (n,), into two kinds of pixels."""
+    from skimage.filters import threshold_otsu
+
+    return float(threshold_otsu(values))
+
+
+def has_level(model: LoadedModel) -> bool:
+    """Whether a level of attention decides what this model takes for a nucleus."""
+    return isinstance(model.network, ScaleAttention)
+
+
 def with_tau(model: LoadedModel, tau: float) -> LoadedModel:
-    """Return a copy of a model with another running level; its version is another, for its results are.
+    """Return a copy of a model whose level is set for good; its version is another, for its results are.
 
     Raises
     ------
@@ -262,14 +279,39 @@ def with_tau(model: LoadedModel, tau: float) -> LoadedModel:
     """
     if not isinstance(model.network, ScaleAttention):
         raise ModelError(f"{model.card.name} has no level of attention; choose a model of the network {SPEC.name}")
-    network = copy.deepcopy(model.network)
+    network = _network_at(model, tau)
+    notes = "; ".join(filter(None, (model.card.notes, f"tau {tau:.4f}")))
+    card = replace(model.card, parent=model.card.version, notes=notes, level_is_set=True)
+    _, card = encode_model(network, model.spec, card, half=False)
+    return LoadedModel(model.spec, card, network)
+
+
+def at_level(model: LoadedModel, tau: float) -> LoadedModel:
+    """Return a model of scale attention that is used at another level; card and weight file stay those it has.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Of a network of scale attention.
+    tau : float
+        The level; it is rounded to three digits, and the version says it.
+    """
+    tau = round(tau, LEVEL_DIGITS) + 0.0  # no minus zero
+    return LoadedModel(model.spec, model.card, _network_at(model, tau), f"{_LEVEL}{tau:.{LEVEL_DIGITS}f}")
+
+
+def level_in(version: str, card: ModelCard) -> float | None:
+    """Return the level that `at_level` wrote into the version of a model with this card; None if it has none."""
+    start = f"{card.version}{_LEVEL}"
+    return float(version.removeprefix(start).partition("+")[0]) if version.startswith(start) else None
+
+
+def _network_at(model: LoadedModel, tau: float) -> ScaleAttention:
+    network = cast("ScaleAttention", copy.deepcopy(model.network))
     with torch.no_grad():
         network.tau.fill_(tau)
         network.first.zero_()
-    notes = "; ".join(filter(None, (model.card.notes, f"tau {tau:.4f}")))
-    card = replace(model.card, parent=model.card.version, notes=notes)
-    _, card = encode_model(network, model.spec, card, half=False)
-    return LoadedModel(model.spec, card, network.eval())
+    return network.eval()
 
 
 SPEC = ModelSpec(

@@ -9,6 +9,8 @@ from napari_nucleiseg.core.errors import ModelError
 
 # Name of the head that says where a network looks.
 ATTENTION = "attention"
+# Whose level of attention decides what is a nucleus: that of the slide at hand, or the one a model was trained with.
+SLIDE_LEVEL, MODEL_LEVEL = LEVELS = ("slide", "model")
 
 
 @dataclass(frozen=True, slots=True)

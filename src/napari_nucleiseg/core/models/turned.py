@@ -45,15 +45,4 @@ class Turned(nn.Module):
 
 def turned(model: LoadedModel) -> LoadedModel:
     """Return a model that looks at every tile in eight positions; its version says so, for results are others."""
-    return TurnedModel(model.spec, model.card, Turned(model.network).eval())
-
-
-class TurnedModel(LoadedModel):
-    """A model in eight positions."""
-
-    __slots__ = ()
-
-    @property
-    def version(self) -> str:
-        """Version of the weights, and that they were used this way."""
-        return f"{self.card.version}{SUFFIX}"
+    return LoadedModel(model.spec, model.card, Turned(model.network).eval(), model.suffix + SUFFIX)

@@ -61,6 +61,8 @@ class ModelCard:
         Anything else.
     taught : mapping
         Of weights that were fine-tuned: slides, regions and settings; empty for all others.
+    level_is_set : bool
+        Of a network with a level of attention: a person or labels have settled it, so that no slide changes it.
     """
 
     name: str
@@ -79,6 +81,7 @@ class ModelCard:
     sha256: str = ""
     notes: str = ""
     taught: Mapping[str, Any] = field(default_factory=dict)
+    level_is_set: bool = False
 
     @property
     def version(self) -> str:
@@ -88,16 +91,29 @@ class ModelCard:
 
 @dataclass(eq=False, slots=True)
 class LoadedModel:
-    """A network with weights, on the CPU, in eval mode, float32."""
+    """A network with weights, on the CPU, in eval mode, float32.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        What it needs.
+    card : ModelCard
+        Of the weight file.
+    network : nn.Module
+        Takes ``(batch, channels, y, x)``, returns a dict of heads.
+    suffix : str
+        How it is used otherwise than the weight file says, such as ``+turned``; empty where it is not.
+    """
 
     spec: ModelSpec
     card: ModelCard
     network: nn.Module
+    suffix: str = ""
 
     @property
     def version(self) -> str:
-        """See `ModelCard.version`."""
-        return self.card.version
+        """Version of the weights, see `ModelCard.version`, and how they are used: what results go by."""
+        return self.card.version + self.suffix
 
 
 def user_folder() -> Path:

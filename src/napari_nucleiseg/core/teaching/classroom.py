@@ -14,6 +14,7 @@ from torch import Tensor
 
 from napari_nucleiseg.core.errors import DoubtfulLabelsError, TeachingError
 from napari_nucleiseg.core.models.registry import build_network
+from napari_nucleiseg.core.models.scale_attention import has_level
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.teaching.agreement import Agreement, compare, measure, together
 from napari_nucleiseg.core.teaching.cards import taught_card
@@ -135,7 +136,8 @@ class Classroom:
         kept = None if view is None else view.pq
         adopted, reason = verdict(self.before, measured, gain, kept, self.config)
         facts = {"step": final.step, "share": SHARE, "seconds": round(seconds, 1)}
-        card = taught_card(self, measured, gain, options, facts)
+        # Labels have shown what is a nucleus at the level it has now.
+        card = replace(taught_card(self, measured, gain, options, facts), level_is_set=has_level(self.model))
         network = build_network(self.model.spec)
         network.load_state_dict(weights)
         new = LoadedModel(self.model.spec, card, network.eval())

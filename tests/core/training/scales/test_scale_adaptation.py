@@ -11,6 +11,7 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.plan import plan_inference
 from napari_nucleiseg.core.inference.predict import predict
 from napari_nucleiseg.core.models.registry import build_network, network_spec
+from napari_nucleiseg.core.models.scale_attention import with_tau
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, load_model, save_model
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.training.scales.adaptation import ADAPTATION, adapt, at_slide_level, tau_of_slide
@@ -51,6 +52,14 @@ def test_a_fit_gives_a_descendant_that_can_be_kept(slide, short, tmp_path):
     save_model(tmp_path / "fitted.safetensors", fitted.network, fitted.spec, fitted.card, half=False)
     again = load_model(str(tmp_path / "fitted.safetensors"))
     assert again.version == fitted.version
+    set_by_hand = with_tau(fitted, 0.5)
+    save_model(tmp_path / "set.safetensors", set_by_hand.network, fitted.spec, set_by_hand.card, half=False)
+    assert load_model(str(tmp_path / "set.safetensors")).card.level_is_set
+
+
+def test_weights_that_were_fitted_have_a_level_that_nobody_set(slide, short):
+    *_, last = adapt(with_tau(model_of(), 0.5), slide, config=short)
+    assert not last.model.card.level_is_set
 
 
 def test_a_fit_leaves_files_only_where_it_is_told(slide, short, tmp_path):

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import PurePath
-
-import numpy as np
-from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import DataError, ModelError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.scale_attention import ScaleAttention, estimate_tau, with_tau
 from napari_nucleiseg.core.models.weights import LoadedModel, encode_model
 from napari_nucleiseg.core.slides.pyramid import Slide
-from napari_nucleiseg.core.slides.tissue import tissue_mask
 from napari_nucleiseg.core.training.scales.config import ScaleConfig
 from napari_nucleiseg.core.training.scales.loop import PretrainStep, pretrain
-from napari_nucleiseg.core.training.scales.samples import ScaleSource, find_places
+from napari_nucleiseg.core.training.scales.samples import ScaleSource
+from napari_nucleiseg.core.training.scales.slide_level import choose_windows
 
 ADAPTATION = ScaleConfig(
     out="", steps=200, batch_size=12, learning_rate=5e-5, hold_out=0.0, reinhard=0.0, validate_every=50
 )
 """Settings of a short fit; what a slide looks like is what is learned, so its colours stay its own."""
-
-WINDOW_PX = 512
-_WINDOWS = 24
-_LEAST_TISSUE = 0.5
 
 
 def adapt(
@@ -91,6 +83,7 @@ def _descendant(parent: LoadedModel, fitted: LoadedModel, source: ScaleSource, c
         notes=fitted.card.notes,
         created="",
         sha256="",
+        level_is_set=False,  # the weights are others, and so is their level
         taught={
             "family": str(parent.card.taught.get("family", parent.card.name)),
             "slides": [{"name": source.name, "fingerprint": source.slide.fingerprint}],
@@ -138,7 +131,9 @@ def tau_of_slide(
         If the model is of another network.
     """
     network = _require_attention(model)
-    return estimate_tau(network, model.spec, _windows(model, slide, regions, seed), share=share, otsu=otsu)
+    windows = choose_windows(model.spec, slide, regions, seed=seed)
+    pictures = (windows.read(slide, number) for number in range(len(windows)))
+    return estimate_tau(network, model.spec, pictures, share=share, otsu=otsu)
 
 
 def at_slide_level(
@@ -149,7 +144,7 @@ def at_slide_level(
     share: float | None = None,
     otsu: bool = False,
 ) -> LoadedModel:
-    """Return a copy of a model whose tau is that of a slide or of regions of it; see `tau_of_slide`."""
+    """Return a copy of a model whose level is set to that of a slide or of regions of it; see `tau_of_slide`."""
     return with_tau(model, tau_of_slide(model, slide, regions, share=share, otsu=otsu))
 
 
@@ -160,26 +155,3 @@ def _require_attention(model: LoadedModel) -> ScaleAttention:
             "choose one of scale-attention"
         )
     return model.network
-
-
-def _windows(model: LoadedModel, slide: Slide, regions: Sequence[Region], seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield windows of tissue at the model's pixel size."""
-    mpp = slide.require_mpp()
-    step_y, step_x = model.spec.mpp_um / mpp.y, model.spec.mpp_um / mpp.x
-    areas = [region.intersect(slide.content) for region in regions] or [slide.content]
-    narrowest = min((min(area.height / step_y, area.width / step_x) for area in areas), default=0)
-    multiple = model.spec.size_multiple
-    side = min(WINDOW_PX, int(narrowest) // multiple * multiple)
-    if side < multiple:
-        raise DataError("the regions are too small to look at; draw larger ones")
-    # Places are counted in whole pixels of level 0; a window may be a little smaller than what is set aside for it.
-    set_aside = math.ceil(side * max(step_y, step_x) - 1e-6)
-    source = ScaleSource("", slide, tuple(areas))
-    set_aside = min(set_aside, *(min(area.height, area.width) for area in areas))
-    places = find_places(source, 1, set_aside, tissue_mask(slide), _LEAST_TISSUE)
-    if places is None:
-        raise DataError("there is no tissue in the regions to estimate the level of attention from; choose others")
-    rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(places.corners))[:_WINDOWS]
-    for y, x in places.corners[chosen].tolist():
-        yield slide.read_box(y, x, step_y, step_x, (side, side))
