@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_nucleiseg.cli.console import FAILED, OK, PARTLY, Console, ProgressBars, hint_for
 from napari_nucleiseg.core.exchange.formats import FORMATS
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.models.spec import LEVELS, SLIDE_LEVEL
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.batch.job import Event
@@ -43,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look at every tile in eight positions: a little better, eight times as long",
     )
     parser.add_argument("--no-tissue-mask", action="store_true", help="also compute where there is only glass")
+    parser.add_argument(
+        "--attention-level",
+        choices=LEVELS,
+        default=SLIDE_LEVEL,
+        help="of models of attention: what is a nucleus is decided by each slide's own level, or by the model's "
+        f"(default: {SLIDE_LEVEL})",
+    )
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default: auto)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="tiles computed together")
     parser.add_argument("--keep-maps", action="store_true", help="keep probability maps in the project")
@@ -80,6 +88,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         device=options.device,
         batch_size=options.batch_size,
         keep_maps=options.keep_maps,
+        attention_level=options.attention_level,
     )
     outcome = _Outcome()
     with console.progress() as bars:
@@ -105,7 +114,7 @@ class _Outcome:
                 self._notes = []
                 bars.update("slides", event.number - 1, event.total, event.path)
             case job.SlideAdvanced():
-                bars.update("tiles", event.done, event.total, f"{event.stage}, {event.nuclei:,} nuclei")
+                bars.update("tiles", event.done, event.total, _doing(event))
             case job.SlideNoted():
                 self._notes.append(event.sentence)
                 bars.say(f"{event.path}: {event.sentence}")
@@ -127,6 +136,10 @@ class _Outcome:
         if not self._failed:
             return OK
         return FAILED if self._failed == len(self._results) else PARTLY
+
+
+def _doing(event: Any) -> str:
+    return f"{event.stage}, {event.nuclei:,} nuclei" if event.nuclei else str(event.stage)
 
 
 def _told(event: Any) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from napari_nucleiseg.core.exchange.formats import FORMATS
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.models.spec import LEVELS, SLIDE_LEVEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,9 @@ class SegmentJob:
         Tiles forwarded together; default what suits the device.
     keep_maps : bool
         Keep probability maps in the projects, for heatmaps and other thresholds later.
+    attention_level : {"slide", "model"}
+        Of models of attention: whether each slide's own level decides what is a nucleus, or that of training. A model
+        whose level was set is used as it is.
     """
 
     paths: tuple[str, ...]
@@ -58,6 +62,7 @@ class SegmentJob:
     device: str = "auto"
     batch_size: int | None = None
     keep_maps: bool = False
+    attention_level: str = SLIDE_LEVEL
 
     def validation_error(self) -> str | None:
         """Return what is wrong as a sentence, or None."""
@@ -68,6 +73,8 @@ class SegmentJob:
             return f"there is no format {unknown[0]}; choose from {', '.join(FORMATS)}"
         if self.region is not None and self.region.is_empty:
             return "the region is empty; give y, x, height and width in level-0 pixels"
+        if self.attention_level not in LEVELS:
+            return f"there is no level of attention {self.attention_level}; choose from {', '.join(LEVELS)}"
         if self.batch_size is not None and self.batch_size < 1:
             return "the batch size must be at least 1"
         return None
@@ -99,9 +106,9 @@ class SlideAdvanced:
     path : str
         Of the slide.
     stage : str
-        What is being done: ``segmenting`` or ``writing <format>``.
+        What is being done: ``finding the level``, ``segmenting`` or ``writing <format>``.
     done, total : int
-        Tiles or blocks.
+        Windows, tiles or blocks.
     nuclei : int
         Found so far in this run.
     """

@@ -33,9 +33,10 @@ from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
-from napari_nucleiseg.core.slides.tissue import tissue_mask
+from napari_nucleiseg.core.slides.tissue import TissueMask, tissue_mask
 from napari_nucleiseg.core.store.finding import find_renamed, remember
 from napari_nucleiseg.core.store.project import Project
+from napari_nucleiseg.core.training.scales.slide_level import SlideLevel, recorded_level, takes_slide_level
 
 MAX_NOTES = 5
 FULL_DISK_BYTES = 2**26
@@ -43,9 +44,10 @@ FULL_DISK_BYTES = 2**26
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
-    """What all slides of a run share."""
+    """What all slides of a run share; `base` is the model as it was loaded, `model` as it is used."""
 
     job: SegmentJob
+    base: LoadedModel
     model: LoadedModel
     options: DecodeOptions
     record: Record
@@ -54,6 +56,13 @@ class _Run:
     @property
     def folder(self) -> Path:
         return Path(self.job.out)
+
+    @property
+    def takes_level(self) -> bool:
+        return takes_slide_level(self.base, self.job.attention_level)
+
+    def using(self, base: LoadedModel) -> _Run:
+        return replace(self, model=turned(base) if self.job.thorough else base)
 
 
 def segment_slides(job: SegmentJob, *, cancelled: Callable[[], bool] = lambda: False) -> Generator[Event, None, None]:
@@ -91,10 +100,7 @@ def segment_slides(job: SegmentJob, *, cancelled: Callable[[], bool] = lambda: F
     choose_device(job.device)
     inputs = find_inputs(job.paths)
     model = load_model(job.model, accept_licence=job.accept_licence)
-    if job.thorough:
-        model = turned(model)
-    options = _options(job, model)
-    run = _Run(job, model, options, Record(Path(job.out)), cancelled)
+    run = _Run(job, model, model, _options(job, model), Record(Path(job.out)), cancelled).using(model)
     for number, entry in enumerate(inputs, start=1):
         if cancelled():
             return
@@ -172,11 +178,32 @@ def _settings(plan: InferencePlan, run: _Run, formats: tuple[str, ...]) -> str:
     where = "all" if region is None else f"{region.y},{region.x},{region.height},{region.width}"
     tissue = "tissue" if run.job.tissue_mask else "everything"
     key = options_key(plan, run.model, run.options)
-    return f"{run.model.version} {key} {where} {tissue} {'+'.join(sorted(formats))}"
+    # Not which level that is: what is done already is known without another look at the slide.
+    level = "+level of the slide" if run.takes_level else ""
+    return f"{run.model.version}{level} {key} {where} {tissue} {'+'.join(sorted(formats))}"
+
+
+def _at_level(
+    entry: Input, slide: Slide, run: _Run, project: Project | None = None, tissue: TissueMask | None = None
+) -> Generator[Event, None, _Run]:
+    """Find the level of attention that suits a slide, where the model wants one; return the run at that level."""
+    if not run.takes_level:
+        return run
+    found = SlideLevel(run.base, recorded_level(project, run.base))
+    for done, total in found.look(slide, tissue):
+        if run.cancelled():
+            return run
+        yield SlideAdvanced(entry.path, "finding the level", done, total)
+    if found.note:
+        yield SlideNoted(entry.path, found.note)
+    return run.using(found.model)
 
 
 def _segment_picture(entry: Input, slide: Slide, run: _Run) -> Generator[Event, None, SlideFinished | None]:
     """Segment a picture in memory and write its label TIFF."""
+    run = yield from _at_level(entry, slide, run)
+    if run.cancelled():
+        return None
     yield SlideAdvanced(entry.path, "segmenting", 0, 1)
     notes: list[str] = []
     labels = segment_picture(
@@ -223,6 +250,9 @@ def _segment_into_project(
         folder = find_renamed(slide, run.folder) or folder
     with closing(Project.open_or_create(folder, slide)) as project:
         remember(folder, slide)
+        run = yield from _at_level(entry, slide, run, project, tissue)
+        if run.cancelled():
+            return None
         skipped = yield from _segment_tiles(entry, slide, run, project, plan)
         if run.cancelled():
             return None
