@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari_nucleiseg.cli.console import OK, PARTLY, Console, ProgressBars
 from napari_nucleiseg.cli.flags import add_flags, read_flags
 from napari_nucleiseg.core.errors import SlideError
+from napari_nucleiseg.core.models.spec import LEVELS, SLIDE_LEVEL
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.training.fields import load_fields
 
@@ -40,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slide", action="append", default=[], metavar="PATH", help="slide that does not lie beside its project"
     )
     parser.add_argument("--accept-licence", action="store_true", help="accept a restrictive licence for this run")
+    parser.add_argument(
+        "--attention-level",
+        choices=LEVELS,
+        default=SLIDE_LEVEL,
+        help=f"at which a model of attention is taught: that of the slides, or its own (default: {SLIDE_LEVEL})",
+    )
     parser.add_argument("--name", default="", metavar="NAME", help="of the new model (default: numbered, as nuclei-2)")
     parser.add_argument("--title", default="", metavar="TEXT", help="one line about the new model")
     parser.add_argument("--take-anyway", action="store_true", help="use the new model even if the guard refuses it")
@@ -60,7 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.name:
         check_name(options.name)
     model = load_model(options.model, accept_licence=options.accept_licence)
-    lesson = _read_lessons(options, model, config.seed, console)
+    model, lesson = _read_lessons(options, model, config.seed, console)
     for sentence in lesson.left_out:
         console.say(sentence)
     try:
@@ -73,17 +80,23 @@ def run(options: argparse.Namespace, console: Console) -> int:
     _tell(outcome, version, taken, console)
     if in_use and not options.no_prefer:
         _prefer(version, model, console)
-    console.result({**_document(outcome, version), "taken_anyway": taken, "former": model.version})
+    console.result({**_document(outcome, version), "taken_anyway": taken, "former": model.card.version})
     return OK if in_use else PARTLY
 
 
-def _read_lessons(options: argparse.Namespace, model: LoadedModel, seed: int, console: Console) -> Lesson:
-    """Read what each project holds to learn from; the projects are only looked at."""
+def _read_lessons(
+    options: argparse.Namespace, model: LoadedModel, seed: int, console: Console
+) -> tuple[LoadedModel, Lesson]:
+    """Read what each project holds to learn from; the projects are only looked at.
+
+    A model of attention is taught at the level of the slides that teach it: so people have seen it.
+    """
     from napari_nucleiseg.cli.project import open_project
     from napari_nucleiseg.core.teaching.collect import Lesson, lesson_of
     from napari_nucleiseg.core.teaching.slides import find_slide
+    from napari_nucleiseg.core.training.scales.slide_level import level_of_slide, model_between
 
-    lesson = Lesson(())
+    lesson, taus = Lesson(()), list[float]()
     done: set[Path] = set()
     used: set[Path] = set()
     # A project that is named by its slide tells where the slide is.
@@ -102,12 +115,15 @@ def _read_lessons(options: argparse.Namespace, model: LoadedModel, seed: int, co
                     )
                 used.add(Path(slide.path).absolute())
                 try:
-                    lesson += lesson_of(project, slide, model.spec, seed)
+                    found = lesson_of(project, slide, model.spec, seed)
+                    tau = level_of_slide(model, slide, options.attention_level, project) if found.examples else None
+                    taus += [] if tau is None else [tau]
                 finally:
                     slide.close()
+                lesson += found
     if foreign := [path for path in options.slide if Path(path).absolute() not in used]:
         raise SlideError(f"{', '.join(foreign)} belongs to none of these projects. Check --slide.")
-    return lesson
+    return model_between(model, taus), lesson
 
 
 def _is_slide(path: str) -> bool:
@@ -177,7 +193,7 @@ def _prefer(version: Version, former: LoadedModel, console: Console) -> None:
     from napari_nucleiseg.core.teaching.versions import all_versions, prefer
 
     prefer(version)
-    names = [one.name for one in all_versions() if one.card.version == former.version]
+    names = [one.name for one in all_versions() if one.card.version == former.card.version]
     back = f" To go back: napari-nucleiseg models prefer {names[0]}" if names else ""
     console.say(f"{version.name} opens by default from now on.{back}")
 
