@@ -94,7 +94,7 @@ class DarkEngine(Engine):
     def preferred(self, family):
         return family
 
-    def load(self, name, *, thorough=False):
+    def load(self, name):
         torch.set_num_threads(1)
         card = {"nuclei": CARD, "research": RESEARCH}[name]
         if not (card.commercial_use or self.accepted):

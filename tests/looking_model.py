@@ -25,7 +25,7 @@ class LookingEngine(DarkEngine):
         self.accepted = True
         self.lessons = []
 
-    def load(self, name, *, thorough=False):
+    def load(self, name):
         found = super().load(name)
         if name != "nuclei":
             return found

@@ -51,9 +51,9 @@ class FolderEngine(Engine):
         super().__init__()
         self.folder = folder
 
-    def load(self, name, *, thorough=False):
+    def load(self, name):
         torch.set_num_threads(1)
-        return super().load(name, thorough=thorough)
+        return super().load(name)
 
     def project_folder(self, slide, results_folder=""):
         return self.folder / f"{Path(slide.path).stem}.nucleiseg"

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from psygnal import SignalGroupDescriptor
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions
+from napari_nucleiseg.core.models.spec import LEVELS as LEVELS_OF_ATTENTION
+from napari_nucleiseg.core.models.spec import SLIDE_LEVEL
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 NO_HEATMAP = ""
@@ -40,6 +42,8 @@ class Session:
         Whether glass is left out.
     thorough : bool
         Whether every tile is looked at in eight positions.
+    attention_level : str
+        One of `LEVELS` of `core.models.spec`: whose level of attention decides what is a nucleus.
     device : str
         One of `DEVICES`.
     heatmap : str
@@ -93,6 +97,12 @@ class Session:
     )
     thorough: bool = _option(
         False, "Thorough", "Look at every tile in eight positions: a little more often right, eight times as slow"
+    )
+    attention_level: str = _option(
+        SLIDE_LEVEL,
+        "Level of attention",
+        "How much is taken for nuclei: decided by a look at the tissue of this slide, or by how the model was trained",
+        choices=LEVELS_OF_ATTENTION,
     )
     device: str = _option(
         "auto", "Device", "Where the model runs; automatic takes a graphics card if there is one", choices=DEVICES

@@ -36,10 +36,10 @@ class ModelEngine(DarkEngine):
     def models(self):
         return (*super().models(), *(card for card in available_models() if card.network == "s3net"))
 
-    def load(self, name, *, thorough=False):
+    def load(self, name):
         if name in {"nuclei", "research"}:
-            return super().load(name, thorough=thorough)
-        return Engine.load(self, name, thorough=thorough)
+            return super().load(name)
+        return Engine.load(self, name)
 
 
 class GatedEngine(ClusterEngine):

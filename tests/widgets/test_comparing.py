@@ -39,11 +39,11 @@ class TwoEngine(DarkEngine):
         self.gate = threading.Event()
         self.gate.set()
 
-    def load(self, name, *, thorough=False):
+    def load(self, name):
         if "nuclei-2" in name:
             assert self.gate.wait(60)
             return LoadedModel(replace(SPEC, mpp_um=self.mpp_um), NEW, self.new)
-        return super().load(name, thorough=thorough)
+        return super().load(name)
 
     def versions(self):
         return tuple(branch.version for branch in self.tree())

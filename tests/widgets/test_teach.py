@@ -49,8 +49,8 @@ class TeachingEngine(DarkEngine):
     def models(self):
         return (*super().models(), *((NEW,) if self.made else ()))
 
-    def load(self, name, *, thorough=False):
-        return LoadedModel(SPEC, NEW, self.network) if name == NEW.name else super().load(name, thorough=thorough)
+    def load(self, name):
+        return LoadedModel(SPEC, NEW, self.network) if name == NEW.name else super().load(name)
 
     def finetune(self, model, lesson, *, device, trust):
         self.lessons.append(lesson)

@@ -96,16 +96,22 @@ class Comparing:
             self.said.emit(Hint(sentence, is_warning=True))
             return
         self.stop()
-        device = self._display.session.device
+        device, level = self._display.session.device, self._display.session.attention_level
 
-        def work(_cancelled: Cancelled) -> Iterator[Stage | Version]:
+        def work(_cancelled: Cancelled) -> Iterator[Stage | Version | Progress]:
             versions = self._engine.versions()
             pair = former or _with_version(versions, now.card.parent), _with_version(versions, now.card.version)
             yield pair[0]
-            models = self._engine.load_version(pair[0]), self._engine.load_version(pair[1])
-            yield from self._engine.compare(*models, opened, view, device=device)
+            models = []
+            for version in pair:
+                model = self._engine.load_version(version)
+                models.append((yield from self._engine.levels.model_for(model, opened, level))[0])
+            yield from self._engine.compare(models[0], models[1], opened, view, device=device)
 
         def on_stage(stage: Any) -> None:
+            if isinstance(stage, Progress):
+                self.progress_changed.emit(stage)
+                return
             if not hasattr(stage, "comparison"):
                 self.titles = stage.title, now.title
                 return

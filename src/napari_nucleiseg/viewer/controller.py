@@ -96,10 +96,9 @@ class Controller:
         for emitter in self._camera_emitters():
             emitter.connect(self._on_view_moved)
         wishes = self.session.events
-        wishes.follow.connect(self._on_follow_changed)
-        wishes.tissue_only.connect(self._on_follow_changed)
+        for wish in (wishes.follow, wishes.tissue_only, wishes.thorough, wishes.attention_level):
+            wish.connect(self._on_follow_changed)
         wishes.model.connect(self._on_model_changed)
-        wishes.thorough.connect(self._on_follow_changed)
         wishes.threshold.connect(self._on_options_changed)
         wishes.min_area_um2.connect(self._on_options_changed)
         self.segmenter.hinted.connect(self._on_hinted)

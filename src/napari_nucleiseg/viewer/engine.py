@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.viewer.levels import SlideLevels
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.decoders.base import DecodeOptions
@@ -38,6 +39,7 @@ class Engine:
 
     def __init__(self) -> None:
         self._models: dict[str, LoadedModel] = {}
+        self.levels = SlideLevels()
 
     def open_slide(self, path: str) -> Slide:
         """Open a slide.
@@ -71,8 +73,8 @@ class Engine:
             with suppress(ImportError):
                 import_module(name)
 
-    def load(self, name: str, *, thorough: bool = False) -> LoadedModel:
-        """Return a model, from memory if it was loaded before; `thorough` looks at every tile in eight positions.
+    def load(self, name: str) -> LoadedModel:
+        """Return a model, from memory if it was loaded before.
 
         Raises
         ------
@@ -87,11 +89,13 @@ class Engine:
 
             set_torch_threads(beside_gui=True)
             self._models[name] = load_model(name)
-        if thorough:
-            from napari_nucleiseg.core.models.turned import turned
-
-            return turned(self._models[name])
         return self._models[name]
+
+    def thorough(self, model: LoadedModel) -> LoadedModel:
+        """Return a model that looks at every tile in eight positions."""
+        from napari_nucleiseg.core.models.turned import turned
+
+        return turned(model)
 
     def accept_licence(self, card: ModelCard) -> None:
         """Remember that the user accepted the licence of these weights."""

@@ -59,6 +59,7 @@ class NextRegion:
         self._connections = Connections(
             (self._shelf.switched, self._on_other),
             (self._session.events.model, self._on_other),
+            (self._session.events.attention_level, self._on_other),
             (self._viewer.scene.camera.events.zoom, self._on_zoomed),
         )
         self._connections.open()
@@ -117,6 +118,7 @@ class NextRegion:
 
     def _look(self) -> None:
         opened, name, device = self._shelf.now, self._session.model, self._session.device
+        level = self._session.attention_level
         if opened is None:
             self.said.emit(Hint(NO_SLIDE, is_warning=True))
             return
@@ -124,7 +126,8 @@ class NextRegion:
 
         def work(cancelled: Cancelled) -> Iterator[Progress | list[Proposal]]:
             seen: list[Ranked] = []
-            for one in self._engine.rank(self._engine.load(name), opened, device=device):
+            model, _ = yield from self._engine.levels.model_for(self._engine.load(name), opened, level)
+            for one in self._engine.rank(model, opened, device=device):
                 seen.append(one)
                 yield Progress("Looking", one.done, one.total)
                 if cancelled() or enough.is_set():

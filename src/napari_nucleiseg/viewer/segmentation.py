@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.models.spec import SLIDE_LEVEL
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.opened import OpenedSlide
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import LoadedModel
     from napari_nucleiseg.core.slides.tissue import TissueMask
     from napari_nucleiseg.core.store.project import Project
+    from napari_nucleiseg.viewer.messages import Progress
 
 # Maps of more tiles than this are not kept: about 5 bytes a model pixel before compression.
 KEEP_MAPS_TILES = 1000
@@ -65,6 +67,8 @@ class Wish:
         Where projects are kept; empty is beside the slide.
     thorough : bool
         Whether to look at every tile in eight positions.
+    attention_level : str
+        Of models of attention: whose level decides what is a nucleus, one of `LEVELS` of `core.models.spec`.
     """
 
     opened: OpenedSlide
@@ -78,11 +82,12 @@ class Wish:
     again: bool = False
     results_folder: str = ""
     thorough: bool = False
+    attention_level: str = SLIDE_LEVEL
 
     def is_like(self, other: Wish) -> bool:
         """Whether both say the same but for the region."""
-        ours = (self.opened, self.model, self.thorough, self.options, self.device, self.tissue_only)
-        return ours == (other.opened, other.model, other.thorough, other.options, other.device, other.tissue_only)
+        names = ("opened", "model", "thorough", "options", "device", "tissue_only", "attention_level")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     @property
     def title(self) -> str:
@@ -101,6 +106,7 @@ def wish_of(session: Session, opened: OpenedSlide, region: Region | None, **more
         tissue_only=session.tissue_only,
         region=region,
         results_folder=session.results_folder,
+        attention_level=session.attention_level,
         **more,
     )
 
@@ -144,7 +150,7 @@ def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[A
 
     Yields
     ------
-    Planned, Told, TileDone
+    Progress, Planned, Told, TileDone
         Each as soon as it is so; tissue and project are left with ``wish.opened``.
 
     Raises
@@ -160,13 +166,14 @@ def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[A
     """
     opened = wish.opened
     opened.slide.require_mpp()
-    model = engine.load(wish.model, thorough=wish.thorough)
+    loaded = engine.load(wish.model)
     tissue = opened.tissue
     if wish.tissue_only and tissue is None:
         opened.tissue = tissue = engine.tissue(opened.slide)
-    plan = engine.plan(opened.slide, model.spec, wish.region, _cover(wish, tissue))
-    key = engine.options_key(plan, model, wish.options)
+    plan = engine.plan(opened.slide, loaded.spec, wish.region, _cover(wish, tissue))
     project = writable_project(opened, engine, wish.results_folder, create=False)
+    model, note = yield from _model(wish, loaded, engine)
+    key = engine.options_key(plan, model, wish.options)
     if wish.again:
         kept = project.maps.tiles(model.version) if project is not None else ()
         plan = replace(plan, tiles=plan.tiles.only(kept))
@@ -174,6 +181,8 @@ def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[A
     todo = len(plan.tiles.without(done))
     too_many = wish.limit is not None and todo > wish.limit
     yield Planned(plan, model, key, todo, too_many)
+    if note and todo:
+        yield Told(note)
     if too_many or todo == 0 or cancelled():
         return
     if project is None:
@@ -193,6 +202,12 @@ def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[A
         while told:
             yield Told(told.pop(0))
         yield tile
+
+
+def _model(wish: Wish, loaded: LoadedModel, engine: Engine) -> Generator[Progress, None, tuple[LoadedModel, str]]:
+    """Return the model as it is used on this slide, and what there is to say of that."""
+    model, note = yield from engine.levels.model_for(loaded, wish.opened, wish.attention_level)
+    return (engine.thorough(model) if wish.thorough else model), note
 
 
 def writable_project(opened: OpenedSlide, engine: Engine, results_folder: str, *, create: bool) -> Project | None:

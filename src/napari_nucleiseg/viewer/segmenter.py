@@ -109,6 +109,9 @@ class Segmenter:
     def _on_step(self, wish: Wish, step: Any) -> None:
         if isinstance(step, Planned):
             self._on_planned(wish, step)
+        elif isinstance(step, Progress):
+            self._jobs.forget("preparing")
+            self.progress_changed.emit(step)
         elif isinstance(step, Told):
             self.hinted.emit(Hint(step.sentence, is_warning=True))
         else:

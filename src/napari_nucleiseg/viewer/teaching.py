@@ -134,15 +134,20 @@ class Teaching:
             Teach even with regions that look wrong.
         """
         slides, name, device = self._slides(), self._session.model, self._session.device
+        level = self._session.attention_level
         if self.is_running:
             return
         if not slides:
             self.said.emit(Hint(NO_RESULTS, is_warning=True))
             return
 
-        def work(cancelled: Cancelled) -> Iterator[Step | Taught]:
+        def work(cancelled: Cancelled) -> Iterator[Step | Taught | Progress]:
             model = self.engine.load(name)
             lesson = self._lesson(slides, model)
+            taught_by = {example.fingerprint for example in lesson.examples}
+            teachers = [opened for opened in slides if opened.slide.fingerprint in taught_by]
+            # As people have seen it when they corrected its nuclei.
+            model = yield from self.engine.levels.model_for_all(model, teachers, level)
             for step in self.engine.finetune(model, lesson, device=device, trust=trust):
                 if step.outcome is not None:
                     yield Taught(step.outcome, self.engine.keep(step.outcome))
@@ -170,9 +175,12 @@ class Teaching:
             self.said.emit(Hint("Stopped. The model is as it was; teach again to go on from where it stopped."))
             self._end(None)
 
-    def _on_step(self, step: Step | Taught) -> None:
+    def _on_step(self, step: Step | Taught | Progress) -> None:
         if isinstance(step, Taught):
             self.last = step
+            return
+        if isinstance(step, Progress):
+            self.progress_changed.emit(step)
             return
         self.stepped.emit(step)
         self.progress_changed.emit(Progress("Teaching", step.step, step.total))

@@ -21,6 +21,7 @@ CHOICE_TITLES = {
     "mps": "Graphics card (Apple)",
     "cpu": "Processor",
 }
+LEVEL_TITLES = {"slide": "This slide's", "model": "The model's own"}
 
 
 def about(name: str, owner: type[Wishes] = Session) -> Mapping[str, Any]:

@@ -18,13 +18,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_nucleiseg.state import NO_HEATMAP, Session
+from napari_nucleiseg.state import NETWORKS, NO_HEATMAP, Session
 from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
 from napari_nucleiseg.widgets import shortcuts
 from napari_nucleiseg.widgets.attention import PaintAttention
 from napari_nucleiseg.widgets.correct import Correct
 from napari_nucleiseg.widgets.facts import SlideFacts
-from napari_nucleiseg.widgets.form import CHOICE_TITLES, Choice, NumberSlider, Switch, about
+from napari_nucleiseg.widgets.form import CHOICE_TITLES, LEVEL_TITLES, Choice, NumberSlider, Switch, about
 from napari_nucleiseg.widgets.wording import WARNING_COLOURS, model_title, progress_text, share_text
 
 
@@ -70,9 +70,11 @@ class Panel(QWidget):
         self.licence.setWordWrap(True)
         self._cards: dict[str, Any] = {}
         self._model_part = QWidget()
-        form = _form(self._model_part)
+        form = self._model_form = _form(self._model_part)
+        self.level = Choice(self._session, "attention_level", LEVEL_TITLES)
         form.addRow("Model", self.model)
         form.addRow("", self.licence)
+        form.addRow("Level", self.level)
         self._session.events.model.connect(self._show_licence)
 
     def _make_actions(self) -> None:
@@ -178,6 +180,9 @@ class Panel(QWidget):
 
     def _show_licence(self, name: str) -> None:
         card = self._cards.get(name)
+        # A level that was set is not asked for.
+        asks = card is not None and card.network in NETWORKS and not card.level_is_set
+        self._model_form.setRowVisible(self.level, asks)
         if card is None:
             self.licence.setText("")
             return
