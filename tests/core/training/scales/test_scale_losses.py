@@ -13,6 +13,7 @@ from napari_nucleiseg.core.training.scales.losses import (
     halved,
     scale_equivariance,
     self_training,
+    shape_mismatch,
     smoothness,
     statistics_kept,
 )
@@ -66,6 +67,14 @@ def test_self_training_counts_what_all_views_are_sure_of():
     loss.backward()
     assert raw.grad.flatten().sign().tolist() == [-1, 0, 1, 0]
     assert float(self_training(raw, views * 0 + 0.5, 0.9).detach()) == 0
+
+
+def test_shapes_count_where_they_are_known():
+    shape = torch.tensor([[[[1.0, 0.0, -1.0]]]])
+    right, wrong = torch.tensor([[[[9.0, -9.0, 9.0]]]]), torch.tensor([[[[-9.0, -9.0, -9.0]]]])
+    assert float(shape_mismatch(right, shape)) == pytest.approx(0, abs=1e-3)
+    assert float(shape_mismatch(wrong, shape)) == pytest.approx(4.5, abs=1e-3)
+    assert float(shape_mismatch(right, torch.full_like(shape, -1))) == 0
 
 
 def test_a_look_leaves_no_trace_in_the_statistics():

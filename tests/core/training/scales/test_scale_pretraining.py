@@ -63,6 +63,19 @@ def test_scales_are_told_apart_after_a_few_steps(config):
     assert 0 < found["covered"] < 1
 
 
+def test_told_by_shape_attention_lies_on_nuclei_at_a_level_that_stays_0(config):
+    config = replace(config, params={"width": 4}, classifier_width=4, steps=40, batch_size=12, crop_px=64)
+    config = replace(config, losses={"scale": 1.0, "shape": 1.0}, learning_rate=3e-3, validate_every=40)
+    config = replace(config, settled_tau=True, own_tau=True, validation_crops=8)
+    steps = list(pretrain(config))
+    told = [step.parts["shape"] for step in steps]
+    assert np.mean(told[-5:]) < 0.5 * told[0]
+    assert steps[-1].validation["haematoxylin"] > 1.5
+    model = load_model(f"{config.out}/best.safetensors")
+    assert (float(model.network.tau), int(model.network.first)) == (0, 0)
+    assert model.card.level_is_set
+
+
 def test_each_step_says_what_it_did(whole):
     config, steps = whole
     assert [step.step for step in steps] == list(range(1, 9))

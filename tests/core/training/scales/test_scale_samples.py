@@ -23,6 +23,7 @@ from napari_nucleiseg.core.training.scales.samples import (
     part_by_slide,
     standardised,
 )
+from napari_nucleiseg.core.training.scales.shapes import UNKNOWN, shape_labels, slide_levels
 
 SPEC = network_spec("scale-attention")
 
@@ -151,3 +152,35 @@ def test_slides_are_parted_as_a_whole(count, share, held):
     assert {s.name for s in learned} & {s.name for s in measured} == set()
     assert len(learned) + len(measured) == count
     assert learned
+
+
+def test_shapes_are_marked_on_crops_of_the_highest_magnification_only(config, source):
+    config = replace(config, crop_px=64, losses={"shape": 1.0})
+    sampler = ScaleSampler([source], config, SPEC)
+    batch = sampler.batch(0, 24)
+    known = batch["shape"] >= 0
+    assert batch["shape"].shape == (24, 1, 64, 64)
+    finest = batch["level"] == 2
+    assert not known[~finest].any()
+    assert known[finest].float().mean() > 0.8
+    marked = batch["shape"][finest] == 1
+    assert 0.02 < marked.float().mean() < 0.6
+    density = batch["haematoxylin"][finest]
+    assert density[marked].mean() > 2 * density[batch["shape"][finest] == 0].mean()
+    # The colours are changed after the shapes were marked, and turned with the picture.
+    plain = ScaleSampler([source], replace(config, reinhard=0.0, hed_jitter=0.0), SPEC)
+    assert all(np.array_equal(plain.crop(n)["shape"], sampler.crop(n)["shape"]) for n in (2, 5, 8))
+    assert "shape" not in ScaleSampler([source], replace(config, losses={"scale": 1.0}), SPEC).crop(2)
+
+
+def test_two_nuclei_that_touch_are_marked_apart():
+    picture = np.full((64, 96, 3), (225, 170, 205), np.uint8)
+    for x in (30, 56):
+        cv2.circle(picture, (x, 32), 12, (95, 55, 140), cv2.FILLED)
+    picture = cv2.GaussianBlur(picture, (0, 0), 1.5)
+    levels = slide_levels([picture], 0.25)
+    marked = shape_labels(picture, 0.25, levels)[0]
+    assert cv2.connectedComponents((marked == 1).astype(np.uint8))[0] == 3
+    fibre = np.full((64, 96, 3), (225, 170, 205), np.uint8)
+    cv2.line(fibre, (0, 32), (95, 32), (95, 55, 140), 3)
+    assert set(np.unique(shape_labels(fibre, 0.25, levels))) == {0, UNKNOWN}

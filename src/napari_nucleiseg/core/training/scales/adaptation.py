@@ -83,7 +83,7 @@ def _descendant(parent: LoadedModel, fitted: LoadedModel, source: ScaleSource, c
         notes=fitted.card.notes,
         created="",
         sha256="",
-        level_is_set=False,  # the weights are others, and so is their level
+        level_is_set=config.level_is_fixed,  # the weights are others, and so is their level
         taught={
             "family": str(parent.card.taught.get("family", parent.card.name)),
             "slides": [{"name": source.name, "fingerprint": source.slide.fingerprint}],

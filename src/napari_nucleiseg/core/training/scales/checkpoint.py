@@ -181,6 +181,7 @@ class ScaleCheckpoint:
             ),
             metrics={"validation": {key: round(value, 4) for key, value in (scores or {}).items()}},
             notes=notes,
+            level_is_set=self.config.level_is_fixed,
         )
 
     def model(self, step: int, scores: dict[str, float] | None = None) -> LoadedModel:

@@ -34,8 +34,8 @@ _RANGES = {
     "seed": (0, 2**63 - 1),
     "threads": _ANY,
 }
-LOSS_NAMES = ("scale", "smoothness", "equivariance", "scale_equivariance", "haematoxylin", "self_training")
-"""Terms of the loss: the first four are the paper's, the last two are ours."""
+LOSS_NAMES = ("scale", "smoothness", "equivariance", "scale_equivariance", "haematoxylin", "self_training", "shape")
+"""Terms of the loss: the first four are the paper's, the last three are ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,9 @@ class ScaleConfig:
     losses : mapping of str to float
         Weight of each term, 0 or left out switches it off: scale (cross-entropy), smoothness (L1 total variation),
         equivariance (mirror images and turns), scale_equivariance (half size); of ours haematoxylin (A goes with that
-        stain) and self_training (pixels of which all views are sure).
+        stain), self_training (pixels of which all views are sure) and shape (A at the highest magnification lies on
+        plump regions of that stain with sharp rims). With shape the level stays 0: how many pixels are looked at is
+        what the regions say, no stated share.
     sure : float
         Attention above which, or one minus it below which, a pixel is sure; of self_training.
     own_tau : bool
@@ -197,6 +199,11 @@ class ScaleConfig:
     def weight(self, term: str) -> float:
         """Return the weight of a term of the loss."""
         return float(self.losses.get(term, 0.0))
+
+    @property
+    def level_is_fixed(self) -> bool:
+        """Whether tau stays 0, for A is told where nuclei are."""
+        return self.weight("shape") > 0
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 1."""

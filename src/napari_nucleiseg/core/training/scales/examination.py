@@ -82,7 +82,8 @@ class Examination:
             )
             confidence = network.confidence(image)
             attention = torch.sigmoid(network.raw_map(confidence))
-            own = network.taus_of(confidence) if self.sampler.config.own_tau else None
+            config = self.sampler.config
+            own = network.taus_of(confidence) if config.own_tau and not config.level_is_fixed else None
             logits = classifier(image, torch.sigmoid(network.raw_map(confidence, own)))
             right += (logits.argmax(dim=1) == level).float().tolist()
             losses.append(float(F.cross_entropy(logits, level, reduction="sum")))

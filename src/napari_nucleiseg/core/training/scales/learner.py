@@ -25,6 +25,7 @@ from napari_nucleiseg.core.training.scales.losses import (
     haematoxylin_mismatch,
     scale_equivariance,
     self_training,
+    shape_mismatch,
     smoothness,
     statistics_kept,
 )
@@ -103,10 +104,7 @@ class Learner:
         weight = self.config.weight
         image = batch["image"].contiguous(memory_format=torch.channels_last)
         confidence = self.network.confidence(image)
-        taus = self.network.taus_of(confidence)
-        tau = taus.mean().view(1)
-        self.network.remember(tau)
-        raw = self.network.raw_map(confidence, taus if self.config.own_tau else tau)
+        raw = self.network.raw_map(confidence, self._level_of(confidence))
         attention = torch.sigmoid(raw)
         terms: dict[str, Tensor] = {}
         accuracy = {}
@@ -129,13 +127,25 @@ class Learner:
             terms["scale_equivariance"] = scale_equivariance(attention, image, level, finest, self.look)
         if weight("haematoxylin"):
             terms["haematoxylin"] = haematoxylin_mismatch(confidence, batch["haematoxylin"])
+        if weight("shape"):
+            terms["shape"] = shape_mismatch(raw, batch["shape"])
         return terms, accuracy
+
+    def _level_of(self, confidence: Tensor) -> Tensor:
+        """Return the level around which a batch is looked at, and move the running one towards it."""
+        if self.config.level_is_fixed:
+            self.network.remember(torch.zeros_like(self.network.tau))
+            return cast("Tensor", self.network.tau)
+        taus = self.network.taus_of(confidence)
+        tau = taus.mean().view(1)
+        self.network.remember(tau)
+        return cast("Tensor", taus if self.config.own_tau else tau)
 
     @property
     def kept(self) -> ScaleAttention:
         """The network that is measured and kept: the moving average if there is one; a copy where its level is set."""
         network = self.network if self.average is None else cast("ScaleAttention", self.average.module)
-        if self.calibration is None:
+        if self.calibration is None or self.config.level_is_fixed:
             return network
         # Measured, drawn and written after the same step: the level is looked for once.
         if self._settled is None:
@@ -159,5 +169,5 @@ class Learner:
         """Return A around the running (or each crop's own) tau, without gradient or a trace in running statistics."""
         with statistics_kept(self.network):
             confidence = self.network.confidence(image)
-        own = self.network.taus_of(confidence) if self.config.own_tau else None
+        own = self.network.taus_of(confidence) if self.config.own_tau and not self.config.level_is_fixed else None
         return torch.sigmoid(self.network.raw_map(confidence, own))

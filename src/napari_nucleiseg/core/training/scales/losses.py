@@ -112,6 +112,21 @@ def self_training(raw: Tensor, views: Tensor, sure: float) -> Tensor:
     return (loss * known).sum() / known.sum().clamp(min=1.0)
 
 
+def shape_mismatch(raw: Tensor, shape: Tensor) -> Tensor:
+    """Return the cross-entropy with nuclei that are known by their shape; what is unknown does not count.
+
+    Parameters
+    ----------
+    raw : Tensor
+        Map before the sigmoid, ``(batch, 1, y, x)``.
+    shape : Tensor
+        1 nucleus, 0 none, negative unknown; of the same shape.
+    """
+    known = (shape >= 0).float()
+    loss = F.binary_cross_entropy_with_logits(raw, shape.clamp(min=0), reduction="none")
+    return (loss * known).sum() / known.sum().clamp(min=1.0)
+
+
 @contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[None]:
     """Normalise by the batch inside the block, but leave the running statistics of batch normalisation as they are."""

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_nucleiseg.core.decoders.component_tree import StainLevels
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.spec import ModelSpec
@@ -23,11 +24,14 @@ from napari_nucleiseg.core.slides.tissue import TissueMask, tissue_mask
 from napari_nucleiseg.core.training.augment import jitter_stains, lab_statistics, stain_densities, transfer_stain
 from napari_nucleiseg.core.training.samples import read_picture
 from napari_nucleiseg.core.training.scales.config import ScaleConfig, SlideSet
+from napari_nucleiseg.core.training.scales.shapes import UNKNOWN, shape_labels, slide_levels
 
 # Mean and standard deviation of L, a, b over the tissue of 15 pictures of breast (NuCLS, CC0), as OpenCV scales them.
 TARGET_COLOURS = np.array([[143.0, 155.0, 110.0], [40.0, 7.0, 7.5]], np.float32)
 _BRIGHT_PERCENTILE = 90
 _MOST_PLACES = 250_000
+# To measure the stain of a slide on.
+_STAIN_CROPS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,6 +228,8 @@ class ScaleSampler:
         self.places = [self._places(sources, masks, power) for power in config.magnifications]
         areas = [np.array([places.area for places in level]) for level in self.places]
         self.chances = [area / area.sum() for area in areas]
+        self.stains: dict[int, StainLevels] = {}
+        """Of the slides that have crops of the highest magnification, once they were looked at."""
 
     def _places(self, sources: Sequence[ScaleSource], masks: Sequence[TissueMask], power: float) -> list[Places]:
         config = self.config
@@ -249,29 +255,55 @@ class ScaleSampler:
 
     def picture(self, number: int) -> tuple[UInt8Image, int]:
         """Return crop `number`, ``(crop_px, crop_px, 3)`` uint8 RGB, and the place of its magnification in the list."""
+        rng, image, level, _ = self._read(number)
+        return self._coloured(rng, image), level
+
+    def _read(self, number: int) -> tuple[np.random.Generator, UInt8Image, int, int]:
+        """Return crop `number` in the slide's own colours, its magnification, and which of the slides it is from."""
         rng = np.random.default_rng((self.config.seed, self.stream, number))
         level = number % len(self.places)
         chosen = int(rng.choice(len(self.places[level]), p=self.chances[level]))
         image = self.places[level][chosen].read(rng, self.config.crop_px)
         image = np.rot90(image, int(rng.integers(4)))
-        image = np.ascontiguousarray(image[:, ::-1] if rng.random() < 0.5 else image)
+        return rng, np.ascontiguousarray(image[:, ::-1] if rng.random() < 0.5 else image), level, chosen
+
+    def _coloured(self, rng: np.random.Generator, image: UInt8Image) -> UInt8Image:
+        """Change the colours of a crop."""
         if rng.random() < self.config.reinhard:
             image = transfer_stain(standardised(image), self.colours, 1.0)
         if self.augmented and self.config.hed_jitter:
             image = jitter_stains(image, self.config.hed_jitter, rng)
-        return image, level
+        return image
 
     def crop(self, number: int) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
         """Return crop `number` as the network wants it: ``image`` ``(3, y, x)``, ``level`` (), ``haematoxylin``.
 
-        The last is the optical density of that stain ``(1, y, x)``.
+        The last is the optical density of that stain ``(1, y, x)``. Where the loss asks for it there is also ``shape``
+        ``(1, y, x)``, see `shape_labels`; of any but the highest magnification all of it is unknown.
         """
-        image, level = self.picture(number)
-        return {
+        rng, own, level, chosen = self._read(number)
+        image = self._coloured(rng, own)
+        crop = {
             "image": np.ascontiguousarray(((image - self.mean) / self.std).transpose(2, 0, 1)),
             "haematoxylin": np.ascontiguousarray(stain_densities(image)[None, ..., 0]),
             "level": np.asarray(level, np.int64),
         }
+        if self.config.weight("shape"):
+            is_finest = self.config.magnifications[level] == max(self.config.magnifications)
+            unknown = np.full((1, *own.shape[:2]), UNKNOWN, np.float32)
+            crop["shape"] = self._shape(own, level, chosen) if is_finest else unknown
+        return crop
+
+    def _shape(self, image: UInt8Image, level: int, chosen: int) -> NDArray[np.float32]:
+        """Return what is a nucleus in a crop, by the stain of all of its slide."""
+        places = self.places[level][chosen]
+        mpp = places.source.slide.require_mpp()
+        mpp_um = places.factor * math.sqrt(mpp.y * mpp.x)
+        if chosen not in self.stains:
+            rng = np.random.default_rng((self.config.seed, self.stream))
+            crops = [places.read(rng, self.config.crop_px) for _ in range(_STAIN_CROPS)]
+            self.stains[chosen] = slide_levels(crops, mpp_um)
+        return shape_labels(image, mpp_um, self.stains[chosen])
 
     def batch(self, number: int, size: int | None = None) -> Mapping[str, Tensor]:
         """Return batch `number`: ``image`` and ``haematoxylin`` ``(batch, channels, y, x)``, ``level`` ``(batch,)``."""
