@@ -1,10 +1,12 @@
-"""Label pictures with the classical floor, so that a network can be taught without a single label made by people.
+"""Label pictures without any learning, so that a network can be taught without a single label made by people.
 
     python benchmarks/training/floor_label.py benchmarks/training/label-free-pictures.json runs/floor
+    python benchmarks/training/floor_label.py --by shape benchmarks/training/label-free-pictures.json runs/shape
 
 The floor (haematoxylin, Otsu's threshold, distance watershed) errs in its own way: a network that sees many pictures
 learns what its labels have in common, which is nuclei. What is plainly none is left unannotated (-1): regions too
-small, too large, too ragged or too pale for a nucleus. No label is looked at.
+small, too large, too ragged or too pale for a nucleus. By shape each nucleus has a threshold of its own, and what only
+the floor calls one is left unannotated. No label is looked at.
 The JSON lists folders with a pixel size, and which of their pictures.
 """
 
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from skimage.measure import regionprops
 
 from napari_nucleiseg.core.decoders.classical import segment_classically
+from napari_nucleiseg.core.decoders.component_tree import segment_by_shape
 from napari_nucleiseg.core.training.samples import read_picture
 
 MPP_UM = 0.5
@@ -31,7 +34,14 @@ SMALLEST_UM2, LARGEST_UM2, PLUMPEST = 12.0, 220.0, 0.85
 LEAST_SCORE = 0.1
 
 
-def label(image: NDArray[np.uint8], mpp_um: float) -> NDArray[np.int32]:
+def label_by_shape(image: NDArray[np.uint8], mpp_um: float) -> NDArray[np.int32]:
+    """The plump regions at the picture's own pixels; -1 where only the floor sees a nucleus."""
+    labels = segment_by_shape(image, mpp_um).labels.copy()
+    labels[(labels == 0) & (segment_classically(image, mpp_um).labels > 0)] = -1
+    return labels
+
+
+def label_by_floor(image: NDArray[np.uint8], mpp_um: float) -> NDArray[np.int32]:
     """The floor's plausible nuclei at the picture's own pixels; -1 where it is not to be trusted."""
     found = segment_classically(image, mpp_um)
     labels = found.labels.copy()
@@ -41,6 +51,9 @@ def label(image: NDArray[np.uint8], mpp_um: float) -> NDArray[np.int32]:
         if not plausible or found.scores[nucleus.label - 1] < LEAST_SCORE:
             labels[nucleus.slice][nucleus.image] = -1
     return labels
+
+
+WAYS = {"floor": label_by_floor, "shape": label_by_shape}
 
 
 def resized(image: NDArray[np.uint8], labels: NDArray[np.int32], factor: float) -> tuple[np.ndarray, np.ndarray]:
@@ -63,13 +76,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", help="JSON: a list of folders")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--by", choices=tuple(WAYS), default="floor")
     args = parser.parse_args()
     for name in ("images", "labels"):
         (args.out / name).mkdir(parents=True, exist_ok=True)
     for listed in json.loads(Path(args.pictures).read_text()):
         for path, mpp_um in pictures(listed).items():
             image = read_picture(path)
-            image, labels = resized(image, label(image, mpp_um), mpp_um / MPP_UM)
+            image, labels = resized(image, WAYS[args.by](image, mpp_um), mpp_um / MPP_UM)
             tifffile.imwrite(args.out / "images" / f"{path.stem}.tif", image, compression="zlib")
             tifffile.imwrite(args.out / "labels" / f"{path.stem}.tif", labels, compression="zlib")
             count = np.count_nonzero(np.unique(labels) > 0)
