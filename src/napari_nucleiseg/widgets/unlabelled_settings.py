@@ -59,6 +59,9 @@ class UnlabelledSettings(QDialog):
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.rejected.connect(self.reject)
         column.addWidget(buttons)
+        # Return ends a number that is typed, and presses nothing.
+        for button in self.findChildren(QPushButton):
+            button.setAutoDefault(False)
         self.setMinimumWidth(440)
 
     def _form(self, title: str, *names: str) -> QFormLayout:
