@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton
 from test_layout import cut_off
 
 from gui_parts import WAIT_MS, click, until_idle
@@ -157,6 +157,10 @@ def test_slides_are_added_by_the_button_and_ticked_by_the_mouse(panel, dock, tmp
     tick(qtbot, dock, 1)
     click(qtbot, dock.start_button)
     assert dock.told.text() == "Tick at least one slide to learn from."
+    assert "color" in dock.told.styleSheet()
+    tick(qtbot, dock, 1)
+    assert "Nothing needs to be drawn" in dock.told.text()
+    assert not dock.told.styleSheet()
 
 
 def test_stop_keeps_what_was_learned_and_start_goes_on(panel, dock, qtbot):
@@ -173,7 +177,17 @@ def test_stop_keeps_what_was_learned_and_start_goes_on(panel, dock, qtbot):
     assert "Stopped after 1 of 4 steps" in dock.told.text()
     assert dock.use_button.isVisible()
     train(qtbot, panel, dock)
-    assert [step for step, _ in dock.curve.runs[-1].losses] == [2, 3, 4]
+    assert [step for step, _ in dock.curve.runs[-1].losses] == [1, 2, 3, 4]
+    # Whole already, it is all still in sight.
+    train(qtbot, panel, dock)
+    assert "All 4 steps are done" in dock.told.text()
+    assert [step for step, _ in dock.curve.runs[-1].losses] == [1, 2, 3, 4]
+    assert len(dock.attention.pictures) == 2
+    # Another run begins anew.
+    dock.unlabelled.wishes.stained = False
+    type_steps(qtbot, dock, "1")
+    train(qtbot, panel, dock)
+    assert [step for step, _ in dock.curve.runs[-1].losses] == [1]
 
 
 @pytest.mark.parametrize("leaves", [False, True])
@@ -275,6 +289,11 @@ def test_more_settings_act_at_once(dock, qtbot):
     assert not dock.unlabelled.wishes.stained
     qtbot.keyClicks(settings.controls["licence"], "CC0-1.0")
     assert dock.unlabelled.wishes.licence == "CC0-1.0"
+    # Return ends a number; it neither closes the window nor asks for a folder.
+    qtbot.keyClicks(settings.controls["fit_steps"], "7")
+    qtbot.keyClick(settings.controls["fit_steps"], Qt.Key.Key_Return)
+    assert settings.isVisible()
+    assert not any(button.isDefault() or button.autoDefault() for button in settings.findChildren(QPushButton))
     assert cut_off(settings) == []
     settings.close()
 

@@ -48,11 +48,14 @@ class Begun:
         Step and accuracy of what was measured before it was stopped.
     note : str
         What there is to say of the slides; may be empty.
+    run : str
+        What tells it from others; the same where it goes on.
     """
 
     powers: tuple[float, ...]
     measured: tuple[tuple[int, float], ...] = ()
     note: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,7 +185,7 @@ class UnlabelledEngine:
             require_room(out)
             config = replace(config, out=str(out))
             measured = measured_before(out)
-            yield Begun(powers, measured, note_on(sources, config))
+            yield Begun(powers, measured, note_on(sources, config), str(out))
             done, glance = 0, None
             with closing(pretrain(config, sources, initial)) as steps:  # type: ignore[type-var]
                 for step in steps:

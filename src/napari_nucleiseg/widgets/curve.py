@@ -78,6 +78,11 @@ class CurveView(QWidget):
         self._runs, self._total = [Points("", former)], max(total, 1)
         self.update()
 
+    def go_on(self, total: int) -> None:
+        """Set another number of steps; what was drawn stays."""
+        self._total = max(total, 1)
+        self.update()
+
     def recall(self, scores: Sequence[tuple[int, float]]) -> None:
         """Show what was measured before a run was stopped that now goes on."""
         self._runs[-1].scores += scores
@@ -109,7 +114,7 @@ class CurveView(QWidget):
         faint = QColor(text)
         faint.setAlpha(70)
         area = QRectF(self.rect()).adjusted(MARGIN_LEFT, MARGIN_TOP, -MARGIN_RIGHT, -MARGIN_BOTTOM)
-        if not any(run.losses for run in self._runs):
+        if not any(run.losses or run.scores for run in self._runs):
             painter.setPen(text)
             painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.wording.empty)
             return
@@ -166,14 +171,13 @@ class CurveView(QWidget):
             return area.bottom() - (value - low) / (high - low) * area.height()
 
         steps = [step for step, _ in run.losses]
-        if run.former is not None and steps:
+        seen = [*(step - 1 for step in steps[:1]), *steps[-1:], *(step for step, _ in run.scores)]
+        if run.former is not None and seen:
             painter.setPen(QPen(text, 1, Qt.PenStyle.DashLine))
-            first = min([steps[0] - 1, *(step for step, _ in run.scores)])
-            painter.drawLine(
-                QPointF(self._x(area, first), y(run.former)), QPointF(self._x(area, steps[-1]), y(run.former))
-            )
+            ends = (QPointF(self._x(area, step), y(run.former)) for step in (min(seen), max(seen)))
+            painter.drawLine(*ends)
         points = [QPointF(self._x(area, step), y(score)) for step, score in run.scores]
-        if run.former is not None and points and self.wording.begins_at_former:
+        if run.former is not None and points and steps and self.wording.begins_at_former:
             points.insert(0, QPointF(self._x(area, steps[0] - 1), y(run.former)))
         painter.setPen(QPen(NEW, 2))
         painter.drawPolyline(QPolygonF(points))

@@ -78,7 +78,7 @@ class Docks:
 
     def show_unlabelled(self) -> None:
         """Show where a model is trained without labels."""
-        self._show(UNLABELLED, "bottom", lambda: UnlabelledPanel(self.unlabelled))
+        self._show(UNLABELLED, "bottom", lambda: UnlabelledPanel(self.unlabelled, self._viewer.theme))
 
     def _on_slide_changed(self, _slide: Any) -> None:
         """Another pixel size, too, says whether a slide can be learned from."""
@@ -97,9 +97,9 @@ class Docks:
         self._show(CLUSTER, "bottom", lambda: ClusterPanel(self.clustering, self._viewer.theme))
 
     def _on_theme_changed(self, _event: Any = None) -> None:
-        panel = self._widgets.get(CLUSTER)
-        if isinstance(panel, ClusterPanel):
-            panel.set_theme(self._viewer.theme)
+        for panel in self._widgets.values():
+            if isinstance(panel, ClusterPanel | UnlabelledPanel):
+                panel.set_theme(self._viewer.theme)
 
     def widget(self, name: str) -> QWidget | None:
         """Return what a dock shows; None as long as nobody has asked for it."""

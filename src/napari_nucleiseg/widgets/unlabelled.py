@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_nucleiseg.state import FRESH, NETWORKS
 from napari_nucleiseg.viewer.messages import Hint, Progress
-from napari_nucleiseg.viewer.unlabelled import Seen, Unlabelled
+from napari_nucleiseg.viewer.unlabelled import TRAIN, Seen, Unlabelled
 from napari_nucleiseg.viewer.unlabelled_engine import Begun, Fitted, Trained
 from napari_nucleiseg.widgets.attention_view import AttentionView
 from napari_nucleiseg.widgets.curve import CurveView, CurveWording
@@ -26,7 +26,7 @@ from napari_nucleiseg.widgets.facts import ElidedLabel
 from napari_nucleiseg.widgets.form import Choice, NumberBox
 from napari_nucleiseg.widgets.slide_choice import SlideChoice
 from napari_nucleiseg.widgets.unlabelled_settings import UnlabelledSettings
-from napari_nucleiseg.widgets.wording import model_title, progress_text, trained_text
+from napari_nucleiseg.widgets.wording import model_title, progress_text, trained_text, warning_colour
 
 SIZE = QSize(1000, 310)
 NETWORK_TITLES = dict(zip(NETWORKS, ("Fast (half resolution)", "Full (as published)"), strict=True))
@@ -50,12 +50,17 @@ class UnlabelledPanel(QWidget):
     ----------
     unlabelled : Unlabelled
         What is shown and asked for.
+    theme : str
+        Of napari, when it is made.
     """
 
-    def __init__(self, unlabelled: Unlabelled) -> None:
+    def __init__(self, unlabelled: Unlabelled, theme: str) -> None:
         super().__init__()
         self.setObjectName("nucleiseg without labels")
         self.unlabelled = unlabelled
+        self._warning_colour = warning_colour(theme)
+        self._hint = Hint()
+        self._run = ""
         self._settings: UnlabelledSettings | None = None
         row = QHBoxLayout()
         row.setSpacing(14)
@@ -172,6 +177,7 @@ class UnlabelledPanel(QWidget):
         self.fit_view_button.clicked.connect(lambda: unlabelled.fit(view=True))
         self.level_button.clicked.connect(self._on_level_clicked)
         self.use_button.clicked.connect(self._on_use_clicked)
+        self.slides.list.itemChanged.connect(self._on_slide_ticked)
 
     def show_more(self) -> None:
         """Show the other settings."""
@@ -183,7 +189,22 @@ class UnlabelledPanel(QWidget):
     # ------------------------------------------------------------------ what is said
 
     def _on_said(self, hint: Hint) -> None:
-        self.told.setText(hint.text or INTRODUCTION)
+        self._tell(hint.text or INTRODUCTION, hint)
+
+    def _tell(self, text: str, hint: Hint | None = None) -> None:
+        self._hint = hint or Hint()
+        self.told.setText(text)
+        self.told.setStyleSheet(f"color: {self._warning_colour};" if self._hint.is_warning else "")
+
+    def set_theme(self, theme: str) -> None:
+        """Show what needs heed in the colour of this theme."""
+        self._warning_colour = warning_colour(theme)
+        self._tell(self.told.text(), self._hint)
+
+    def _on_slide_ticked(self) -> None:
+        """What was wrong with the slides is no longer said of those that are ticked now."""
+        if self._hint.is_warning:
+            self._on_said(Hint())
 
     def _show_models(self) -> None:
         models = self.unlabelled.models
@@ -213,8 +234,8 @@ class UnlabelledPanel(QWidget):
         if running:
             self.stop_button.setEnabled(True)
             self.use_button.hide()
-            self.curve.clear()
-            self.attention.clear()
+            if self.unlabelled.doing != TRAIN:
+                self._clear("")
 
     def _on_progress(self, progress: Progress | None) -> None:
         if progress is None:
@@ -228,9 +249,20 @@ class UnlabelledPanel(QWidget):
 
     # ------------------------------------------------------------------ what is learned
 
+    def _clear(self, run: str) -> None:
+        self._run = run
+        self.curve.clear()
+        self.attention.clear()
+
     def _on_begun(self, begun: Begun) -> None:
-        self.curve.begin(self.unlabelled.wishes.steps, 1 / len(begun.powers))
-        self.curve.recall(begun.measured)
+        """Another run begins anew; one that goes on is still in sight."""
+        total = self.unlabelled.wishes.steps
+        if begun.run == self._run:
+            self.curve.go_on(total)
+        else:
+            self._clear(begun.run)
+            self.curve.begin(total, 1 / len(begun.powers))
+            self.curve.recall(begun.measured)
 
     def _on_step(self, seen: Seen) -> None:
         if not self.curve.runs:
@@ -250,14 +282,14 @@ class UnlabelledPanel(QWidget):
             title = "The adapted model is in use." if outcome.adopted else "The former model stays."
             text = f"<b>{title if judged else 'The model is adapted.'}</b> {outcome.reason}"
             use = "Use it" if outcome.adopted else "Use it anyway"
-        self.told.setText(text)
+        self._tell(text)
         self.use_button.setText(use)
         self.use_button.setEnabled(True)
         self.use_button.setVisible(use_is_open(last))
 
     def _on_used(self, version: object) -> None:
         title = model_title(getattr(version, "title", ""))
-        self.told.setText(f"In use: {title}. It is in the list of models and under Versions.")
+        self._tell(f"In use: {title}. It is in the list of models and under Versions.")
         self.use_button.hide()
 
     # ------------------------------------------------------------------ what the user does
