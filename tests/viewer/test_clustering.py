@@ -14,10 +14,10 @@ from napari_nucleiseg.core.slides.sample import tissue_slide
 from napari_nucleiseg.core.training.clustering.config import ClusterConfig
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.cluster_layer import FAINT, LIT, TICKED, ClusterLayer, colour_of
-from napari_nucleiseg.viewer.cluster_nuclei import sentence_of
 from napari_nucleiseg.viewer.clustering import NO_SLIDE, TWO_DIMENSIONS, Clustering
 from napari_nucleiseg.viewer.layers import slide_layer
 from napari_nucleiseg.viewer.opened import OpenedSlide
+from napari_nucleiseg.viewer.sentences import sentence_of
 
 TINY = ClusterConfig(width=6, blocks=1, fit_px=64 * 64, min_clusters=2, iterations=3, device="cpu")
 PLACE, STEP = Region(10, 20, 30, 40), YX(2.0, 4.0)
@@ -149,5 +149,6 @@ def test_what_cannot_be_seen_cannot_be_clustered(clustering, monkeypatch):
 
 def test_errors_of_ours_are_sentences_and_others_are_raised():
     assert sentence_of(DataError("the region is white")) == "The region is white."
+    assert sentence_of(DataError("s1.tif is no slide")) == "s1.tif is no slide."
     with pytest.raises(KeyError):
         sentence_of(KeyError("x"))

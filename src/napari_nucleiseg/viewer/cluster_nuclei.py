@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_nucleiseg.core.errors import NucleiSegError, StoreError
+from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.viewer.editing import LANE as EDIT_LANE
 from napari_nucleiseg.viewer.messages import FolderQuestion, Hint, InUseQuestion
 from napari_nucleiseg.viewer.segmentation import FolderNeededError, InUseError, writable_project
+from napari_nucleiseg.viewer.sentences import sentence_of
 from napari_nucleiseg.viewer.versions import FILES
 
 if TYPE_CHECKING:
@@ -154,11 +155,3 @@ class ClusterNuclei:
             self._controller.ask(FolderQuestion(opened.slide, str(error)), self.make)
         elif isinstance(error, InUseError):
             self._controller.ask(InUseQuestion(str(error)), self.make)
-
-
-def sentence_of(error: BaseException) -> str:
-    """Return what an error of ours says, as a sentence; raise any other."""
-    if not isinstance(error, NucleiSegError):
-        raise error
-    text = str(error)
-    return f"{text[0].upper()}{text[1:]}{'' if text.endswith(('.', '!')) else '.'}"

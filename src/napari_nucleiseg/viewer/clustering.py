@@ -14,10 +14,10 @@ from napari_nucleiseg.core.errors import MissingPixelSizeError, NucleiSegError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.viewer.cluster_engine import ClusterEngine, Clusters
 from napari_nucleiseg.viewer.cluster_layer import ClusterLayer, colour_of
-from napari_nucleiseg.viewer.cluster_nuclei import ClusterNuclei, sentence_of
+from napari_nucleiseg.viewer.cluster_nuclei import ClusterNuclei
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.messages import Hint, PixelSizeQuestion
-from napari_nucleiseg.viewer.sentences import OUT_OF_SIGHT
+from napari_nucleiseg.viewer.sentences import OUT_OF_SIGHT, sentence_of
 from napari_nucleiseg.viewer.shapes import bounds_of, selected_polygon
 from napari_nucleiseg.viewer.visible import visible_region
 
@@ -263,7 +263,8 @@ class Clustering:
             count, step = len(self.found.ranked), self.found.result.iteration
             self.said.emit(
                 Hint(
-                    f"{count} clusters, found at step {step}. Tick those that are nuclei; point at one to see it alone."
+                    f"{count} clusters, found at step {step}. Tick those that are nuclei; point at one to see it "
+                    "alone. If none shows nuclei alone, try another seed."
                 )
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,17 @@ def remembered_hint(mpp_um: YX, stated: YX | None) -> Hint:
 
 def failure(error: BaseException) -> Hint:
     """Return what an error of ours says, as a warning; raise any other."""
+    return Hint(sentence_of(error), is_warning=True)
+
+
+def sentence_of(error: BaseException) -> str:
+    """Return what an error of ours says, as a sentence; raise any other."""
     if not isinstance(error, NucleiSegError):
         raise error
-    return Hint(str(error), is_warning=True)
+    text = str(error)
+    # A name of a file stays as it is.
+    begins = text[:1].upper() if re.match(r"[a-z]+(\s|$)", text) else text[:1]
+    return f"{begins}{text[1:]}{'' if text.endswith(('.', '!')) else '.'}"
 
 
 def question_after(wish: Wish, error: BaseException, models: Callable[[], Sequence[ModelCard]]) -> Question | None:
