@@ -56,6 +56,13 @@ def test_users_models_are_found_by_name(user_folder):
     assert "mine" in [card.name for card in weights.available_models()]
 
 
+def test_a_file_called_otherwise_than_its_model_is_found_by_the_name_it_is_listed_by(user_folder):
+    (user_folder / "models").mkdir(parents=True)
+    make(user_folder / "models" / "best.safetensors")
+    assert "mine" in [card.name for card in weights.available_models()]
+    assert load_model("mine").card.sha256 == load_model("best").card.sha256
+
+
 @pytest.mark.usefixtures("user_folder")
 def test_non_commercial_weights_are_asked_for_first(tmp_path):
     path = str(tmp_path / "research.safetensors")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib import resources
@@ -143,6 +144,15 @@ def available_models() -> tuple[ModelCard, ...]:
     return tuple(sorted(cards, key=lambda card: (card.name != "nuclei", card.name)))
 
 
+def _file_of(name: str, files: dict[str, Path]) -> Path:
+    """Return the file whose card has this name: models are listed by it, and a file may be called otherwise."""
+    for path in files.values():
+        with suppress(WeightsError):
+            if read_card(path).name == name:
+                return path
+    raise ModelError(f"there is no model called {name}; there are {', '.join(files) or 'none yet'}")
+
+
 def read_card(path: str | os.PathLike[str]) -> ModelCard:
     """Read the card inside a weight file without loading the tensors.
 
@@ -242,7 +252,7 @@ def load_model(name_or_path: str, *, accept_licence: bool = False) -> LoadedMode
     files = weight_files()
     path = files.get(name_or_path, Path(name_or_path))
     if name_or_path not in files and path.suffix != ".safetensors" and not path.exists():
-        raise ModelError(f"there is no model called {name_or_path}; there are {', '.join(files) or 'none yet'}")
+        path = _file_of(name_or_path, files)
     card = read_card(path)
     if not (card.commercial_use or accept_licence or licence_accepted(card)):
         raise LicenceNotAcceptedError(
