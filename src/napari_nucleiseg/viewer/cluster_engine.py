@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.viewer.layers import slide_name
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.batch.clustered import Picture, Written
@@ -103,7 +104,7 @@ class ClusterEngine:
         from napari_nucleiseg.core.teaching.clusters import clusters_name, keep_clusters
         from napari_nucleiseg.core.training.clustering.fitted import fitted_model
 
-        stem = PurePath(slide.path).stem or "slide"
+        stem = slide_name(slide)
         title = f"S3-Net, clusters of {stem}"
         return keep_clusters(
             fitted_model(found.result, chosen, clusters_name(stem), title=title, picture=PurePath(slide.path).name)

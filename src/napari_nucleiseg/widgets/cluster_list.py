@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.training.clustering.choice import RankedCluster
 
 NAME, SHARE, STAIN = range(3)
-HEADERS = ("Cluster", "Area", "Haematoxylin")
+# Numbers that end where the next column begins would run into its own.
+APART = "\N{EM SPACE}"
+HEADERS = ("Cluster", f"Area{APART}", "Haematoxylin")
 TIPS = (
     "Tick those that are nuclei; colours are those on the slide",
     "Part of the view that belongs to the cluster",
@@ -44,6 +46,7 @@ class ClusterList(QTreeWidget):
             self.headerItem().setToolTip(column, tip)
         for column, width in WIDTHS.items():
             self.setColumnWidth(column, width)
+        self.headerItem().setTextAlignment(SHARE, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.header().setStretchLastSection(True)
         self.setRootIsDecorated(False)
         self.setUniformRowHeights(True)
@@ -71,7 +74,7 @@ class ClusterList(QTreeWidget):
         with signals_blocked(self):
             self.clear()
             for place, cluster in enumerate(ranked, start=1):
-                item = QTreeWidgetItem([f"{place}", _share(cluster.share), f"{cluster.haematoxylin:.2f}"])
+                item = QTreeWidgetItem([f"{place}", f"{_share(cluster.share)}{APART}", f"{cluster.haematoxylin:.2f}"])
                 item.setData(NAME, CLUSTER, cluster.cluster)
                 item.setData(STAIN, CLUSTER, max(0.0, cluster.haematoxylin) / max(richest, 1e-6))
                 item.setIcon(NAME, swatch(colours[cluster.cluster]))
