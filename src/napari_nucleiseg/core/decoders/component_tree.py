@@ -39,6 +39,9 @@ class ShapeOptions:
         Lowest threshold: 0 is the mean of what Otsu's threshold calls unstained, 1 that of what it calls stained.
     least_solidity : float
         Share of its convex hull that a nucleus fills at least, 0..1.
+    least_roundness : float
+        Four pi times area over squared length of the outline, at least: 1 for a disk, .3 for a nucleus six times as
+        long as wide, .1 for a fibre.
     min_area_um2, max_area_um2 : float
         Of a nucleus.
     least_edge : float
@@ -50,6 +53,7 @@ class ShapeOptions:
     levels: int = 24
     faintest: float = 0.2
     least_solidity: float = 0.8
+    least_roundness: float = 0.3
     min_area_um2: float = 8.0
     max_area_um2: float = 250.0
     least_edge: float = 0.16
@@ -175,7 +179,8 @@ def _region(
     outline = outline - 1 + np.array(corner, np.int32)
     solidity = (area / hull - options.least_solidity) / max(1 - options.least_solidity, 1e-6)
     node = _Node(outline, area, -1.0)
-    if solidity <= 0 or area * mpp_um**2 > options.max_area_um2:
+    roundness = 4 * np.pi * area / max(cv2.arcLength(outline, closed=True), 1.0) ** 2
+    if solidity <= 0 or roundness < options.least_roundness or area * mpp_um**2 > options.max_area_um2:
         return node
     x, y = outline[:, 0].T
     # Where the picture ends there is no rim to judge by.

@@ -182,5 +182,5 @@ def test_two_nuclei_that_touch_are_marked_apart():
     marked = shape_labels(picture, 0.25, levels)[0]
     assert cv2.connectedComponents((marked == 1).astype(np.uint8))[0] == 3
     fibre = np.full((64, 96, 3), (225, 170, 205), np.uint8)
-    cv2.line(fibre, (0, 32), (95, 32), (95, 55, 140), 3)
+    cv2.line(fibre, (0, 32), (95, 32), (95, 55, 140), 2)
     assert set(np.unique(shape_labels(fibre, 0.25, levels))) == {0, UNKNOWN}
