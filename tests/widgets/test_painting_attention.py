@@ -87,6 +87,7 @@ def person(viewer, panel, disc_slide, qtbot):
 
 def test_strokes_of_both_kinds_and_the_eraser_are_kept_and_undone(person, viewer, panel, qtbot):
     assert panel.session.heatmap == "attention"
+    assert not viewer.canvas.overlays._brush_circle.box  # it hides what is painted on
     assert viewer.layers.selection.active.name == NAME
     bar = panel.panel.attention
     person.stroke((360, 480), (360, 540))
@@ -243,4 +244,6 @@ def test_names_are_seen_and_removing_the_layer_ends_it(person, viewer, panel):
     person.settle()
     assert not panel.session.painting
     assert not panel.session.editing
+    # The controls of some layer are still shown.
+    assert viewer.layers.selection.active is panel.controller.display.shelf.now.layer
     assert person.layers() == 0

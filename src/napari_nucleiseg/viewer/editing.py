@@ -20,6 +20,7 @@ from napari_nucleiseg.viewer.marks import Marks
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.outlines import Ids
+from napari_nucleiseg.viewer.paint_layer import see_through_brush
 from napari_nucleiseg.viewer.project_view import Pixels, all_said, approved_in, class_list, pixels_of
 from napari_nucleiseg.viewer.segmentation import writable_project
 from napari_nucleiseg.viewer.visible import visible_region
@@ -109,6 +110,7 @@ class Editing:
 
     def _on_project_opened(self, project: Project) -> None:
         if self.project is project and self.session.editing:
+            see_through_brush(self._viewer)
             self._display.show()
             self.recolour()
             self.follow()
@@ -189,10 +191,13 @@ class Editing:
 
     def _close_window(self) -> None:
         layer = self.window.close()
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        layers = self._viewer.layers
+        if layer is not None and layer in layers:
+            layers.remove(layer)
         if self.opened is None:
             return
+        if layers.selection.active is None and self.opened.layer in layers:
+            layers.selection.active = self.opened.layer  # or there are no controls of any layer
         self.opened.edit = None
         if self._hidden and self._overview is not None:
             self._overview.visible = self.session.outlines

@@ -102,3 +102,10 @@ def paint_layer(ids: Ids, region: Region, slide: Slide) -> PaintLayer:
 def corner_of(region: Region, scale: Sequence[float]) -> tuple[float, float]:
     """Return the translation, world units, of a layer whose first pixel is the region's first."""
     return region.y * scale[-2], region.x * scale[-1]
+
+
+def see_through_brush(viewer: Any) -> None:
+    """Let tissue be seen in the middle of the brush: napari 0.9 draws a box of the canvas's colour there."""
+    brush = viewer.canvas.overlays.get("_brush_circle")
+    if brush is not None:
+        brush.box = False
