@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_nucleiseg.state import FRESH, NETWORKS
 from napari_nucleiseg.viewer.messages import Hint, Progress
-from napari_nucleiseg.viewer.unlabelled import TRAIN, Seen, Unlabelled
+from napari_nucleiseg.viewer.unlabelled import FIT, Seen, Unlabelled
 from napari_nucleiseg.viewer.unlabelled_engine import Begun, Fitted, Trained
 from napari_nucleiseg.widgets.attention_view import AttentionView
 from napari_nucleiseg.widgets.curve import CurveView, CurveWording
@@ -93,6 +93,7 @@ class UnlabelledPanel(QWidget):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.setVerticalSpacing(4)
         steps = QHBoxLayout()
+        steps.setSpacing(6)
         steps.addWidget(self.steps, 1)
         steps.addWidget(self.more_button)
         for title, field in (("Network", self.network), ("Start from", self.start), ("Steps", steps)):
@@ -234,7 +235,7 @@ class UnlabelledPanel(QWidget):
         if running:
             self.stop_button.setEnabled(True)
             self.use_button.hide()
-            if self.unlabelled.doing != TRAIN:
+            if self.unlabelled.doing == FIT:
                 self._clear("")
 
     def _on_progress(self, progress: Progress | None) -> None:
