@@ -9,7 +9,7 @@ from pathlib import Path
 
 import napari
 import numpy as np
-from correcting_process import ZOOM, Hand
+from mouse_parts import ZOOM, Hand
 
 from looking_model import LookingEngine
 from napari_nucleiseg.core.geometry import Region

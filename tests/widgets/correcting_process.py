@@ -6,111 +6,17 @@ picture of the window in the middle of each tool's first gesture.
 """
 
 import argparse
-import os
-import subprocess
 import sys
-import time
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
-os.environ["NAPARI_CONFIG"] = ""
-
 import napari
-from qtpy.QtWidgets import QApplication
+import numpy as np
+from mouse_parts import FolderEngine, Hand
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.controller import Controller
-from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.widgets.nuclei import NucleiWidget
-
-# Screen pixels per level-0 pixel.
-ZOOM = 4
-
-
-class FolderEngine(Engine):
-    """The engine with its project in a folder of ours."""
-
-    def __init__(self, folder):
-        super().__init__()
-        self.folder = folder
-
-    def project_folder(self, slide, results_folder=""):
-        return self.folder / "slide.nucleiseg"
-
-
-class Hand:
-    """A mouse and a keyboard, through the X server."""
-
-    def __init__(self, viewer, panel, pictures):
-        self.viewer, self.panel, self.pictures = viewer, panel, pictures
-        self.editing = panel.controller.editing
-        self.taken = set()
-
-    def spin(self, seconds):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            QApplication.processEvents()
-            time.sleep(0.002)
-
-    def settle(self, seconds=0.05):
-        self.spin(seconds)
-        while self.panel.controller.is_busy:
-            self.spin(0.02)
-        self.spin(0.05)
-
-    def run(self, *arguments):
-        subprocess.run(["xdotool", *map(str, arguments)], check=True)
-
-    def spot(self, point):
-        """Screen pixel of ``(y, x)``, level-0 pixels."""
-        world = np.asarray(self.editing.opened.layer.data_to_world(point))
-        camera = self.viewer.scene.camera
-        size = np.asarray(self.viewer.canvas.size)
-        y, x = (world - np.asarray(camera.center[-2:])) * camera.zoom + size / 2
-        canvas = self.viewer.window._qt_viewer.canvas.native
-        corner = canvas.mapToGlobal(canvas.rect().topLeft())
-        return round(corner.x() + x), round(corner.y() + y)
-
-    def go(self, point):
-        self.viewer.scene.camera.zoom = ZOOM / self.editing.project.mpp_um.y
-        self.editing.go_to(point)
-        self.settle(0.15)
-        view = Region(round(point[0]), round(point[1]), 1, 1).expand(40)
-        end = time.monotonic() + 10
-        while not self.editing.window.covers(view.intersect(Region(0, 0, *self.editing.project.shape))):
-            assert time.monotonic() < end, "the paint layer did not follow"
-            self.spin(0.02)
-        self.settle()
-
-    def point_at(self, point):
-        self.run("mousemove", *self.spot(point))
-        self.spin(0.08)
-
-    def key(self, name):
-        self.spin(0.1)
-        self.run("key", name)
-        self.settle(0.3)
-
-    def drag(self, *points, name=None):
-        self.point_at(points[0])
-        self.run("mousedown", 1)
-        self.spin(0.05)
-        for start, end in pairwise(points):
-            for part in np.linspace(0, 1, 7)[1:]:
-                self.run("mousemove", *self.spot(np.add(start, part * np.subtract(end, start))))
-                self.spin(0.03)
-        self.picture(name)
-        self.run("mouseup", 1)
-        self.settle(0.1)
-
-    def picture(self, name):
-        if self.pictures and name and name not in self.taken:
-            self.taken.add(name)
-            self.spin(0.2)
-            self.viewer.screenshot(str(self.pictures / f"{name}.png"), canvas_only=False, flash=False)
 
 
 def ellipse(centre, radius, n=16):

@@ -5,15 +5,11 @@ two of them, says that the third is held out, clicks Teach, and goes back to the
 as JSON. With ``--pictures DIR`` it leaves a picture of the window at each stage.
 """
 
-import argparse
-import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
-import napari
 import numpy as np
-from correcting_process import FolderEngine, Hand, brush, outline
+from correcting_process import brush, outline
+from mouse_parts import FolderEngine, asked, look_closely, shown, tell
 from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QComboBox
 
@@ -21,10 +17,7 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.regions import read_regions
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.teaching.finetune import finetune
-from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.visible import visible_region
-from napari_nucleiseg.widgets.nuclei import NucleiWidget
 from napari_nucleiseg.widgets.region_list import DONE, FOR
 
 GESTURES = {"brush": ("p", brush), "outline": ("a", outline)}
@@ -43,37 +36,24 @@ class QuickEngine(FolderEngine):
         return finetune(model, lesson, config, self.folder / "notes")
 
 
-class Teacher(Hand):
-    """A hand that also presses the buttons of the docks."""
+def draw_region(hand, regions, box):
+    hand.press(regions.rectangle_button)
+    hand.drag((box.y, box.x), (box.y1, box.x1))
+    hand.settle(0.6)
 
-    def press(self, widget, spot=None):
-        self.press_only(widget, spot)
-        self.settle(0.3)
 
-    def press_only(self, widget, spot=None):
-        """Press without waiting for what comes of it."""
-        place = widget.mapToGlobal(spot or widget.rect().center())
-        self.run("mousemove", place.x(), place.y())
-        self.spin(0.1)
-        self.run("click", 1)
-        self.spin(0.2)
+def tick_done(hand, regions, row):
+    table = regions.table
+    hand.press(table.viewport(), table.visualItemRect(table.item(row, DONE)).topLeft() + DONE_PX)
 
-    def draw_region(self, regions, box):
-        self.press(regions.rectangle_button)
-        self.drag((box.y, box.x), (box.y1, box.x1))
-        self.settle(0.6)
 
-    def tick_done(self, regions, row):
-        table = regions.table
-        self.press(table.viewport(), table.visualItemRect(table.item(row, DONE)).topLeft() + DONE_PX)
-
-    def hold_out(self, regions, row):
-        choice = regions.table.cellWidget(row, FOR)
-        assert isinstance(choice, QComboBox)
-        self.press(choice)
-        self.run("key", "Down")
-        self.run("key", "Return")
-        self.settle(0.4)
+def hold_out(hand, regions, row):
+    choice = regions.table.cellWidget(row, FOR)
+    assert isinstance(choice, QComboBox)
+    hand.press(choice)
+    hand.run("key", "Down")
+    hand.run("key", "Return")
+    hand.settle(0.4)
 
 
 def boxes_on(viewer, opened):
@@ -100,27 +80,12 @@ def correct(hand, box, count):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    arguments.add_argument("slide")
-    arguments.add_argument("folder", type=Path)
-    arguments.add_argument("steps", type=int)
+    arguments = asked(__doc__)
     arguments.add_argument("--certainty", type=float, default=FinetuneConfig().certainty)
     arguments.add_argument("--corrections", type=int, default=2)
-    arguments.add_argument("--pictures", type=Path)
-    arguments.add_argument("--theme", default="dark")
     options = arguments.parse_args()
-    viewer = napari.Viewer(show=True)
-    viewer.theme = options.theme
-    viewer.window.resize(1500, 960)
-    engine = QuickEngine(options.folder, options.steps, options.certainty)
-    panel = NucleiWidget(viewer, Controller(viewer, Session(), engine))
-    viewer.window.add_dock_widget(panel, name="Nuclei")
-    hand = Teacher(viewer, panel, options.pictures)
-    if Path(options.slide).exists():
-        viewer.open(options.slide, plugin="napari-nucleiseg")
-    else:
-        viewer.open_sample("napari-nucleiseg", options.slide)
-    hand.settle(1.0)
+    hand = shown(options, QuickEngine(options.folder, options.steps, options.certainty))
+    viewer, panel = hand.viewer, hand.panel
     opened = panel.controller.display.shelf.now
     look_closely(viewer, opened)
     panel.controller.segment_view()
@@ -133,31 +98,19 @@ def main():
     hand.settle(0.5)
     boxes = boxes_on(viewer, opened)
     for box in boxes:
-        hand.draw_region(regions, box)
+        draw_region(hand, regions, box)
     for box in boxes[:2]:
         correct(hand, box, options.corrections)
     for row in range(3):
-        hand.tick_done(regions, row)
-    hand.hold_out(regions, 2)
+        tick_done(hand, regions, row)
+    hold_out(hand, regions, 2)
     look_closely(viewer, opened)
     hand.settle(0.5)
     hand.picture("teach-regions")
     kept = read_regions(hand.editing.project.ledger.reader)
     said = teach(hand, panel)
     said |= {"roles": [region.role for region in kept], "done": [region.done for region in kept]}
-    sys.stdout.write(f"{json.dumps(said)}\n")
-    sys.stdout.flush()
-    panel.shutdown()
-    panel.controller.join()
-    viewer.close()
-
-
-def look_closely(viewer, opened):
-    """Show about half a millimetre of the slide's middle."""
-    viewer.reset_view()
-    content = opened.slide.content
-    viewer.scene.camera.zoom = max(viewer.scene.camera.zoom, viewer.canvas.size[0] / 280)
-    viewer.scene.camera.center = tuple(opened.layer.data_to_world(content.centre))[-2:]
+    tell(hand, said)
 
 
 def teach(hand, panel):

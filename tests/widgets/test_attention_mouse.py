@@ -1,24 +1,22 @@
 """A person paints attention with a real mouse, the program is killed, and nothing is lost."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
+from mouse_parts import NEEDS_A_MOUSE
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.attention import DO_NOT_LOOK, LOOK_HERE, read_attention
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.project import Project
 
+pytestmark = NEEDS_A_MOUSE
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("xdotool") is None, reason="xdotool is not installed")
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the mouse is moved through X")
+
 def test_what_was_painted_survives_kill_9_and_is_undone_and_done_again(tmp_path):
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(here), str(here.parent)))}

@@ -1,26 +1,23 @@
 """A person corrects nuclei with every tool, the program is killed, and nothing is lost."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
+from mouse_parts import NEEDS_A_MOUSE
 
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.project import Project
+
+pytestmark = NEEDS_A_MOUSE
 
 SLIDE = os.environ.get("NUCLEISEG_CORRECT_SLIDE", "tissue")
 EACH = int(os.environ.get("NUCLEISEG_CORRECT_EACH", "1"))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("xdotool") is None, reason="xdotool is not installed")
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the mouse is moved through X")
-@pytest.mark.timeout(1800)
 def test_what_was_corrected_survives_kill_9_and_is_all_undone_and_done_again(tmp_path):
     command = [sys.executable, str(Path(__file__).with_name("correcting_process.py")), SLIDE, str(tmp_path), str(EACH)]
     if pictures := os.environ.get("NUCLEISEG_CORRECT_PICTURES"):
