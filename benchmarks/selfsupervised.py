@@ -5,11 +5,13 @@
 Data: as in `accuracy.py` (14 Kumar test images, TNBC 04-05, NuCLS 15; ``$NUCLEISEG_DATA``, default ``../shared/data``).
 Labels are used for scoring and for nothing else: no weights, setting or moment to stop was chosen by them. What was
 trained on pictures of these sets' training parts saw their pixels only.
+Beside the classical floor stands what needs no learning either: nuclei by their shape, each at its own level of stain.
 A clustering is fitted to each picture anew, with each seed; its nuclei are those of the clusters that it proposes
-itself. Models of scale attention are shown with their running level and with each picture's own by Otsu's threshold,
-both averaged over eight positions as published (``--once``: one position). Scores are means over pictures at their own
-pixel size; where there are several seeds the least and the largest mean stand in brackets. AHD: mean distance of
-outlines; AHD as coded: the figure of the method's published code, which passes over nuclei that were missed.
+itself. Models of scale attention are shown with their running level and with each picture's own by Otsu's threshold
+(those that were taught by shape have one level only), averaged over eight positions as published (``--once``: one).
+Scores are means over pictures at their own pixel size; where there are several seeds the least and the largest mean
+stand in brackets. AHD: mean distance of outlines; AHD as coded: the figure of the method's published code, which passes
+over nuclei that were missed.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from accuracy import DATA, floor, image_sets
 from clustering import enlarged
 from measuring import one_thread
+from napari_nucleiseg.core.decoders.component_tree import segment_by_shape
 from napari_nucleiseg.core.evaluation import ImageScores, mean_scores, scores
 from napari_nucleiseg.core.inference.segment import default_options, segment_picture
 from napari_nucleiseg.core.models.scale_attention import ScaleAttention
@@ -66,6 +69,11 @@ def k_means(path: Path, mpp_um: float, seed: int) -> NDArray[np.int32]:
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-4)
     _, labels, _ = cv2.kmeans(np.ascontiguousarray(values), K, None, stop, 3, cv2.KMEANS_PP_CENTERS)
     return nuclei_of(labels.reshape(image.shape[:2]).astype(np.int32), image, path)
+
+
+def by_shape(path: Path, mpp_um: float, _seed: int) -> NDArray[np.int32]:
+    """Plump regions of haematoxylin with sharp rims."""
+    return segment_by_shape(read_picture(path), mpp_um).labels
 
 
 def s3net(name: str) -> Segment:
@@ -121,16 +129,18 @@ def methods(args: argparse.Namespace) -> dict[str, tuple[Segment, int]]:
     found: dict[str, tuple[Segment, int]] = {}
     if not args.no_floor:
         found["classical floor"] = (lambda path, mpp_um, _seed: floor(path, mpp_um), 1)
+        found["nuclei by shape"] = (by_shape, 1)
         found[f"k-means, {K} clusters of stain"] = (k_means, args.seeds)
     for name in args.cluster:
         found[f"S3-Net, {name}"] = (s3net(name), args.seeds)
     for name in args.model:
         model = load_model(name, accept_licence=True)
-        if isinstance(model.network, ScaleAttention):
+        if isinstance(model.network, ScaleAttention) and not model.card.level_is_set:
             found[f"{model.version}, running level"] = (with_model(model, positions=not args.once), 1)
             found[f"{model.version}, level by Otsu"] = (with_model(model, positions=not args.once, own_level=True), 1)
         else:
-            found[model.version] = (with_model(model, positions=False), 1)
+            attends = isinstance(model.network, ScaleAttention)
+            found[model.version] = (with_model(model, positions=attends and not args.once), 1)
     return found
 
 

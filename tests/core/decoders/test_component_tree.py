@@ -69,7 +69,15 @@ def test_areas_are_square_micrometres_and_ragged_shapes_none_of_a_nucleus():
     ring = image.copy()
     ring[:] = image[0, 0]
     cv2.ellipse(ring, (80, 64), (30, 30), 0, 0, 250, (95, 55, 140), 4)
-    assert len(segment_by_shape(ring, MPP_UM, ShapeOptions(max_area_um2=1e6))) == 0
+    assert len(segment_by_shape(ring, MPP_UM, ShapeOptions(max_area_um2=1e6, piece_solidity=2))) == 0
+
+
+def test_plump_pieces_of_a_crowd_without_rims_count_unless_they_are_switched_off():
+    image, truth = picture([(60, 50, 9, 0.14), (60, 66, 9, 0.14), (60, 82, 9, 0.14)])
+    alone = segment_by_shape(image, MPP_UM, ShapeOptions(piece_solidity=2, max_area_um2=100))
+    with_pieces = segment_by_shape(image, MPP_UM, ShapeOptions(max_area_um2=100))
+    assert scores(truth, with_pieces.labels).f1 > scores(truth, alone.labels).f1
+    assert with_pieces.scores.min() > 0
 
 
 def test_scores_lie_between_0_and_1_and_blurred_outlines_score_less():

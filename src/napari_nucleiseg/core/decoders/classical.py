@@ -70,7 +70,15 @@ def segment_classically(image: NDArray[np.uint8], mpp_um: float, options: Classi
     options = options or ClassicalOptions()
     stain = cv2.GaussianBlur(rgb2hed(image)[..., 0].astype(np.float32), (0, 0), options.smoothing_um / mpp_um)
     threshold = max(float(threshold_otsu(stain)), options.weakest_stain)
-    mask = (stain > threshold).astype(np.uint8)
+    labels = parted(stain > threshold, mpp_um, options)
+    certainty = np.clip(1 - threshold / np.maximum(stain, threshold), 0, 1).astype(np.float32)
+    return instances_of(labels, certainty, options.min_area_um2 / mpp_um**2)
+
+
+def parted(foreground: NDArray[np.bool_], mpp_um: float, options: ClassicalOptions | None = None) -> NDArray[np.int32]:
+    """Clean a mask ``(y, x)`` and part what touches by a watershed of the distance to the background, from 1 on."""
+    options = options or ClassicalOptions()
+    mask = foreground.astype(np.uint8)
     radius = round(options.opening_um / mpp_um)
     if radius:
         disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
@@ -83,9 +91,7 @@ def segment_classically(image: NDArray[np.uint8], mpp_um: float, options: Classi
     seeds = peak_local_max(depth, min_distance=apart, labels=mask.astype(np.int32), exclude_border=False)
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(seeds.T)] = np.arange(1, len(seeds) + 1)
-    labels = watershed(-depth, markers, mask=mask.astype(bool)).astype(np.int32)
-    certainty = np.clip(1 - threshold / np.maximum(stain, threshold), 0, 1).astype(np.float32)
-    return instances_of(labels, certainty, options.min_area_um2 / mpp_um**2)
+    return watershed(-depth, markers, mask=mask.astype(bool)).astype(np.int32)  # type: ignore[no-any-return]
 
 
 def _fill_holes(mask: NDArray[np.uint8], largest_px: float) -> NDArray[np.uint8]:

@@ -3,7 +3,8 @@
 One threshold for a picture loses pale nuclei and fuses dark ones. Regions above falling thresholds form a tree (Jones
 1999; maximally stable regions, Matas et al. 2002); choosing those that do not overlap and look most like one nucleus
 follows Arteta et al., Learning to detect cells using non-overlapping extremal regions, MICCAI 2012, with a stated score
-in place of a learned one.
+in place of a learned one. What is dense but belongs to no such region is parted as the classical floor does it, and its
+plump pieces count as well: nuclei whose rim is blurred or lies in a crowd.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
+from skimage.measure import regionprops
 
 from napari_nucleiseg.core.decoders.base import Instances
+from napari_nucleiseg.core.decoders.classical import parted
 from napari_nucleiseg.core.decoders.measure import instances_of
 
 # Pixels above this share of 1 are the brightest of the picture: no threshold lies among them.
 _HIGHEST = 99.8
 _LEAST_OUTLINE_PX = 4
+# A piece of what is left belongs to regions that were chosen where they take up more than this share of it.
+_MOST_COVERED = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,10 @@ class ShapeOptions:
     least_edge : float
         Least score: how much the stain falls across the outline, in the same unit as `faintest` per micrometre, less
         for shapes that are hardly convex.
+    piece_solidity : float
+        Like `least_solidity`, of the pieces of what is left; 2 leaves all of them out.
+    least_piece_density : float
+        Mean share by which stain exceeds the threshold in a piece, 0..1.
     """
 
     smoothing_um: float = 0.4
@@ -57,6 +66,8 @@ class ShapeOptions:
     min_area_um2: float = 8.0
     max_area_um2: float = 250.0
     least_edge: float = 0.16
+    piece_solidity: float = 0.85
+    least_piece_density: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +133,7 @@ def segment_by_shape(
     Returns
     -------
     Instances
-        Nuclei without holes, none of which overlap; the score says how sharp the outline is, 0..1.
+        Nuclei, none of which overlap; the score says how sharp the outline is, of a piece how dense it is, 0..1.
 
     Notes
     -----
@@ -138,6 +149,8 @@ def segment_by_shape(
         for number, node in enumerate(_best_regions(stain, levels, mpp_um, options), start=1):
             cv2.drawContours(labels, [node.outline], -1, number, cv2.FILLED)
             cv2.drawContours(sharpness, [node.outline], -1, min(1.0, node.score), cv2.FILLED)
+        density = np.clip(1 - levels.threshold / np.maximum(stain, levels.threshold), 0, 1)
+        _add_pieces(labels, sharpness, density.astype(np.float32), mpp_um, options)
     return instances_of(labels, sharpness, options.min_area_um2 / mpp_um**2)
 
 
@@ -197,3 +210,25 @@ def _choose(node: _Node, children: list[_Node], options: ShapeOptions) -> None:
     if inner:
         least = max(least, sum(one.score * one.area for one in inner) / sum(one.area for one in inner))
     node.chosen = [node] if node.score > 0 and node.score >= least else inner
+
+
+def _add_pieces(
+    labels: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    density: NDArray[np.float32],
+    mpp_um: float,
+    options: ShapeOptions,
+) -> None:
+    """Add the plump pieces of what is dense and belongs to no region; in place."""
+    number = int(labels.max())
+    for piece in regionprops(parted(density > 0, mpp_um), intensity_image=density):
+        inside = labels[piece.slice]
+        free = piece.image & (inside == 0)
+        if np.count_nonzero(free) < (1 - _MOST_COVERED) * piece.area:
+            continue
+        has_size = options.min_area_um2 <= piece.area * mpp_um**2 <= options.max_area_um2
+        is_plump = has_size and piece.solidity >= options.piece_solidity
+        if is_plump and piece.intensity_mean >= options.least_piece_density:
+            number += 1
+            inside[free] = number
+            scores[piece.slice][free] = piece.intensity_mean
