@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSou
 
 HELD_OUT_STREAM = 1
 _AT_ONCE = 16
+_LOOKED_THROUGH = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +55,7 @@ class Examination:
     def __init__(self, sources: Sequence[ScaleSource], config: ScaleConfig, spec: ModelSpec, *, held_out: bool) -> None:
         self.sampler = ScaleSampler(sources, config, spec, stream=HELD_OUT_STREAM, augmented=False)
         self.powers, self.crops = config.magnifications, config.validation_crops if held_out else 0
-        self.shown = int(np.argmax(config.magnifications))
+        self._finest = int(np.argmax(config.magnifications))
 
     def __bool__(self) -> bool:
         return self.crops > 0
@@ -101,6 +103,12 @@ class Examination:
             "covered": sum(inside) / total,
             "haematoxylin": float(within / max(area, 1) / max(without / max(pixels - area, 1), 1e-6)),
         }
+
+    @cached_property
+    def shown(self) -> int:
+        """The crop that is shown: of a few of the highest magnification that with the most haematoxylin."""
+        crops = range(self._finest, self._finest + _LOOKED_THROUGH * len(self.powers), len(self.powers))
+        return max(crops, key=lambda number: float(self.sampler.crop(number)["haematoxylin"].mean()))
 
     @torch.inference_mode()
     def glance(self, network: ScaleAttention) -> Glance:
