@@ -190,27 +190,29 @@ def test_stop_keeps_what_was_learned_and_start_goes_on(panel, dock, qtbot):
     assert [step for step, _ in dock.curve.runs[-1].losses] == [1]
 
 
-@pytest.mark.parametrize("leaves", [False, True])
-def test_closing_while_it_learns_asks(panel, dock, qtbot, monkeypatch, leaves):
+def test_closing_while_it_learns_asks(panel, dock, qtbot, monkeypatch):
+    wanted = []
+
     def answer(box):
-        wanted = "Stop and close" if leaves else "Keep open"
-        monkeypatch.setattr(box, "clickedButton", lambda: next(one for one in box.buttons() if one.text() == wanted))
+        monkeypatch.setattr(
+            box, "clickedButton", lambda: next(one for one in box.buttons() if one.text() == wanted[-1])
+        )
 
     monkeypatch.setattr(QMessageBox, "exec", answer)
     engine = dock.unlabelled.engine
     engine.gate.clear()
     click(qtbot, dock.start_button)
     qtbot.waitUntil(lambda: bool(dock.curve.runs and dock.curve.runs[-1].losses), timeout=WAIT_MS)
-    event = QCloseEvent()
-    assert panel.eventFilter(panel.window(), event) is not leaves
-    assert event.isAccepted() is leaves
+    for text, leaves in (("Keep open", False), ("Stop and close", True)):
+        wanted.append(text)
+        event = QCloseEvent()
+        assert panel.eventFilter(panel.window(), event) is not leaves
+        assert event.isAccepted() is leaves
+        assert dock.unlabelled.is_running is not leaves
     engine.gate.set()
-    if not leaves:
-        ended(qtbot, panel)
-    else:
-        panel.controller.join()
-        (state,) = (engine.engine.folder / "data" / "pretraining").glob("*/last.pt")
-        assert state.stat().st_size > 0
+    panel.controller.join()
+    (state,) = (engine.engine.folder / "data" / "pretraining").glob("*/last.pt")
+    assert state.stat().st_size > 0
 
 
 def test_other_models_cannot_be_adapted_and_the_dock_says_why(panel, dock, qtbot):
@@ -253,31 +255,36 @@ def annotated(panel, dock, qtbot):
     return dock
 
 
-@pytest.mark.parametrize("worse", [True, False])
-def test_with_annotated_regions_it_is_judged_by_them(panel, annotated, qtbot, monkeypatch, worse):
+def test_with_annotated_regions_it_is_judged_by_them(panel, annotated, qtbot, monkeypatch):
     real = core.judge
-    shown = []
+    shown, is_better = [], []
 
     def judged(former, new, examples, origin, device):
         shown.extend(example.region for example in examples)
         outcome = real(former, new, examples, origin, device)
         after = replace(outcome.after, nuclei=max(outcome.after.nuclei, 20))
-        reason = "Worse on nuclei that people corrected." if worse else "Better on nuclei that people corrected."
-        return replace(outcome, after=after, adopted=not worse, reason=reason)
+        reason = "Better" if is_better else "Worse"
+        return replace(
+            outcome, after=after, adopted=bool(is_better), reason=f"{reason} on nuclei that people corrected."
+        )
 
     monkeypatch.setattr(core, "judge", judged)
     click(qtbot, annotated.level_button)
     ended(qtbot, panel)
     assert shown
-    if worse:
-        assert "The former model stays" in annotated.told.text()
-        assert panel.session.model == "look"
-        assert annotated.use_button.text() == "Use it anyway"
-        click(qtbot, annotated.use_button)
-    else:
-        assert "The adapted model is in use" in annotated.told.text()
-        assert not annotated.use_button.isVisible()
+    assert "The former model stays" in annotated.told.text()
+    assert panel.session.model == "look"
+    assert annotated.use_button.text() == "Use it anyway"
+    click(qtbot, annotated.use_button)
     qtbot.waitUntil(lambda: panel.session.model == "look-2", timeout=WAIT_MS)
+    until_idle(qtbot, panel)
+    # One that is better is used at once.
+    is_better.append(True)
+    click(qtbot, annotated.level_button)
+    ended(qtbot, panel)
+    assert "The adapted model is in use" in annotated.told.text()
+    assert not annotated.use_button.isVisible()
+    qtbot.waitUntil(lambda: panel.session.model == "look-3", timeout=WAIT_MS)
     until_idle(qtbot, panel)
 
 
@@ -298,13 +305,13 @@ def test_more_settings_act_at_once(dock, qtbot):
     settings.close()
 
 
-@pytest.mark.parametrize(("theme", "width"), [("dark", 1280), ("light", 1600)])
-def test_nothing_is_cut_off(viewer, panel, dock, qtbot, theme, width):
-    viewer.theme = theme
-    viewer.window.resize(width, 800)
+def test_nothing_is_cut_off(viewer, panel, dock, qtbot):
     train(qtbot, panel, dock)
-    qtbot.wait(50)
-    assert cut_off(dock) == []
+    for theme, width in (("dark", 1280), ("light", 1600)):
+        viewer.theme = theme
+        viewer.window.resize(width, 800)
+        qtbot.wait(50)
+        assert cut_off(dock) == []
     assert dock.findChildren(ElidedLabel)
 
 
