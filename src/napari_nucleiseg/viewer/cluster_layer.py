@@ -57,14 +57,15 @@ class ClusterLayer:
         labels : ndarray of integers, shape (y, x)
             Cluster of each pixel; negative where it is not known.
         """
-        shown = (labels + 1).astype(np.uint16)
+        # Napari colours every number that a type can hold, each time anything is coloured anew.
+        shown = (labels + 1).astype(np.uint8 if labels.max(initial=0) < 255 else np.uint16)
         if self._layer is None or self._layer not in self._viewer.layers:
             self._layer = self._made(opened, place_px, step, shown)
             opened.insert_above(self._viewer, self._layer, opened.layer)
         else:
             self._layer.data = shown
 
-    def _made(self, opened: OpenedSlide, place_px: Region, step: YX, shown: NDArray[np.uint16]) -> Any:
+    def _made(self, opened: OpenedSlide, place_px: Region, step: YX, shown: NDArray[np.unsignedinteger]) -> Any:
         from napari.layers import Labels
 
         placed = placement(opened.slide.mpp_um, step)
