@@ -117,6 +117,10 @@ def frozen():
     import torch  # noqa: F401
     from napari._qt import qt_main_window  # noqa: F401
 
+    from napari_nucleiseg.core.inference import segment  # noqa: F401
+    from napari_nucleiseg.core.teaching import unlabelled  # noqa: F401
+    from napari_nucleiseg.core.training.clustering import fit  # noqa: F401
+    from napari_nucleiseg.core.training.scales import loop  # noqa: F401
     from napari_nucleiseg.widgets import nuclei  # noqa: F401
 
     gc.collect()
