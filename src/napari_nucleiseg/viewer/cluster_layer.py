@@ -65,7 +65,7 @@ class ClusterLayer:
         else:
             self._layer.data = shown
 
-    def _made(self, opened: OpenedSlide, place_px: Region, step: YX, shown: NDArray[np.unsignedinteger]) -> Any:
+    def _made(self, opened: OpenedSlide, place_px: Region, step: YX, shown: NDArray[Any]) -> Any:
         from napari.layers import Labels
 
         placed = placement(opened.slide.mpp_um, step)
