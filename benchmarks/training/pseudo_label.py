@@ -5,7 +5,7 @@
 Self-training with a noisy student (Xie et al., CVPR 2020): maps are averaged over the eight flips and rotations,
 pixels of unsure probability and nuclei of low score are marked -1 (not annotated), and the result is a data set like
 any other. With ``--shape`` a model that was taught by plump regions of haematoxylin (``floor_label.py --by shape``) is
-less shy: what it finds at a lower threshold counts, and so do the regions that it does not plainly deny; where the two
+less shy: what it is less sure of counts, too, and so do the regions that it does not plainly deny; where the two
 disagree nothing is annotated.
 The JSON names each picture's pixel size (measured by the typical size of its nuclei where the source does not say) and
 lists only pictures whose licence permits it; or it is a list of folders as `floor_label.py` takes it.
@@ -42,9 +42,9 @@ class Limits:
     sure: tuple[float, float] = (0.25, 0.75)
 
 
-WITH_SHAPE = Limits(0.4, 0.6, (0.15, 0.75))
+WITH_SHAPE = Limits(0.5, 0.65, (0.2, 0.75))
 # Mean probability from which on a region of the right shape counts, where the model finds less than this share of it.
-LEAST_BELIEF, MOST_COVERED = 0.3, 0.3
+LEAST_BELIEF, MOST_COVERED = 0.5, 0.3
 WINDOW_PX = 1024
 
 

@@ -163,8 +163,8 @@ class UnlabelledWishes:
         Steps between measurements.
     sparsity : float
         Share of the pixels that is worth a look while it learns, 0..1.
-    stained : bool
-        Whether attention is drawn to haematoxylin.
+    by_shape : bool
+        Whether attention is told what has the shape of a nucleus in haematoxylin.
     imagenet : bool
         Whether the classifier starts from ImageNet weights, which are downloaded.
     licence : str
@@ -226,10 +226,12 @@ class UnlabelledWishes:
         step=0.01,
         decimals=2,
     )
-    stained: bool = _option(
+    by_shape: bool = _option(
         True,
-        "Prefer haematoxylin",
-        "Draw attention to what is blue, a little (not published). Turn off for other stains.",
+        "Told by shape",
+        "Attention also learns from what has the shape of a nucleus in haematoxylin (not published):\n"
+        "it finds far more of them. "
+        "Turn off for other stains; then magnification alone says where to look.",
     )
     imagenet: bool = _option(
         False,

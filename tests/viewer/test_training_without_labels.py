@@ -158,7 +158,7 @@ def test_stopped_it_is_kept_and_the_same_goes_on(desk):
     assert again.steps == stopped.steps + 2
     # Another setting is another run.
     desk.work.wishes.sparsity, desk.work.wishes.steps = 0.2, 1
-    desk.work.wishes.stained = False
+    desk.work.wishes.by_shape = False
     assert desk.train().path != stopped.path
 
 

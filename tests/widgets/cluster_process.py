@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from mouse_parts import FolderEngine, asked, look_closely, shown, tell
+from mouse_parts import SMALL, FolderEngine, asked, look_closely, shown, tell
 from qtpy.QtCore import QPoint
 
 from napari_nucleiseg.core.geometry import Region
@@ -87,7 +87,7 @@ def choose(hand, dock):
 
 def main():
     options = asked(__doc__).parse_args()
-    hand = shown(options, FolderEngine(options.folder))
+    hand = shown(options, FolderEngine(options.folder), *([] if options.pictures else [SMALL]))
     viewer, panel = hand.viewer, hand.panel
     opened = panel.controller.display.shelf.now
     hand.press(panel.panel.correct.cluster_button)

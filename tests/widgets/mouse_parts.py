@@ -23,6 +23,8 @@ from napari_nucleiseg.viewer.engine import Engine
 
 # Screen pixels per level-0 pixel.
 ZOOM = 4
+# What is drawn takes most of the time, so where nobody looks the window is small.
+SMALL = (1150, 780)
 
 NEEDS_A_MOUSE = [
     pytest.mark.slow,
@@ -193,7 +195,7 @@ def asked(doc):
     return arguments
 
 
-def shown(options, engine):
+def shown(options, engine, size=(1500, 960)):
     """Open the window with the panel and the slide, or a sample of that name; return the person in front of it."""
     import napari
 
@@ -203,7 +205,7 @@ def shown(options, engine):
 
     viewer = napari.Viewer(show=True)
     viewer.theme = options.theme
-    viewer.window.resize(1500, 960)
+    viewer.window.resize(*size)
     panel = NucleiWidget(viewer, Controller(viewer, Session(), engine))
     viewer.window.add_dock_widget(panel, name="Nuclei")
     hand = Hand(viewer, panel, options.pictures)

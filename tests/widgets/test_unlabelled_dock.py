@@ -184,7 +184,7 @@ def test_stop_keeps_what_was_learned_and_start_goes_on(panel, dock, qtbot):
     assert [step for step, _ in dock.curve.runs[-1].losses] == [1, 2, 3, 4]
     assert len(dock.attention.pictures) == 2
     # Another run begins anew.
-    dock.unlabelled.wishes.stained = False
+    dock.unlabelled.wishes.by_shape = False
     type_steps(qtbot, dock, "1")
     train(qtbot, panel, dock)
     assert [step for step, _ in dock.curve.runs[-1].losses] == [1]
@@ -292,8 +292,10 @@ def test_more_settings_act_at_once(dock, qtbot):
     click(qtbot, dock.more_button)
     settings = dock._settings
     qtbot.waitUntil(settings.isVisible, timeout=WAIT_MS)
-    qtbot.mouseClick(settings.controls["stained"], Qt.MouseButton.LeftButton, pos=QPoint(10, 10))
-    assert not dock.unlabelled.wishes.stained
+    qtbot.mouseClick(settings.controls["by_shape"], Qt.MouseButton.LeftButton, pos=QPoint(10, 10))
+    assert not dock.unlabelled.wishes.by_shape
+    # Without shapes a share has to be stated; with them it has no effect.
+    assert settings.controls["sparsity"].isEnabled()
     qtbot.keyClicks(settings.controls["licence"], "CC0-1.0")
     assert dock.unlabelled.wishes.licence == "CC0-1.0"
     # Return ends a number; it neither closes the window nor asks for a folder.

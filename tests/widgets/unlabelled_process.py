@@ -10,7 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
-from mouse_parts import FolderEngine, asked, look_closely, shown, tell
+from mouse_parts import SMALL, FolderEngine, asked, look_closely, shown, tell
 from qtpy.QtCore import QPoint
 
 from napari_nucleiseg.core.geometry import Region
@@ -140,7 +140,7 @@ def main():
         kept.mkdir(parents=True)
         shutil.copy(options.model, kept / f"{read_card(options.model).name}.safetensors")
     engine = FolderEngine(options.folder)
-    hand = shown(options, engine)
+    hand = shown(options, engine, *([] if options.pictures else [SMALL]))
     panel = hand.panel
     if not Path(options.slide).exists():
         panel.docks.unlabelled.engine = PacedEngine(engine)

@@ -244,6 +244,7 @@ class UnlabelledEngine:
             steps=config.steps,
             crop_px=config.crop_px,
             batch_size=config.batch_size,
+            losses=config.losses,
             validate_every=max(1, min(config.validate_every, config.steps)),
             device=config.device,
         )

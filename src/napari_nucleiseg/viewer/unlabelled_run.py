@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.weights import user_folder
-from napari_nucleiseg.core.training.scales.config import ScaleConfig
+from napari_nucleiseg.core.training.scales.config import SHAPED, ScaleConfig
 from napari_nucleiseg.state import UnlabelledWishes
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # What the small network needs besides: half the width, and a rate that fits.
 SMALL = ScaleConfig(params={"width": 32}, learning_rate=5e-4, classifier_width=32)
-STAINED = 0.3
 CHECKPOINT_EVERY = 50
 VALIDATION_CROPS = 16
 # Settings that do not make another run of it.
@@ -36,7 +35,7 @@ def config_of(wishes: UnlabelledWishes, device: str) -> ScaleConfig:
         base,
         network=wishes.network,
         params=params,
-        losses={**base.losses, **({"haematoxylin": STAINED} if wishes.stained else {})},
+        losses=dict(SHAPED if wishes.by_shape else base.losses),
         steps=wishes.steps,
         crop_px=wishes.crop_px,
         batch_size=wishes.batch_size,

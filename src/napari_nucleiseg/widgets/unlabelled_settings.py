@@ -44,15 +44,17 @@ class UnlabelledSettings(QDialog):
         self.controls: dict[str, QWidget] = {
             **{name: NumberBox(wishes, name) for name in ("crop_px", "batch_size", "measure_every", "fit_steps")},
             **{name: NumberSlider(wishes, name) for name in ("hold_out", "sparsity")},
-            **{name: Switch(wishes, name) for name in ("stained", "imagenet")},
+            **{name: Switch(wishes, name) for name in ("by_shape", "imagenet")},
             "licence": TextBox(wishes, "licence", "not stated"),
             "folder": TextBox(wishes, "folder", "the program's own"),
             "level": Choice(wishes, "level", LEVEL_TITLES),
         }
         column = QVBoxLayout(self)
         column.addLayout(self._form("To train", "crop_px", "batch_size", "hold_out", "measure_every", "sparsity"))
-        for name in ("stained", "imagenet"):
+        for name in ("by_shape", "imagenet"):
             column.addWidget(self.controls[name])
+        wishes.events.by_shape.connect(self._on_by_shape_changed)
+        self._on_by_shape_changed()
         column.addLayout(self._form("To keep", "licence"))
         column.addLayout(self._folder())
         column.addLayout(self._form("To fit the model at hand", "fit_steps", "level"))
@@ -63,6 +65,10 @@ class UnlabelledSettings(QDialog):
         for button in self.findChildren(QPushButton):
             button.setAutoDefault(False)
         self.setMinimumWidth(440)
+
+    def _on_by_shape_changed(self) -> None:
+        # Shapes say how many pixels are worth a look.
+        self.controls["sparsity"].setEnabled(not self._wishes.by_shape)
 
     def _form(self, title: str, *names: str) -> QFormLayout:
         form = QFormLayout()

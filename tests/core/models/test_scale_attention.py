@@ -174,6 +174,19 @@ def test_training_mode_does_not_move_the_level():
     assert network.first.tolist() == [1]
 
 
+def test_a_level_moved_to_zero_leaves_the_attention_as_it_was():
+    network = tiny().eval()
+    network.tau.fill_(0.37)
+    picture = torch.rand(1, 3, 32, 48)
+    with torch.inference_mode():
+        before = network(picture)["attention"]
+    network.level_to_zero()
+    with torch.inference_mode():
+        after = network(picture)["attention"]
+    assert float(network.tau) == 0
+    assert torch.allclose(before, after, atol=1e-4)
+
+
 def test_level_of_pictures_is_set_on_a_copy_with_a_version_of_its_own():
     model = loaded()
     pictures = [np.random.default_rng(n).integers(0, 256, (64, 48, 3), dtype=np.uint8) for n in range(2)]

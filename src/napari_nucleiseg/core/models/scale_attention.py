@@ -145,6 +145,13 @@ class ScaleAttention(nn.Module):
         else:
             self.tau.lerp_(tau, 1 - TAU_MEMORY)
 
+    @torch.no_grad()
+    def level_to_zero(self) -> None:
+        """Move the level into the last layer, so that it is 0 and the attention the same."""
+        last = cast("nn.Conv2d", self.attention_net[-1])
+        cast("nn.Parameter", last.bias).sub_(self.tau)
+        self.tau.zero_()
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the raw maps ``nuclei`` and ``attention``, the same ``(batch, 1, y, x)``; tau is the running one.
 

@@ -15,6 +15,7 @@ from napari_nucleiseg.core.models.scale_attention import with_tau
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, load_model, save_model
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.training.scales.adaptation import ADAPTATION, adapt, at_slide_level, tau_of_slide
+from napari_nucleiseg.core.training.scales.config import SHAPED
 
 
 @pytest.fixture
@@ -60,6 +61,19 @@ def test_a_fit_gives_a_descendant_that_can_be_kept(slide, short, tmp_path):
 def test_weights_that_were_fitted_have_a_level_that_nobody_set(slide, short):
     *_, last = adapt(with_tau(model_of(), 0.5), slide, config=short)
     assert not last.model.card.level_is_set
+
+
+def test_a_fit_by_shape_begins_from_what_the_model_looked_at_and_its_level_is_kept(slide, short):
+    model = with_tau(model_of(), 0.5)
+    gently = replace(short, losses=dict(SHAPED), learning_rate=0.0, steps=1)
+    *_, last = adapt(model, slide, config=gently)
+    assert last.model.card.level_is_set
+    assert float(last.model.network.tau) == 0
+    picture = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        raw = [torch.sigmoid(one.network(picture)["attention"]) for one in (model, last.model)]
+    # But for the statistics of normalisation, which a step moves, the maps are alike.
+    assert float((raw[0] - raw[1]).abs().mean()) < 0.2
 
 
 def test_a_fit_leaves_files_only_where_it_is_told(slide, short, tmp_path):

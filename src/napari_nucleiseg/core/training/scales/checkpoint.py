@@ -96,6 +96,8 @@ class ScaleCheckpoint:
                 raise WeightsError(f"{path} does not fit network {self.spec.name} as it is set up: {reason}") from error
         else:
             load_published_state(self.learner.network, self.learner.classifier, read_tensors(path))  # type: ignore[arg-type]
+        if self.config.level_is_fixed:
+            self.learner.network.level_to_zero()
         if self.learner.average is not None:
             self.learner.average.module.load_state_dict(self.learner.network.state_dict())
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, SMALLEST_MPP_UM, is_plausible
@@ -36,6 +37,8 @@ _RANGES = {
 }
 LOSS_NAMES = ("scale", "smoothness", "equivariance", "scale_equivariance", "haematoxylin", "self_training", "shape")
 """Terms of the loss: the first four are the paper's, the last three are ours."""
+SHAPED = MappingProxyType({"scale": 1.0, "smoothness": 0.1, "equivariance": 1.0, "shape": 1.0})
+"""Terms with which nuclei are found best; where there is no haematoxylin, take those of the paper."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ class Learner:
             raise ModelError(f"{spec.name} does not learn from magnification; choose scale-attention")
         if initial is not None:
             network.load_state_dict(initial.network.state_dict())
+            if config.level_is_fixed:
+                network.level_to_zero()
         classifier = ScaleClassifier(len(config.magnifications), config.classifier_width)
         if config.imagenet:
             path = download_imagenet() if config.imagenet == "download" else config.imagenet
