@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.weights import user_folder
-from napari_nucleiseg.core.training.scales.config import SHAPED, ScaleConfig
+from napari_nucleiseg.core.training.scales.config import SHAPED, ScaleConfig, judge
 from napari_nucleiseg.state import UnlabelledWishes
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def measured_before(out: Path) -> tuple[tuple[int, float], ...]:
 
 def best_of(out: Path) -> dict[str, float]:
     """Return the best of what was measured; of equals the later one, as the weights are chosen."""
-    return max(reversed(_log(out)), key=lambda line: line["accuracy"], default={})
+    return max(reversed(_log(out)), key=judge, default={})
 
 
 def seen_on(glance: Glance) -> dict[str, float]:

@@ -22,7 +22,7 @@ from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, encode_model, load_tensors, save_model
 from napari_nucleiseg.core.training.checkpoint import write_state
 from napari_nucleiseg.core.training.config import config_as_json
-from napari_nucleiseg.core.training.scales.config import ScaleConfig
+from napari_nucleiseg.core.training.scales.config import ScaleConfig, judge
 from napari_nucleiseg.core.training.scales.examination import Glance
 from napari_nucleiseg.core.training.scales.learner import Learner
 
@@ -116,9 +116,9 @@ class ScaleCheckpoint:
         due = is_last or step % self.config.checkpoint_every == 0
         is_best = due and self.best < 0
         if scores is not None:
-            told = self.config.weight("scale") > 0
-            is_best = scores["accuracy"] >= self.best or not told
-            self.best = max(self.best, scores["accuracy"])
+            judged = judge(scores)
+            is_best = judged >= self.best or not (self.config.weight("scale") or self.config.level_is_fixed)
+            self.best = max(self.best, judged)
             with (self.folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps({"step": step, **scores}) + "\n")
         if glance is not None:

@@ -241,6 +241,11 @@ class ScaleConfig:
         return None if any(self.losses.values()) else "at least one loss needs a weight above 0"
 
 
+def judge(scores: Mapping[str, float]) -> float:
+    """Return by what measured weights are chosen: how well shapes of nuclei are met, else how often a scale is told."""
+    return scores.get("shape", scores["accuracy"])
+
+
 def _listed(powers: tuple[float, ...]) -> str:
     return ", ".join(f"{power:g}" for power in powers)
 

@@ -69,12 +69,14 @@ class Examination:
         dict of str to float
             ``accuracy`` of the magnification (0..1), for each its own (``accuracy_40x``), ``loss`` (cross-entropy),
             ``covered`` (share of pixels with A above one half) and ``haematoxylin`` (how many times denser that stain
-            is there than elsewhere).
+            is there than elsewhere). Where the loss asks for shapes also ``shape``: the Dice score of A above one half
+            and what has the shape of a nucleus, 0..1.
         """
         was_training = network.training, classifier.training
         network.eval(), classifier.eval()
         device = network.tau.device
         right, losses, inside, stain = [], [], [], []
+        overlap, both = 0.0, 0.0
         total = self.crops * len(self.powers)
         for start in range(0, total, _AT_ONCE):
             crops = [self.sampler.crop(number) for number in range(start, min(start + _AT_ONCE, total))]
@@ -91,6 +93,11 @@ class Examination:
             losses.append(float(F.cross_entropy(logits, level, reduction="sum")))
             looked = (attention > 0.5).float()
             inside.append(float(looked.mean()) * len(crops))
+            if "shape" in crops[0]:
+                shape = torch.from_numpy(np.stack([crop["shape"] for crop in crops])).to(device)
+                known = shape >= 0
+                overlap += float((looked * (shape == 1)).sum())
+                both += float((looked * known).sum() + (shape == 1).sum())
             stain.append([float((density * part).sum()) for part in (looked, 1 - looked)] + [float(looked.sum())])
         network.train(was_training[0]), classifier.train(was_training[1])
         pixels = total * self.sampler.config.crop_px**2
@@ -102,6 +109,7 @@ class Examination:
             "loss": sum(losses) / total,
             "covered": sum(inside) / total,
             "haematoxylin": float(within / max(area, 1) / max(without / max(pixels - area, 1), 1e-6)),
+            **({"shape": 2 * overlap / max(both, 1.0)} if self.sampler.config.weight("shape") else {}),
         }
 
     @cached_property
