@@ -4,7 +4,8 @@
 
 Every run sees the same crops in the same order and starts from the same weights; judged are the weights after the last
 step, on TNBC 04-05 (``$NUCLEISEG_DATA``, default ``../shared/data``), whose labels score and nothing else. The level is
-each picture's own by Otsu's threshold, because a run without sparsity has no other; one position of each tile.
+each picture's own by Otsu's threshold, because a run without sparsity has no other (told by shape it is 0); each tile
+is seen in one position.
 "Covered" is the share of pixels that exceed that level, beside it the share that annotated nuclei take up.
 Runs are short: they tell terms apart, not how far the method gets.
 """
@@ -27,7 +28,7 @@ from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.training.samples import read_labels
 from napari_nucleiseg.core.training.scales.adaptation import at_slide_level
-from napari_nucleiseg.core.training.scales.config import ScaleConfig, load_scale_config
+from napari_nucleiseg.core.training.scales.config import SHAPED, ScaleConfig, load_scale_config
 from napari_nucleiseg.core.training.scales.loop import pretrain
 
 JUDGED = "TNBC 04-05"
@@ -51,6 +52,9 @@ RUNS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
     "ours (haematoxylin, less smoothness)": (OURS, {}),
     "... without scale (ours)": (without(OURS, "scale"), {}),
     "... without haematoxylin (ours)": (without(OURS, "haematoxylin"), {}),
+    "told by shape": (dict(SHAPED), {}),
+    "... without scale (told by shape)": (without(SHAPED, "scale"), {}),
+    "... without equivariance (told by shape)": (without(SHAPED, "equivariance"), {}),
 }
 
 
@@ -68,7 +72,8 @@ def judged(model: LoadedModel) -> tuple[float, float, float, float]:
     found, shares = [], []
     for stem in stems:
         with closing(open_slide(DATA / folder / "images" / f"{stem}.png", mpp_um=mpp_um)) as slide:
-            pred = segment_picture(slide, at_slide_level(model, slide, otsu=True), default_options(model), "cpu")
+            chosen = model if model.card.level_is_set else at_slide_level(model, slide, otsu=True)
+            pred = segment_picture(slide, chosen, default_options(model), "cpu")
         truth = read_labels(DATA / folder / "labels" / f"{stem}.tif")
         found.append(scores(truth, pred, distances=False))
         shares.append((np.mean(pred > 0), np.mean(truth > 0)))
