@@ -338,12 +338,28 @@ def run_demo(screenshot: Path | None, slide: Path | None) -> int:
 
 
 def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
-    """Run pytest; on Linux pytest-xvfb gives it a screen of its own where Xvfb is there."""
-    command = [str(venv_program("python")), "-m", "pytest"]
-    if fast:
-        command += ["-m", "not slow"]
+    """Run pytest; on Linux pytest-xvfb gives each run of it a screen of its own where Xvfb is there.
+
+    All tests together are two runs, side by side: those that take long mostly wait for a window.
+    """
+    command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments]
+    are_all = not fast and all(word.startswith("--") for word in pytest_arguments)
     with clean_environment() as environment:
-        return subprocess.run([*command, *pytest_arguments], cwd=ROOT, env=environment, check=False).returncode
+        if not are_all:
+            command += ["-m", "not slow"] if fast else []
+            return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        with clean_environment() as apart, tempfile.TemporaryFile() as told:
+            slow = [*command, "-m", "slow", "-p", "no:cacheprovider"]
+            beside = subprocess.Popen(slow, cwd=ROOT, env=apart, stdout=told, stderr=subprocess.STDOUT)
+            try:
+                quick = [*command, "-m", "not slow"]
+                status = subprocess.run(quick, cwd=ROOT, env=environment, check=False).returncode
+                other = beside.wait()
+            finally:
+                beside.kill()
+                told.seek(0)
+                print(told.read().decode(errors="replace"), flush=True)
+        return status or other
 
 
 def run_lint() -> int:

@@ -305,3 +305,49 @@ def test_what_is_installed_is_not_installed_again(dev, started, monkeypatch):
     monkeypatch.setattr(dev, "environment_key", lambda: "now")
     dev.make_environment(("pyside6",))
     assert started.commands == []
+
+
+# ---------------------------------------------------------------------- tests
+
+
+@pytest.fixture
+def pytest_runs(dev, monkeypatch, started):
+    """Marks of the runs of pytest that would have been started, beside the others and in front; and their answers."""
+    beside = []
+
+    class Process:
+        def __init__(self, command, **options):
+            beside.append(command)
+            options["stdout"].write(b"told by the one beside")
+
+        def wait(self):
+            return started.answers_beside
+
+        def kill(self):
+            pass
+
+    started.answers_beside = 0
+    monkeypatch.setattr(dev.subprocess, "Popen", Process)
+    started.beside = beside
+    return started
+
+
+def marks(commands):
+    return [command[command.index("-m", 3) + 1] for command in commands if "-m" in command[3:]]
+
+
+@pytest.mark.parametrize(("front", "beside"), [(0, 0), (1, 0), (0, 2)])
+def test_all_tests_are_two_runs_and_either_can_fail(dev, pytest_runs, capsys, front, beside):
+    pytest_runs.answers.append(front)
+    pytest_runs.answers_beside = beside
+    assert bool(dev.run_tests(["--durations=15"], fast=False)) == bool(front or beside)
+    assert (marks(pytest_runs.commands), marks(pytest_runs.beside)) == (["not slow"], ["slow"])
+    assert all("--durations=15" in command for command in (*pytest_runs.commands, *pytest_runs.beside))
+    assert "told by the one beside" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "fast", "chosen"), [(["tests/core"], False, []), ([], True, ["not slow"])])
+def test_what_is_asked_for_is_one_run(dev, pytest_runs, words, fast, chosen):
+    assert dev.run_tests(words, fast=fast) == 0
+    assert marks(pytest_runs.commands) == chosen
+    assert pytest_runs.beside == []
