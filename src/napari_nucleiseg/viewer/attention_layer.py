@@ -18,8 +18,8 @@ from napari_nucleiseg.viewer.paint_layer import PaintLayer, corner_of
 
 NAME = "Attention corrections"
 OVERVIEW = f"{NAME} (overview)"
-# Green and red that differ in brightness too, and stand out from the tissue and from the heatmap.
-COLOURS = {LOOK: "#1ee66b", DO_NOT: "#ff3b30"}
+# Neither tissue nor heatmap, outlines or regions have these, and everybody tells them apart.
+COLOURS = {LOOK: "#ffffff", DO_NOT: "#000000"}
 TITLES = {LOOK: "Look here", DO_NOT: "Do not look here", ERASE: "Erase"}
 LABELS = {LOOK: LOOK_HERE, DO_NOT: DO_NOT_LOOK}
 OPACITY = 0.6

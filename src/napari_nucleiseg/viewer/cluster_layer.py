@@ -15,8 +15,9 @@ from napari_nucleiseg.viewer.layers import OWNER, ROLE, placement, slide_name
 if TYPE_CHECKING:
     from napari_nucleiseg.viewer.opened import OpenedSlide
 
-# The first ones are far from each other and from haematoxylin and eosin.
-COLOURS = ("#ffd400", "#00b7d4", "#2fbf4f", "#ff6d00", "#2f54eb", "#f4f4f4", "#8d5a2b", "#b4e600", "#d500f9", "#00897b")
+# Those of Okabe and Ito, which the colour-blind tell apart, without yellow: shapes are drawn in it. The first ones are
+# far from haematoxylin and eosin, from outlines and from shapes.
+COLOURS = ("#d55e00", "#56b4e9", "#009e73", "#f4f4f4", "#0072b2", "#e69f00", "#000000", "#cc79a7", "#8d5a2b")
 GOLDEN = 0.618034
 # How much of the tissue is covered: while it is fitted, by what is pointed at, by what is ticked, by the others.
 RUNNING, LIT, TICKED, FAINT = 0.55, 0.8, 0.6, 0.1

@@ -15,6 +15,7 @@ AREAS = ("rectangle", "ellipse", "polygon")
 _ELLIPSE_CORNERS = 64
 # Edges are about as broad as this when they are drawn; napari measures them in whole pixels of the slide.
 EDGE_SCREEN_PX = 4.0
+COLOUR = "#ffd400"
 
 
 def selected_polygon(viewer: Any, opened: OpenedSlide) -> tuple[NDArray[np.float64] | None, str]:
@@ -60,7 +61,7 @@ def _is_area(layer: Any, index: int) -> bool:
 def _add_layer(viewer: Any, opened: OpenedSlide) -> Any:
     return viewer.add_shapes(
         name="Regions",
-        edge_color="#ffd400",
+        edge_color=COLOUR,
         face_color="transparent",
         opacity=1.0,
         metadata={OWNER: opened.slide.fingerprint},

@@ -18,7 +18,7 @@ TIPS = {
 }
 SHORT = {LOOK: "Look here", DO_NOT: "Do not look", ERASE: "Erase"}
 HINT = (
-    "Paint green over nuclei that the heatmap misses, and red over what it lights up wrongly; N hides the outlines. "
+    "Paint white over nuclei that the heatmap misses, and black over what it lights up wrongly; N hides the outlines. "
     "Teach… then moves the model's attention, and its nuclei with it."
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
@@ -18,6 +18,7 @@ from napari_nucleiseg.widgets.wording import turn_text
 COLUMNS = 5
 CLASS_COLUMNS = 7
 SWATCH_PX = 12
+FRAME = "#858585"
 KEYS = (
     "D delete · Y approve · R reject · U next\n"
     "G fill holes · S smooth · . grow · , shrink\n"
@@ -183,7 +184,12 @@ class Correct(QWidget):
 
 
 def swatch(colour: str) -> QIcon:
-    """Return a square of a colour; see-through for what is none."""
+    """Return a square of a colour, framed so that it is seen on every theme; see-through for what is none."""
     pixmap = QPixmap(SWATCH_PX, SWATCH_PX)
     pixmap.fill(QColor(colour) if QColor(colour).isValid() else Qt.GlobalColor.transparent)
+    if QColor(colour).isValid():
+        painter = QPainter(pixmap)
+        painter.setPen(QColor(FRAME))
+        painter.drawRect(0, 0, SWATCH_PX - 1, SWATCH_PX - 1)
+        painter.end()
     return QIcon(pixmap)
