@@ -6,7 +6,7 @@ import pytest
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.inference.plan import TileGrid
 from napari_nucleiseg.core.slides.pyramid import Slide
-from napari_nucleiseg.viewer.counting import count_polygon, inside_polygon, measured_area
+from napari_nucleiseg.viewer.counting import Done, count_polygon, count_view, inside_polygon, measured_area
 from napari_nucleiseg.viewer.segmentation import polygon_cover
 
 SLIDE = Slide(path="x", levels=(np.zeros((2048, 3072, 3), np.uint8),), downsamples=(YX(1, 1),), mpp_um=YX(0.5, 0.5))
@@ -14,15 +14,20 @@ GRID = TileGrid((2048, 3072), YX(1.0, 1.0), tile_px=512, halo_px=32, size_multip
 MM2_PER_TILE = 512 * 512 * 0.25e-6
 
 
+def area_of(tiles, region, **more):
+    """Area and share if all that was ever looked at are these tiles of the grid."""
+    return measured_area(SLIDE, [GRID.tile(tile).core for tile in tiles], region, Done(GRID, tiles), **more)
+
+
 def test_area_is_that_of_the_tiles_that_are_done():
-    area, share = measured_area(SLIDE, GRID, {0, 1, 7}, SLIDE.region)
+    area, share = area_of({0, 1, 7}, SLIDE.region)
     assert area == pytest.approx(3 * MM2_PER_TILE, rel=0.01)
     assert share == pytest.approx(3 / 24, rel=0.01)
 
 
 def test_only_the_region_counts():
     region = Region(0, 256, 512, 512)  # half of tile 0, half of tile 1
-    area, share = measured_area(SLIDE, GRID, {0}, region)
+    area, share = area_of({0}, region)
     assert area == pytest.approx(MM2_PER_TILE / 2, rel=0.01)
     assert share == pytest.approx(0.5, rel=0.01)
 
@@ -31,19 +36,19 @@ def test_glass_is_no_tissue():
     mask = np.zeros((32, 48), bool)
     mask[:, :8] = True  # the first 512 columns
     tissue = SimpleNamespace(mask=mask, downsample=YX(64, 64))
-    area, share = measured_area(SLIDE, GRID, set(range(24)), SLIDE.region, tissue=tissue)
+    area, share = area_of(set(range(24)), SLIDE.region, tissue=tissue)
     assert area == pytest.approx(4 * MM2_PER_TILE, rel=0.01)
     assert share == 1
 
 
 def test_a_view_of_glass_has_no_area_and_nothing_left_to_do():
     tissue = SimpleNamespace(mask=np.zeros((32, 48), bool), downsample=YX(64, 64))
-    assert measured_area(SLIDE, GRID, set(), SLIDE.region, tissue=tissue) == (0.0, 1.0)
+    assert area_of(set(), SLIDE.region, tissue=tissue) == (0.0, 1.0)
 
 
 def test_area_of_a_polygon():
     triangle = np.array([[0.0, 0], [1024, 0], [0, 1024]])
-    area, share = measured_area(SLIDE, GRID, set(range(24)), Region(0, 0, 1024, 1024), polygon=triangle)
+    area, share = area_of(set(range(24)), Region(0, 0, 1024, 1024), polygon=triangle)
     assert area == pytest.approx(1024 * 1024 / 2 * 0.25e-6, rel=0.01)
     assert share == 1
 
@@ -59,9 +64,11 @@ def test_inside_polygon_agrees_with_skimage():
 
 def test_counting_in_a_polygon_looks_at_centroids():
     centroids = np.array([[10.0, 10], [10, 900], [900, 10], [30, 40]])
-    project = SimpleNamespace(nuclei_in=lambda _region: SimpleNamespace(centroids=centroids))
+    project = SimpleNamespace(
+        nuclei_in=lambda _region: SimpleNamespace(centroids=centroids), tiles_in=lambda _region: [SLIDE.region]
+    )
     triangle = np.array([[0.0, 0], [800, 0], [0, 800]])
-    counts = count_polygon(project, SLIDE, GRID, set(range(24)), triangle)
+    counts = count_polygon(project, SLIDE, triangle)
     assert counts.nuclei == 2
     assert counts.where == "shape"
     assert counts.per_mm2 == pytest.approx(2 / (800 * 800 / 2 * 0.25e-6), rel=0.01)
@@ -75,3 +82,18 @@ def test_a_thin_shape_is_still_covered():
     x = np.nonzero(cover.mask)[1]
     assert (x * cover.downsample.x <= 100).any()
     assert ((x + 1) * cover.downsample.x >= 3000).any()
+
+
+def test_nuclei_are_counted_where_no_plan_is_known():
+    project = SimpleNamespace(count_in=lambda _region: 30, tiles_in=lambda _region: [Region(0, 0, 512, 256)])
+    counts = count_view(project, SLIDE, Region(0, 0, 512, 512))
+    assert (counts.nuclei, counts.segmented) == (30, pytest.approx(0.5, rel=0.01))
+    assert counts.per_mm2 == pytest.approx(30 / (MM2_PER_TILE / 2), rel=0.01)
+
+
+def test_density_is_that_of_all_that_was_looked_at_and_the_share_that_of_the_present_settings():
+    tiles = [GRID.tile(tile).core for tile in (0, 1)]
+    area, share = measured_area(SLIDE, tiles, Region(0, 0, 512, 1024), Done(GRID, {0}))
+    assert (area, share) == (pytest.approx(2 * MM2_PER_TILE, rel=0.01), pytest.approx(0.5, rel=0.01))
+    area, share = measured_area(SLIDE, tiles, Region(0, 512, 512, 512), Done(GRID, {0}))
+    assert (area, share) == (pytest.approx(MM2_PER_TILE, rel=0.01), 1)

@@ -267,6 +267,12 @@ def test_ticked_clusters_become_nuclei_that_are_listed_and_can_be_corrected(view
     assert not viewer.layers[LAYER].visible
     assert [layer.name for layer in viewer.layers] == ["discs", LAYER, "discs nuclei"]
     assert found.hint.text().startswith(f"{len(nuclei):,} nuclei")
+    # The panel tells the same, though no model was ever asked.
+    read_outs = panel.panel
+    assert int(read_outs.count.text()) == pytest.approx(len(nuclei), abs=2)
+    density = float(found.hint.text().split(", ")[-1].split(" per")[0].replace(",", ""))
+    assert float(read_outs.density.text().replace(",", "")) == pytest.approx(density, rel=0.03)
+    assert read_outs.density_caption.text() == "per mm² segmented"
     # A person takes one away; the same clusters again do not bring it back, undo does.
     panel.session.editing = True
     until_idle(qtbot, panel)

@@ -62,6 +62,8 @@ def test_a_small_share_is_not_called_none():
     assert share_text(Counts("view", 17_528, 4.2, 0.003)) == "<1% of the tissue in view is segmented"
     assert share_text(Counts("shape", 9, 4.2, 0.42)) == "42% of the tissue in shape is segmented"
     assert share_text(Counts("view", 9, 4.2, 1.0)) == ""
+    assert share_text(Counts("view", 9, 4.2, 0.42, knows_tissue=False)) == "42% of the view is segmented"
+    assert "no density" in share_text(Counts("view", 9, 0.0, 0.0))
 
 
 def test_models_are_called_by_a_short_name():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -22,46 +23,55 @@ if TYPE_CHECKING:
 RASTER_PX = 1024
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Done:
+    """What is done with the present settings.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        The grid that `tiles` count on.
+    tiles : collection of int
+        Those that are done.
+    """
+
+    grid: TileGrid
+    tiles: Collection[int]
+
+
 def count_view(
-    project: Project, slide: Slide, grid: TileGrid, done: Collection[int], region: Region, *, tissue: Any = None
+    project: Project, slide: Slide, region: Region, done: Done | None = None, *, tissue: Any = None
 ) -> Counts:
-    """Count the nuclei in a rectangle.
+    """Count the nuclei in a rectangle, whoever has found them.
 
     Parameters
     ----------
     project : Project
-        Holds the nuclei.
+        Holds the nuclei, and where they were looked for.
     slide : Slide
         Gives the pixel size.
-    grid : TileGrid
-        The grid that `done` counts on.
-    done : collection of int
-        Tiles that are done with the present settings.
     region : Region
         Level-0 pixels.
+    done : Done, optional
+        What is done with the present settings; None where nothing was segmented in this session.
     tissue : TissueMask, optional
         Where tissue is; None takes all of the slide for tissue.
     """
-    tissue_mm2, share = measured_area(slide, grid, done, region, tissue=tissue)
-    return Counts("view", project.count_in(region), tissue_mm2, share)
+    area = measured_area(slide, project.tiles_in(region), region, done, tissue=tissue)
+    return Counts("view", project.count_in(region), *area, knows_tissue=tissue is not None)
 
 
 def count_polygon(
-    project: Project,
-    slide: Slide,
-    grid: TileGrid,
-    done: Collection[int],
-    polygon: NDArray[np.float64],
-    *,
-    tissue: Any = None,
+    project: Project, slide: Slide, polygon: NDArray[np.float64], done: Done | None = None, *, tissue: Any = None
 ) -> Counts:
     """Count the nuclei whose centroid lies in a polygon ``(y, x)`` of level-0 pixels; otherwise as `count_view`."""
     region = bounds_of(polygon).intersect(slide.region)
     if region.is_empty:
         return Counts("shape", 0, 0.0, 0.0)
     centroids = project.nuclei_in(region).centroids
-    tissue_mm2, share = measured_area(slide, grid, done, region, tissue=tissue, polygon=polygon)
-    return Counts("shape", int(inside_polygon(centroids, polygon).sum()), tissue_mm2, share)
+    area = measured_area(slide, project.tiles_in(region), region, done, tissue=tissue, polygon=polygon)
+    inside = int(inside_polygon(centroids, polygon).sum())
+    return Counts("shape", inside, *area, knows_tissue=tissue is not None)
 
 
 def inside_polygon(points: NDArray[np.float64], polygon: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -86,21 +96,30 @@ def inside_polygon(points: NDArray[np.float64], polygon: NDArray[np.float64]) ->
 
 def measured_area(
     slide: Slide,
-    grid: TileGrid,
-    done: Collection[int],
+    tiles: Iterable[Region],
     region: Region,
+    done: Done | None = None,
     *,
     tissue: Any = None,
     polygon: NDArray[np.float64] | None = None,
 ) -> tuple[float, float]:
-    """Return the segmented tissue of a region in square millimetres, and its share of all tissue there.
+    """Return the tissue of a region where nuclei were looked for in square millimetres, and the share that is done.
 
     Parameters
     ----------
-    slide, grid, done, region, tissue
+    tiles : iterable of Region
+        Where nuclei were looked for, level-0 pixels.
+    slide, region, done, tissue
         As in `count_view`.
     polygon : ndarray of float, shape (n, 2), optional
         Only inside this, ``(y, x)`` level-0 pixels.
+
+    Returns
+    -------
+    mm2 : float
+        All nuclei there are in the region lie in this area, but for those that people drew elsewhere.
+    share : float
+        Of the tissue, 0..1: what is done with the present settings; where nothing is, what any model has looked at.
     """
     mpp = slide.require_mpp()
     step = max(1.0, max(region.height, region.width) / RASTER_PX)
@@ -115,9 +134,10 @@ def measured_area(
     whole = int(wanted.sum())
     if whole == 0:
         return 0.0, 1.0
-    segmented = int((wanted & _done_raster(grid, done, region, shape, steps)).sum())
+    seen = int((wanted & _tile_raster(tiles, region, shape, steps)).sum())
+    now = 0 if done is None else int((wanted & _done_raster(done, region, shape, steps)).sum())
     pixel_mm2 = steps.y * steps.x * mpp.y * mpp.x * 1e-6
-    return segmented * pixel_mm2, segmented / whole
+    return seen * pixel_mm2, (now or seen) / whole
 
 
 def _tissue_raster(tissue: Any, region: Region, shape: tuple[int, int], steps: YX) -> NDArray[np.bool_]:
@@ -130,13 +150,23 @@ def _tissue_raster(tissue: Any, region: Region, shape: tuple[int, int], steps: Y
     return np.array(tissue.mask[rows[:, None], cols[None, :]], dtype=np.bool_)
 
 
-def _done_raster(
-    grid: TileGrid, done: Collection[int], region: Region, shape: tuple[int, int], steps: YX
-) -> NDArray[np.bool_]:
+def _tile_raster(tiles: Iterable[Region], region: Region, shape: tuple[int, int], steps: YX) -> NDArray[np.bool_]:
+    """Whether each raster pixel's centre lies in one of the tiles."""
+    raster = np.zeros(shape, dtype=np.bool_)
+    corner = np.array((region.y, region.x))
+    for tile in tiles:
+        ends = (np.array(((tile.y, tile.x), (tile.y1, tile.x1))) - corner) / steps
+        (y, x), (y1, x1) = np.maximum(np.ceil(ends - 0.5), 0).astype(int).tolist()
+        raster[y:y1, x:x1] = True
+    return raster
+
+
+def _done_raster(done: Done, region: Region, shape: tuple[int, int], steps: YX) -> NDArray[np.bool_]:
     """Whether each raster pixel's centre lies in the core of a tile that is done."""
+    grid = done.grid
     finished = np.zeros(grid.rows * grid.columns, dtype=np.bool_)
-    if done:
-        finished[np.fromiter(done, np.int64, len(done))] = True
+    if done.tiles:
+        finished[np.fromiter(done.tiles, np.int64, len(done.tiles))] = True
     ys = region.y + (np.arange(shape[0]) + 0.5) * steps.y
     xs = region.x + (np.arange(shape[1]) + 0.5) * steps.x
     rows = np.clip(np.searchsorted(grid.row_edges(), ys, side="right") - 1, 0, grid.rows - 1)

@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer.counting import count_polygon, count_view
+from napari_nucleiseg.viewer.counting import Done, count_polygon, count_view
 from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
 from napari_nucleiseg.viewer.messages import Counts
 from napari_nucleiseg.viewer.shelf import Shelf
@@ -129,21 +129,22 @@ class Display:
     def count(self) -> None:
         """Count the nuclei in view, or in `polygon`."""
         opened = self.shelf.now
-        if opened is None or opened.project is None or opened.plan is None:
+        if opened is None or opened.project is None:
             return
         region = visible_region(self.viewer, opened.layer)
         if region is None or region.is_empty:
             self.counted.emit(None)
             return
-        project, slide, grid = opened.project, opened.slide, opened.plan.grid
+        project, slide, plan = opened.project, opened.slide, opened.plan
         tissue = opened.tissue if self.session.tissue_only else None
         (version, key), polygon = opened.done_key, self.polygon
 
         def work(_cancelled: Cancelled) -> Iterator[Counts]:
-            done = project.tiles_done(version, key)
+            # Nuclei of clusters and of earlier sessions are counted without a plan.
+            done = None if plan is None else Done(plan.grid, project.tiles_done(version, key))
             if polygon is None:
-                yield count_view(project, slide, grid, done, region, tissue=tissue)
+                yield count_view(project, slide, region, done, tissue=tissue)
             else:
-                yield count_polygon(project, slide, grid, done, polygon, tissue=tissue)
+                yield count_polygon(project, slide, polygon, done, tissue=tissue)
 
         self.jobs.start("count", work, on_value=self.counted.emit, on_error=self._on_error)

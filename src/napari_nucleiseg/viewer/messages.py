@@ -42,15 +42,18 @@ class Counts:
     nuclei : int
         Nuclei whose centroid lies there.
     tissue_mm2 : float
-        Segmented tissue there, square millimetres.
+        Tissue there in which nuclei were looked for, square millimetres.
     segmented : float
-        Share of the tissue there that has been segmented with the present settings, 0..1.
+        Share of the tissue there that has been segmented, 0..1: with the present settings, if anything has.
+    knows_tissue : bool
+        Whether glass was left out; otherwise all counts as tissue.
     """
 
     where: str
     nuclei: int
     tissue_mm2: float
     segmented: float
+    knows_tissue: bool = True
 
     @property
     def per_mm2(self) -> float | None:

@@ -220,7 +220,7 @@ class Panel(QWidget):
 
     def show_counts(self, counts: Counts | None) -> None:
         """Show how many nuclei there are; None where nothing is known."""
-        if counts is None or counts.segmented == 0:
+        if counts is None or counts.segmented == counts.nuclei == 0:
             self.count.setText("–")
             self.density.setText("–")
             self.share.setText("")
@@ -229,6 +229,7 @@ class Panel(QWidget):
         self.count.setText(f"{counts.nuclei:,}")
         self.count_caption.setText(f"nuclei in {counts.where}")
         self.density.setText("–" if density is None else f"{density:,.0f}")
+        self.density_caption.setText("per mm² of tissue" if counts.knows_tissue else "per mm² segmented")
         self.share.setText(share_text(counts))
 
     def show_hint(self, hint: Hint) -> None:

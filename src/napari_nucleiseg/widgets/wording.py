@@ -189,5 +189,7 @@ def share_text(counts: Counts) -> str:
     """Return how much of the tissue there the counts speak of; empty if of all."""
     if counts.segmented > 0.995:
         return ""
+    if counts.segmented == 0:
+        return f"Nothing in {counts.where} was segmented, so there is no density"
     share = f"{counts.segmented:.0%}" if counts.segmented >= 0.01 else "<1%"
-    return f"{share} of the tissue in {counts.where} is segmented"
+    return f"{share} of the {'tissue in ' if counts.knows_tissue else ''}{counts.where} is segmented"

@@ -312,6 +312,15 @@ def tiles_done(connection: sqlite3.Connection, model_version: str, options_key: 
     return {row[0] for row in rows}
 
 
+def tiles_in(connection: sqlite3.Connection, region: Region) -> list[Region]:
+    """Return where tiles of any run were written that touch a region, level-0 pixels."""
+    rows = connection.execute(
+        "SELECT y0, x0, y1, x1 FROM tiles WHERE y0 < ? AND y1 > ? AND x0 < ? AND x1 > ?",
+        (region.y1, region.y, region.x1, region.x),
+    )
+    return [Region.from_bounds(*bounds) for bounds in rows]
+
+
 def _unpacked(bounds: tuple[int, int, int, int], mask: bytes) -> Claim:
     box = Region.from_bounds(*bounds)
     bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=box.area)

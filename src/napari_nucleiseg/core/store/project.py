@@ -22,7 +22,7 @@ from napari_nucleiseg.core.store.census import Census
 from napari_nucleiseg.core.store.editor import Editor
 from napari_nucleiseg.core.store.failure import explained, not_writable
 from napari_nucleiseg.core.store.labels import LabelStore
-from napari_nucleiseg.core.store.ledger import Ledger, read_meta, tiles_done
+from napari_nucleiseg.core.store.ledger import Ledger, read_meta, tiles_done, tiles_in
 from napari_nucleiseg.core.store.lock import Holder, WriterLock, read_holder, user_name
 from napari_nucleiseg.core.store.maps import MapStore
 from napari_nucleiseg.core.store.nuclei import NucleiTable, TileNuclei
@@ -235,6 +235,10 @@ class Project:
     def tiles_done(self, model_version: str, options_key: str) -> set[int]:
         """Return the indices of the tiles that are whole for a model version and its decoding options."""
         return tiles_done(self.ledger.reader, model_version, options_key)
+
+    def tiles_in(self, region: Region) -> list[Region]:
+        """Return where nuclei were looked for, by whichever model and settings, as far as it touches `region`."""
+        return tiles_in(self.ledger.reader, region)
 
     def nuclei_in(self, region: Region) -> NucleiTable:
         """Return the nuclei whose centroid lies in `region` (level-0 pixels, half-open), ascending by id."""
