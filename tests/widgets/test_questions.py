@@ -87,7 +87,7 @@ def test_licence_is_asked_for_once(viewer, panel, disc_slide, engine, qtbot):
     open_and_settle(viewer, panel, disc_slide, qtbot)
     assert panel.panel.licence.text() == "CC0-1.0"
     panel.session.model = "research"
-    assert panel.panel.licence.text() == "CC-BY-NC-SA-4.0 · research only"
+    assert panel.panel.licence.text() == "CC-BY-NC-SA-4.0 · research use only"
 
     def refuse(box):
         assert RESEARCH.licence in box.text()

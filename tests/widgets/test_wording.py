@@ -7,10 +7,21 @@ from napari.utils.theme import get_theme
 from qtpy.QtGui import QColor
 
 from gui_parts import open_and_settle
+from napari_nucleiseg.core.models.weights import ModelCard
 from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.training.clustering.fitted import OWN
 from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
 from napari_nucleiseg.widgets.facts import scan_text
-from napari_nucleiseg.widgets.wording import model_title, progress_text, share_text, time_left, warning_colour
+from napari_nucleiseg.widgets.wording import (
+    data_text,
+    licence_text,
+    model_title,
+    progress_text,
+    share_text,
+    time_left,
+    use_text,
+    warning_colour,
+)
 
 
 def luminance(colour):
@@ -66,9 +77,22 @@ def test_a_small_share_is_not_called_none():
     assert "no density" in share_text(Counts("view", 9, 0.0, 0.0))
 
 
+def test_licences_are_said_as_a_person_would():
+    own, stated = OWN, ModelCard("mine", "nuclei").licence
+    assert use_text(own, commercial_use=True) == "Your own picture"
+    assert use_text(stated, commercial_use=False) == "Licence not stated · research use only"
+    assert use_text("CC-BY-NC-4.0", commercial_use=False) == "CC-BY-NC-4.0 · research use only"
+    assert use_text("CC0-1.0", commercial_use=True) == "CC0-1.0"
+    assert use_text("CC0-1.0 AND CC-BY-4.0 AND MIT", commercial_use=True) == "Any use (open licences)"
+    assert licence_text(f"CC0-1.0 AND {own}") == "CC0-1.0 AND your own picture"
+    assert licence_text(stated) == "not stated"
+    assert data_text(f"a.svs ({own}), without labels") == "a.svs (your own picture), without labels"
+
+
 def test_models_are_called_by_a_short_name():
     assert model_title("Nuclei in H&E, research only, 0.5 um/px") == "Nuclei in H&E, research only"
     assert model_title("Nuclei in H&E, 0.25 µm/px") == "Nuclei in H&E"
+    assert model_title("Attention, without labels (0.25 µm/px)") == "Attention, without labels"
     assert model_title("Dark discs") == "Dark discs"
 
 

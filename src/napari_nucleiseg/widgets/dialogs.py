@@ -27,7 +27,7 @@ from napari_nucleiseg.core.models.weights import ModelCard
 from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, SMALLEST_MPP_UM
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import FILENAME_PATTERNS
-from napari_nucleiseg.widgets.wording import model_title
+from napari_nucleiseg.widgets.wording import NOT_STATED, data_text, licence_text, model_title
 
 LARGEST_SHOWN_PX = 800
 # What scanners deliver at each objective, micrometres per pixel.
@@ -169,11 +169,10 @@ def ask_licence(card: ModelCard, parent: QWidget) -> bool:
     box.setWindowTitle("Licence of the model")
     box.setTextFormat(Qt.TextFormat.PlainText)
     name = model_title(card.title or card.name)
-    box.setText(f"“{name}” may not be used commercially. Its licence: {card.licence}.")
-    data = "\n".join(f"•  {entry}" for entry in card.training_data)
-    box.setInformativeText(
-        f"It was trained on:\n{data}\n\nDo you accept this licence?" if data else "Do you accept it?"
-    )
+    box.setText(f"“{name}” may not be used commercially. Its licence: {licence_text(card.licence)}.")
+    data = "\n".join(f"•  {data_text(entry)}" for entry in card.training_data)
+    wanted = "Do you accept that?" if card.licence == NOT_STATED else "Do you accept this licence?"
+    box.setInformativeText(f"It was trained on:\n{data}\n\n{wanted}" if data else wanted)
     box.setStandardButtons(QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No)
     box.setDefaultButton(QMessageBox.StandardButton.No)
     box.button(QMessageBox.StandardButton.Yes).setText("Accept")

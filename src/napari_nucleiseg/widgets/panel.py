@@ -25,7 +25,15 @@ from napari_nucleiseg.widgets.attention import PaintAttention
 from napari_nucleiseg.widgets.correct import Correct
 from napari_nucleiseg.widgets.facts import SlideFacts
 from napari_nucleiseg.widgets.form import CHOICE_TITLES, LEVEL_TITLES, Choice, NumberSlider, Switch, about
-from napari_nucleiseg.widgets.wording import WARNING_COLOURS, model_title, progress_text, share_text
+from napari_nucleiseg.widgets.wording import (
+    WARNING_COLOURS,
+    data_text,
+    licence_text,
+    model_title,
+    progress_text,
+    share_text,
+    use_text,
+)
 
 
 class Panel(QWidget):
@@ -187,14 +195,12 @@ class Panel(QWidget):
             self.licence.setText("")
             return
         free = card.commercial_use
-        # A model taught with many collections has as many licences; the tooltip tells them all.
-        short = "Any use (open licences)" if card.licence.count(" AND ") > 1 else card.licence
-        self.licence.setText(short if free else f"{card.licence} · research only")
+        self.licence.setText(use_text(card.licence, commercial_use=free))
         self.licence.setStyleSheet("" if free else f"color: {self._warning_colour};")
         lines = [
             card.title.replace(" um/px", " µm/px"),
-            f"Licence: {card.licence}",
-            *(f"Trained on {entry}" for entry in card.training_data),
+            f"Licence: {licence_text(card.licence)}",
+            *(f"Trained on {data_text(entry)}" for entry in card.training_data),
         ]
         self.model.setToolTip("\n".join(line for line in lines if line))
 

@@ -27,7 +27,7 @@ from napari_nucleiseg.viewer.versions import Versions
 from napari_nucleiseg.widgets.comparison_bar import ComparisonBar
 from napari_nucleiseg.widgets.version_dialogs import ask_delete, ask_export, ask_use_refused
 from napari_nucleiseg.widgets.version_text import details_text, kind_text, learnt_text, made_text, score_text
-from napari_nucleiseg.widgets.wording import model_title
+from napari_nucleiseg.widgets.wording import licence_text, model_title
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.teaching.versions import Version
@@ -197,7 +197,7 @@ class VersionList(QWidget):
             LEARNT: learnt_text(card),
             AJI: score_text(card, "aji"),
             PQ: score_text(card, "pq"),
-            LICENCE: card.licence,
+            LICENCE: licence_text(card.licence),
         }
         item = QTreeWidgetItem([texts[column] for column in range(len(TITLES))])
         for column, text in texts.items():

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from napari_nucleiseg.widgets.wording import model_title, when_text
+from napari_nucleiseg.widgets.wording import data_text, licence_text, model_title, when_text
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import ModelCard
@@ -62,9 +62,10 @@ def details_text(version: Version, parent: Version | None) -> str:
     facts = [("", version.reason)] if version.reason else []
     if card.taught:
         facts += _taught_facts(card, parent)
-    facts.append(("Licence", f"{card.licence}, {'free' if card.commercial_use else 'not'} for commercial use"))
+    licence = licence_text(card.licence)
+    facts.append(("Licence", f"{licence}, {'free' if card.commercial_use else 'not'} for commercial use"))
     if card.training_data:
-        facts.append(("Trained on", "; ".join(card.training_data)))
+        facts.append(("Trained on", "; ".join(map(data_text, card.training_data))))
     facts += [("Notes", card.notes)] if card.notes else []
     facts.append(("File", str(version.path)))
     rows = [f"<p><b>{escape(model_title(version.title))}</b><br>{escape(version.name)}</p>"]

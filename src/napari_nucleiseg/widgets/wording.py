@@ -26,6 +26,10 @@ SCORES = (
 # Attention that lies on nuclei holds at least so many times the haematoxylin of what is around them.
 LEAST_STAIN = 1.3
 
+# As cards say it: nobody has named a licence.
+NOT_STATED = "unknown"
+PLAIN_LICENCES = {NOT_STATED: "not stated", "LicenseRef-own-picture": "your own picture"}
+
 # What people did, by the kind that the history keeps.
 STEPS = {
     "paint": "Painted",
@@ -109,9 +113,34 @@ def warning_colour(theme: str) -> str:
     return WARNING_COLOURS[str(get_theme(theme).type)]
 
 
+def licence_text(licence: str) -> str:
+    """Return a licence as a person would say it; SPDX identifiers of public licences stay as they are."""
+    return " AND ".join(PLAIN_LICENCES.get(part, part) for part in licence.split(" AND "))
+
+
+def data_text(entry: str) -> str:
+    """Return what a card says of training data, with the licence in it as a person would say it."""
+    for identifier, plain in PLAIN_LICENCES.items():
+        entry = entry.replace(f"({identifier})", f"({plain})")
+    return entry
+
+
+def use_text(licence: str, *, commercial_use: bool) -> str:
+    """Return what may be done with a model, in a few words."""
+    if licence == NOT_STATED:
+        said = "Licence not stated"
+    elif commercial_use and licence.count(" AND ") > 1:
+        # One that was taught with many collections has as many licences.
+        said = "Any use (open licences)"
+    else:
+        said = licence_text(licence)
+    said = f"{said[0].upper()}{said[1:]}"
+    return said if commercial_use else f"{said} · research use only"
+
+
 def model_title(title: str) -> str:
     """Return what a model is called where room is short: without the pixel size that it works at."""
-    return re.sub(r",? [\d.]+ [uµ]m/px$", "", title)
+    return re.sub(r",? \(?[\d.]+ [uµ]m/px\)?$", "", title)
 
 
 def turn_text(word: str, kind: str) -> str:
