@@ -201,7 +201,7 @@ def test_a_pixel_size_that_cannot_be(shell, png, out, mpp):
 
 def test_a_pixel_size_that_no_nucleus_can_be_seen_at(shell, png, out):
     answer = shell("segment", png, "--out", out, "--mpp", 15, "--json")
-    refused(answer, "a.png: pixels of 15 x 15 um are not for nuclei, which works at 0.5 um. Check the value")
+    refused(answer, "a.png: pixels of 15 x 15 µm are not for nuclei, which works at 0.5 µm. Check the value")
     assert "The option is --mpp" in answer.err
     assert "--mpp" not in answer.document["slides"][0]["error"]
 

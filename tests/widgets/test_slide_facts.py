@@ -72,7 +72,7 @@ def test_a_pixel_size_can_be_corrected_and_old_results_are_not_mixed_with_new_on
     monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(other))
 
     def take_another(box):
-        assert "was made with 0.5 um per pixel, but discs.tif is now opened with 0.4" in box.informativeText()
+        assert "was made with 0.5 µm per pixel, but discs.tif is now opened with 0.4" in box.informativeText()
         qtbot.mouseClick(box.button(QMessageBox.StandardButton.Open), Qt.MouseButton.LeftButton)
 
     asked = answer(take_another)

@@ -174,7 +174,7 @@ def test_what_the_slide_notes_is_told_with_the_plan():
 @pytest.mark.parametrize("mpp", [100.0, 0.0001])
 def test_an_absurd_pixel_size_is_refused_whoever_said_it(mpp):
     with pytest.raises(
-        PixelSizeError, match=r"pixels of .* um are not for .*, which works at 0\.5 um\. Check the value"
+        PixelSizeError, match=r"pixels of .* µm are not for .*, which works at 0\.5 µm\. Check the value"
     ) as e:
         plan_inference(blank_slide(mpp_um=mpp), SPEC)
     assert "--" not in str(e.value)

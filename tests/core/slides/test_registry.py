@@ -83,8 +83,8 @@ def test_ignoring_an_absurd_pixel_size_is_said(tmp_path, caplog):
     write_ome(tmp_path / "a.ome.tif", mpp=250.0)
     slide = open_slide(tmp_path / "a.ome.tif")
     assert slide.mpp_um is None
-    assert "ignored: the OME PhysicalSize says 250 x 250 um" in slide.properties["nucleiseg.pixel-size"]
-    assert "the OME PhysicalSize says 250 x 250 um" in caplog.text
+    assert "ignored: the OME PhysicalSize says 250 x 250 µm" in slide.properties["nucleiseg.pixel-size"]
+    assert "the OME PhysicalSize says 250 x 250 µm" in caplog.text
 
 
 def test_a_decimal_comma_is_understood(tmp_path):

@@ -36,7 +36,7 @@ def test_the_tissue_picture_needs_no_network_and_says_that_its_pixel_size_is_ass
     slide = sample.tissue_slide()
     assert slide.shape == (512, 512)
     assert slide.mpp_um == YX(0.5, 0.5)
-    assert slide.properties["nucleiseg.pixel-size"].startswith("assumed: 0.5 um")
+    assert slide.properties["nucleiseg.pixel-size"].startswith("assumed: 0.5 µm")
     pixels = np.asarray(slide.levels[0])
     assert pixels.dtype == np.uint8
     assert pixels[..., 0].mean() > pixels[..., 2].mean() + 20

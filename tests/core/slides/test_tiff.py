@@ -81,7 +81,7 @@ def test_the_reason_for_ignoring_a_printing_resolution_is_kept(tmp_path):
     write_generic(tmp_path / "a.tif", resolution=(72, 72), unit="INCH")
     slide = open_slide(tmp_path / "a.tif")
     assert slide.mpp_um is None
-    assert "resolution tag says 352.78 x 352.78 um, which no slide has" in slide.properties["nucleiseg.pixel-size"]
+    assert "resolution tag says 352.78 x 352.78 µm, which no slide has" in slide.properties["nucleiseg.pixel-size"]
 
 
 def test_a_profile_is_kept_as_it_is(tmp_path):

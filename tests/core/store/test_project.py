@@ -91,7 +91,7 @@ def test_no_project_there(tmp_path):
     [
         (blank_slide(fingerprint="f2", path="/x/b.svs"), r"belongs to another slide \(a.svs, 600 x 600 px\).*b.svs"),
         (blank_slide(600, 601, fingerprint=""), "belongs to another slide"),
-        (blank_slide(mpp=0.5), r"made with 0.25 um per pixel.*now opened with 0.5"),
+        (blank_slide(mpp=0.5), r"made with 0.25 µm per pixel.*now opened with 0.5"),
     ],
 )
 def test_another_slide_is_refused(tmp_path, other, words):

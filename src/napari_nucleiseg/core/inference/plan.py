@@ -309,8 +309,8 @@ def model_downsample(slide: Slide, spec: ModelSpec) -> YX:
     wanted = YX(spec.mpp_um / mpp.y, spec.mpp_um / mpp.x)
     if min(wanted) < 1 / COARSE_LIMIT or max(wanted) > FINE_LIMIT:
         raise PixelSizeError(
-            f"{slide.path}: pixels of {mpp.y:.4g} x {mpp.x:.4g} um are not for {spec.name}, which works at "
-            f"{spec.mpp_um:g} um. Check the value and give the right one (0.25 for most 40x scans, 0.5 for 20x)."
+            f"{slide.path}: pixels of {mpp.y:.4g} x {mpp.x:.4g} µm are not for {spec.name}, which works at "
+            f"{spec.mpp_um:g} µm. Check the value and give the right one (0.25 for most 40x scans, 0.5 for 20x)."
         )
     whole = YX(float(max(1, round(wanted.y))), float(max(1, round(wanted.x))))
     for candidate in (*slide.downsamples, whole):
@@ -325,8 +325,8 @@ def _notes(slide: Slide, spec: ModelSpec, downsample: YX) -> tuple[str, ...]:
         return slide.notes
     mpp = slide.require_mpp()
     text = (
-        f"This slide's pixels ({max(mpp):.3g} um) are {coarse:.1f} times larger than those the model was made for "
-        f"({spec.mpp_um:g} um): it is enlarged, and nuclei may be missed or merged."
+        f"This slide's pixels ({max(mpp):.3g} µm) are {coarse:.1f} times larger than those the model was made for "
+        f"({spec.mpp_um:g} µm): it is enlarged, and nuclei may be missed or merged."
     )
     return (*slide.notes, text)
 

@@ -130,7 +130,7 @@ class NucleiUNet(nn.Module):
 
 SPEC = ModelSpec(
     name="nuclei",
-    title="Nuclei in H&E, residual U-Net at 0.5 um/px",
+    title="Nuclei in H&E, residual U-Net at 0.5 µm/px",
     mpp_um=0.5,
     heads=HEADS,
     decoder="offsets",
@@ -153,7 +153,7 @@ def build(width: int = 32, depth: int = 4, widest: int = 192, detail: int = 0) -
     replace(
         SPEC,
         name="nuclei-fine",
-        title="Nuclei in H&E, residual U-Net at 0.25 um/px",
+        title="Nuclei in H&E, residual U-Net at 0.25 µm/px",
         mpp_um=0.25,
         tile_px=2048,  # the same micrometres as above
         halo_px=96,

@@ -323,7 +323,7 @@ def _network_at(model: LoadedModel, tau: float) -> ScaleAttention:
 
 SPEC = ModelSpec(
     name="scale-attention",
-    title="Attention learned from magnification, without labels (0.25 um/px)",
+    title="Attention learned from magnification, without labels (0.25 µm/px)",
     mpp_um=0.25,
     heads=HEADS,
     decoder="watershed",
@@ -346,7 +346,7 @@ def build(width: int = 64, stride: int = 1, sparsity: float = 0.07, sharpness: f
     replace(
         SPEC,
         name="scale-attention-fast",
-        title="Attention learned from magnification, at half resolution, without labels (0.25 um/px)",
+        title="Attention learned from magnification, at half resolution, without labels (0.25 µm/px)",
         tile_px=2048,
     )
 )

@@ -96,8 +96,8 @@ def stated_mpp(y_um: float, x_um: float, origin: str, largest_um: float = LARGES
         Coarsest value to believe.
     """
     if is_plausible(y_um) and is_plausible(x_um) and max(y_um, x_um) <= largest_um and 0.2 <= y_um / x_um <= 5:
-        return StatedPixelSize(YX(y_um, x_um), f"{y_um:.5g} x {x_um:.5g} um, from {origin}")
-    return StatedPixelSize(None, f"ignored: {origin} says {y_um:.5g} x {x_um:.5g} um, which no slide has")
+        return StatedPixelSize(YX(y_um, x_um), f"{y_um:.5g} x {x_um:.5g} µm, from {origin}")
+    return StatedPixelSize(None, f"ignored: {origin} says {y_um:.5g} x {x_um:.5g} µm, which no slide has")
 
 
 def um_per(unit: str) -> float | None:

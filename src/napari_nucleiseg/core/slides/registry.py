@@ -149,6 +149,6 @@ def _with_checked_mpp(slide: Slide, given: YX | None) -> Slide:
         logger.warning("%s: pixel size %s", slide.path, slide.properties["nucleiseg.pixel-size"])
     if stated is None or all(is_plausible(value) for value in stated):
         return slide
-    reason = f"ignored: the file says {stated.y:.5g} x {stated.x:.5g} um, which no slide has"
+    reason = f"ignored: the file says {stated.y:.5g} x {stated.x:.5g} µm, which no slide has"
     logger.warning("%s: pixel size %s", slide.path, reason)
     return replace(slide, mpp_um=None, properties={**slide.properties, "nucleiseg.pixel-size": reason})

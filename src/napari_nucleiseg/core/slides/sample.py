@@ -43,7 +43,7 @@ def tissue_slide() -> Slide:
         vendor="scikit-image sample",
         reader="sample",
         properties={
-            "nucleiseg.pixel-size": f"assumed: {TISSUE_ASSUMED_MPP_UM} um, judged from the size of lymphocyte nuclei; "
+            "nucleiseg.pixel-size": f"assumed: {TISSUE_ASSUMED_MPP_UM} µm, judged from the size of lymphocyte nuclei; "
             "the picture does not state it",
             "source": "scikit-image data.immunohistochemistry: colonic glands, FHL2 by DAB, haematoxylin; "
             "Center for Microscopy and Molecular Imaging; no known copyright restrictions",

@@ -141,12 +141,12 @@ def synthetic_slide(
         If a size or pixel size is not positive, or the density cannot be had.
     """
     if height < 1 or width < 1 or not 0.01 <= mpp_um <= 100:
-        raise ValueError(f"cannot make a slide of {height} x {width} px at {mpp_um} um per pixel")
+        raise ValueError(f"cannot make a slide of {height} x {width} px at {mpp_um} µm per pixel")
     pitch = pitch_for_density(float(density_per_mm2), float(touching))
     phantom = Phantom(height * mpp_um, width * mpp_um, pitch, seed, touching, glass)
     rows, columns = phantom.lattice
     if 2 * rows * columns >= 2**31:
-        raise ValueError(f"{height} x {width} px at {mpp_um} um hold more nuclei than 32-bit ids; make it smaller")
+        raise ValueError(f"{height} x {width} px at {mpp_um} µm hold more nuclei than 32-bit ids; make it smaller")
     facts = {"seed": f"{seed}", "density_per_mm2": f"{density_per_mm2:g}", "touching": f"{touching:g}"}
     return _slide(phantom, (height, width), mpp_um, facts)
 

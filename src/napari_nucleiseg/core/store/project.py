@@ -362,7 +362,7 @@ def _check_slide(folder: Path, slide: Slide | None) -> None:
     for axis in ("mpp_y_um", "mpp_x_um"):
         if not math.isclose(float(found[axis]), float(wanted[axis]), rel_tol=1e-3):
             raise StoreError(
-                f"{folder} was made with {float(found[axis]):g} um per pixel, but {wanted['slide']} is now opened "
+                f"{folder} was made with {float(found[axis]):g} µm per pixel, but {wanted['slide']} is now opened "
                 f"with {float(wanted[axis]):g}. Open it with the former pixel size, or choose another folder."
             )
 

@@ -109,7 +109,7 @@ def test_what_is_missing_for_a_magnification_is_said(config, tissue):
     coarse = ScaleSource("c", open_slide(tissue / "p0.tif", mpp_um=0.5))
     with pytest.raises(DataError, match="no slide is as fine as 40x"):
         ScaleSampler([coarse], config, SPEC)
-    with pytest.raises(DataError, match="no place for crops of 10x: a square of 80 um"):
+    with pytest.raises(DataError, match="no place for crops of 10x: a square of 80 µm"):
         ScaleSampler([ScaleSource("", open_slide(tissue / "p0.tif", mpp_um=0.25))], replace(config, crop_px=80), SPEC)
 
 

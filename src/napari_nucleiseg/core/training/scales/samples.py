@@ -248,7 +248,7 @@ class ScaleSampler:
             raise DataError(f"no slide is as fine as {power:g}x; leave that magnification out (magnifications)")
         side = config.crop_px * 10.0 / power
         raise DataError(
-            f"too little tissue, and no place for crops of {power:g}x: a square of {side:.0f} um is needed, "
+            f"too little tissue, and no place for crops of {power:g}x: a square of {side:.0f} µm is needed, "
             f"{config.tissue:.0%} of it tissue. Choose larger regions or slides, smaller crops (crop_px), or leave "
             "that magnification out (magnifications)."
         )
