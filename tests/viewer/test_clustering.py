@@ -106,13 +106,14 @@ def test_no_two_clusters_have_one_colour():
 def test_a_fit_reports_each_step_and_lists_the_clusters_at_the_end(viewer, clustering, pump, monkeypatch):
     looked_at(monkeypatch, Region(100, 150, 64, 80))
     steps = []
-    clustering.progress_changed.connect(lambda progress: steps.append((progress.done, progress.total)))
+    clustering.progress_changed.connect(steps.append)
     clustering.view(TINY)
     assert clustering.is_running
     clustering.view(TINY)  # one at a time
     pump.run_until(lambda: not clustering.is_running, 30)
-    done = [step for step in steps if step[1]]
+    done = list(dict.fromkeys((step.done, step.total) for step in steps if step.total))
     assert done == [(number, 3) for number in range(1, len(done) + 1)]
+    assert steps[-1].clusters == len(clustering.found.ranked)
     found = clustering.found
     assert found is not None
     assert clustering.chosen == {item.cluster for item in found.ranked if item.proposed}

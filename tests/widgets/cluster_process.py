@@ -33,11 +33,11 @@ class PacedEngine(ClusterEngine):
 
 def fit(hand, dock, button, *, until=None, name=""):
     """Press a button, watch the maps, and press Stop after so many steps; return the steps and the maps that differ."""
-    clustering, steps, maps = dock.clustering, [], set()
+    clustering, steps, maps = dock.clustering, {}, set()
 
     def on_progress(progress):
         if progress.total:
-            steps.append((progress.done, progress.clusters))
+            steps[progress.done] = progress.clusters
 
     clustering.progress_changed.connect(on_progress)
     hand.press_only(button)
@@ -46,14 +46,15 @@ def fit(hand, dock, button, *, until=None, name=""):
         layers = [layer for layer in hand.viewer.layers if layer.name.endswith("clusters")]
         maps |= {hash(np.asarray(layer.data).tobytes()) for layer in layers}
         if maps:
-            hand.picture(f"cluster-{name}-step-{steps[-1][0]}")
-        if until is not None and steps and steps[-1][0] >= until:
+            hand.picture(f"cluster-{name}-step-{max(steps)}")
+        if until is not None and steps and max(steps) >= until:
             hand.press_only(dock.stop_button)
             until = None
     clustering.progress_changed.disconnect(on_progress)
     hand.settle(0.2)
     hand.picture(f"cluster-{name}")
-    return {"steps": steps, "maps": len(maps), "hint": dock.hint.text(), "rows": len(dock.list.items())}
+    told = {"hint": dock.hint.text(), "rows": len(dock.list.items())}
+    return {"steps": list(steps.items()), "maps": len(maps), **told}
 
 
 def place_of(dock, row):
@@ -116,6 +117,7 @@ def main():
     hand.settle(0.3)
     run = {"made": dock.hint.text(), "nuclei": len(opened.project.nuclei_in(opened.slide.region))}
     run["origins"] = sorted({name.partition("@")[0] for name in opened.project.nuclei_in(opened.slide.region).origins})
+    run["counted"] = panel.panel.count.text()
     hand.picture("cluster-nuclei")
     said |= run
     hand.press(dock.model_button)

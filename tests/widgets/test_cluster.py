@@ -171,7 +171,8 @@ def test_the_label_map_of_each_step_lies_over_the_slide(viewer, panel, near, qtb
     engine.hold()
     click(qtbot, near.view_button)
     qtbot.waitUntil(lambda: LAYER in viewer.layers, timeout=WAIT_MS)
-    assert near.bar.text() == f"Step 1 of {STEPS}  ·  {engine.steps[0].clusters} clusters"
+    seen = engine.steps[0].labels[panel.docks.clustering._picture.core]
+    assert near.bar.text() == f"Step 1 of {STEPS}  ·  {len(np.unique(seen[seen >= 0]))} clusters"
     layer, slide = viewer.layers[LAYER], opened(panel).layer
     picture = panel.docks.clustering._picture
     assert tuple(layer.scale) == tuple(slide.scale)
@@ -193,6 +194,7 @@ def test_the_label_map_of_each_step_lies_over_the_slide(viewer, panel, near, qtb
 def test_stop_acts_after_one_step_and_keeps_the_last_map(viewer, panel, near, qtbot):
     engine = panel.docks.clustering.engine
     engine.hold()
+    near.form.boxes["least_share"].setValue(0.1)  # the fit ends by fewer clusters than are seen
     click(qtbot, near.view_button)
     qtbot.waitUntil(lambda: near.bar.value() == 1, timeout=WAIT_MS)
     engine.gate.release()
@@ -206,7 +208,10 @@ def test_stop_acts_after_one_step_and_keeps_the_last_map(viewer, panel, near, qt
     assert len(fits) == 2
     found = panel.docks.clustering.found
     assert found.result.iteration == 2
-    assert near.list.topLevelItemCount() == len(found.ranked)
+    rows = near.list.topLevelItemCount()
+    assert rows == len(found.ranked) > fits[-1].clusters
+    assert near.bar.text() == f"Step 2 of {STEPS}  ·  {rows} clusters"
+    assert near.hint.text().startswith(f"{rows} clusters")
     assert LAYER in viewer.layers
 
 

@@ -14,6 +14,7 @@ def test_clustered_by_mouse(tmp_path):
     assert f"found at step {shape['steps'][-1][0]}" in shape["hint"]
     for fit in (shape, view):
         assert fit["hint"].startswith(f"{fit['rows']} clusters")
+        assert fit["steps"][-1][1] == fit["rows"]
         assert [step for step, _ in fit["steps"]] == list(range(1, len(fit["steps"]) + 1))
     # The map was seen while it came about.
     assert view["maps"] > 1
@@ -22,6 +23,7 @@ def test_clustered_by_mouse(tmp_path):
     assert again == first
     assert said["made"].startswith(f"{said['nuclei']:,} nuclei were made")
     assert said["nuclei"] > 0
+    assert int(said["counted"].replace(",", "")) > 0
     assert said["origins"] == ["S3-Net clusters"]
     # Kept, it finds nuclei beside what it was fitted to.
     assert said["model"].endswith("-clusters")

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from psygnal import Signal
 
 from napari_nucleiseg.core.errors import MissingPixelSizeError, NucleiSegError
@@ -47,7 +48,7 @@ class ClusterProgress:
     done, total : int
         Steps; a fit may end earlier.
     clusters : int
-        How many there are now.
+        How many are seen now.
     """
 
     title: str
@@ -227,14 +228,24 @@ class Clustering:
         if isinstance(value, Clusters):
             self._jobs.forget(LANE)
             self._set_found(value)
+            done = value.result.iteration if self._latest is None else self._latest.iteration
+            # Of what was kept, which may be an earlier step, and of the whole view.
+            self._tell(done, value.result.config.iterations, len(value.ranked))
         elif hasattr(value, "labels"):
             self._latest = value
-            told = ClusterProgress("Clustering", value.iteration, value.total, value.clusters)
-            self.progress_changed.emit(told)
+            self._tell(value.iteration, value.total, self._seen_in(value))
             self._jobs.soon(LANE, SHOWN_S, self._show_latest)
         else:
             self._picture = value
             self.progress_changed.emit(ClusterProgress("First step"))
+
+    def _tell(self, done: int, total: int, clusters: int) -> None:
+        self.progress_changed.emit(ClusterProgress("Clustering", done, total, clusters))
+
+    def _seen_in(self, step: ClusterStep) -> int:
+        """Return how many clusters the map shows, specks included: as many as the list will have rows."""
+        labels = step.labels if self._picture is None else step.labels[self._picture.core]
+        return int(np.count_nonzero(np.bincount(labels[labels >= 0].astype(np.intp))))
 
     def _show_latest(self) -> None:
         step, picture, opened = self._latest, self._picture, self.opened
