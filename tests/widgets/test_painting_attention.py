@@ -1,6 +1,7 @@
 """A person paints where the model should look, with the mouse, in a real window: it is kept, undone and learnt from."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from qtpy.QtWidgets import QApplication
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from looking_model import LookingEngine
 from napari_nucleiseg.core.errors import StoreError
-from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store.attention import DO_NOT_LOOK, LOOK_HERE, read_attention
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.teaching.collect import lesson_of
 from napari_nucleiseg.core.teaching.examples import fingerprint_of
+from napari_nucleiseg.state import NETWORKS
 from napari_nucleiseg.viewer import attention
 
 LEFT, NONE = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
@@ -178,6 +180,57 @@ def test_it_is_offered_only_where_the_model_says_where_it_looks(person, panel, v
     assert not panel.panel.attention.isVisible()
     person.press(Qt.Key.Key_H, Qt.KeyboardModifier.ShiftModifier)
     assert not panel.session.painting
+
+
+def test_it_is_offered_before_the_model_has_looked_and_says_what_to_do_first(
+    viewer, panel, engine, disc_slide, monkeypatch, qtbot
+):
+    cards = tuple(replace(card, network=NETWORKS[0]) for card in engine.models()[:1])
+    monkeypatch.setattr(engine, "models", lambda: cards)
+    panel.controller.catalogue.list()
+    open_and_settle(viewer, panel, str(disc_slide), qtbot)
+    viewer.scene.camera.zoom *= 2
+    until_idle(qtbot, panel)
+    someone, bar = Person(viewer, panel, qtbot), panel.panel.attention
+    click(qtbot, bar.toggle)
+    qtbot.waitUntil(lambda: someone.painting.window.layer is not None, timeout=WAIT_MS)
+    someone.settle()
+    assert "press View" in bar.hint.text()
+    assert not panel.session.heatmap
+    someone.stroke((360, 480), (360, 540))
+    assert someone.paint().any()
+    click(qtbot, panel.panel.view_button)
+    someone.settle()
+    assert panel.session.painting
+    assert panel.session.heatmap == "attention"
+    assert any(layer.name.endswith("Attention") for layer in viewer.layers)
+    assert "press View" not in bar.hint.text()
+
+
+def test_another_slide_does_not_offer_it_for_a_model_that_does_not_attend(
+    viewer, panel, engine, disc_slide, disc_png, qtbot
+):
+    engine.accepted = True
+    open_and_settle(viewer, panel, str(disc_slide), qtbot)
+    first = viewer.layers.selection.active
+    click(qtbot, panel.panel.view_button)
+    until_idle(qtbot, panel)
+    panel.session.model = "research"
+    open_and_settle(viewer, panel, str(disc_png), qtbot)
+    panel.controller.set_pixel_size(YX(0.5, 0.5))
+    click(qtbot, panel.panel.view_button)
+    until_idle(qtbot, panel)
+    assert panel.controller.display.shelf.now.layer is not first
+    viewer.layers.selection.active = first
+    until_idle(qtbot, panel)
+    assert panel.controller.display.shelf.now.layer is first
+    assert not panel.panel.attention.isVisible()
+    panel.session.painting = True
+    assert not panel.session.painting
+    # The other one attends, and has looked at this slide.
+    panel.session.model = "nuclei"
+    assert panel.panel.attention.isVisible()
+    assert panel.attention.has_looked
 
 
 def test_correcting_nuclei_and_painting_take_turns(person, panel, viewer, qtbot):

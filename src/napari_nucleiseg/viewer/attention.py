@@ -9,8 +9,9 @@ from psygnal import Signal
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.attention import attention_levels, paint_attention, read_attention
-from napari_nucleiseg.state import ATTENTION, DO_NOT, ERASE, LOOK
+from napari_nucleiseg.state import ATTENTION, DO_NOT, ERASE, LOOK, NETWORKS
 from napari_nucleiseg.viewer.attention_layer import LABELS, attention_overview, attention_paint_layer
+from napari_nucleiseg.viewer.catalogue import Catalogue
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.edit_window import EditWindow, window_around
@@ -44,12 +45,16 @@ class AttentionPainting:
         Tells which outputs the model in hand has.
     display : Display
         Knows viewer, session, slide in hand and jobs; reading and writing run in the lane of correcting.
+    catalogue : Catalogue
+        Knows which network the model in hand is, before it has looked at anything.
     """
 
     offered = Signal(bool)
     """Whether the model in hand can be shown where to look."""
+    awaited = Signal(bool)
+    """Whether it has not looked at the slide in hand yet, so that there is no heatmap to paint on."""
 
-    def __init__(self, editing: Editing, segmenter: Segmenter, display: Display) -> None:
+    def __init__(self, editing: Editing, segmenter: Segmenter, display: Display, catalogue: Catalogue) -> None:
         self._editing, self._shelf, self._jobs = editing, display.shelf, display.jobs
         self._viewer, self._session = display.viewer, display.session
         self.window = EditWindow(attention_paint_layer)
@@ -58,7 +63,8 @@ class AttentionPainting:
         self._opened: OpenedSlide | None = None
         self._project: Project | None = None
         self._overview: Any = None
-        self._model = ""
+        self._catalogue = catalogue
+        self._attends: dict[str, bool] = {}
         self._reads = self._unwritten = 0
         self._began_correcting = False
         camera = self._viewer.scene.camera.events
@@ -70,6 +76,7 @@ class AttentionPainting:
             (wishes.model, self._offer),
             (segmenter.heads_changed, self._on_heads_changed),
             (self._shelf.switched, self._offer),
+            (catalogue.listed, self._offer),
             (editing.edited, self._on_edited),
             (editing.layer_made, self._on_nuclei_layer_made),
             (camera.zoom, self._on_view_moved),
@@ -90,18 +97,31 @@ class AttentionPainting:
     @property
     def is_offered(self) -> bool:
         """Whether the model in hand says where it looks, and can be shown where it should."""
-        opened = self._shelf.now
-        return opened is not None and self._model == self._session.model and ATTENTION in opened.head_titles
+        model = self._session.model
+        known = self._attends.get(model)
+        attends = self._catalogue.network_of(model) in NETWORKS if known is None else known
+        return self._shelf.now is not None and attends
 
-    def _on_heads_changed(self, _titles: Any) -> None:
-        self._model = self._session.model
+    @property
+    def has_looked(self) -> bool:
+        """Whether the model in hand is the one that has looked at the slide in hand last: its heatmap can be shown."""
+        opened = self._shelf.now
+        return opened is not None and opened.plan is not None and opened.model == self._session.model
+
+    def _on_heads_changed(self, titles: Any) -> None:
+        opened = self._shelf.now
+        if opened is not None:
+            self._attends[opened.model] = ATTENTION in titles
         self._offer()
+        if self._session.painting and self.has_looked:
+            self._session.heatmap = ATTENTION
 
     def _offer(self, _what: Any = None) -> None:
         offered = self.is_offered
         if not offered:
             self._session.painting = False
         self.offered.emit(offered)
+        self.awaited.emit(offered and not self.has_looked)
 
     # ------------------------------------------------------------------ begin and end
 
@@ -111,7 +131,9 @@ class AttentionPainting:
         elif not self.is_offered:
             self._session.painting = False
         else:
-            self._session.heatmap = ATTENTION
+            self.awaited.emit(not self.has_looked)
+            if self.has_looked:
+                self._session.heatmap = ATTENTION
             self._began_correcting = not self._session.editing
             self._session.editing = True
             self._begin()

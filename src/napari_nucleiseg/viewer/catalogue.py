@@ -57,6 +57,11 @@ class Catalogue:
         if wanted in self._cards:
             self._session.model = wanted
 
+    def network_of(self, model: str) -> str:
+        """Return the name of a model's network; empty where the model is not known."""
+        card = self._cards.get(model)
+        return "" if card is None else str(card.network)
+
     def recommend(self) -> None:
         """Set threshold and smallest area to what is best for the model."""
         card = self._cards.get(self._session.model)

@@ -54,6 +54,8 @@ class OpenedSlide:
         The last one, whose grid the results lie on.
     done_key : tuple of str
         Model version and options key of the last plan.
+    model : str
+        Name of the model of the last plan.
     head_titles : dict of str to str
         Outputs of the last model that can be shown, with their titles.
     """
@@ -68,6 +70,7 @@ class OpenedSlide:
     tissue: TissueMask | None = None
     plan: InferencePlan | None = None
     done_key: tuple[str, str] = ("", "")
+    model: str = ""
     head_titles: dict[str, str] = field(default_factory=dict)
     mpp_was_given: bool = False
     """Whether the user has said in this session how large the pixels are."""

@@ -125,6 +125,7 @@ class Segmenter:
         opened, total = wish.opened, len(planned.plan)
         self._planned = planned
         opened.plan, opened.done_key = planned.plan, (planned.model.version, planned.key)
+        opened.model = wish.model
         opened.head_titles = {head.name: head.title or head.name for head in planned.model.spec.heads if head.shown}
         self.heads_changed.emit(opened.head_titles)
         self.hinted.emit(hint_before(wish, planned))

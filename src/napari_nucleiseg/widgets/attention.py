@@ -21,6 +21,10 @@ HINT = (
     "Paint white over nuclei that the heatmap misses, and black over what it lights up wrongly; N hides the outlines. "
     "Teach… then moves the model's attention, and its nuclei with it."
 )
+LOOK_FIRST = (
+    "<b>The model has not looked here yet: press View, and its heatmap shows where to paint.</b> "
+    "What was painted before is shown already."
+)
 
 
 class PaintAttention(QWidget):
@@ -96,6 +100,10 @@ class PaintAttention(QWidget):
     def offer(self, offered: bool) -> None:
         """Offer to paint, or not: only some models say where they look."""
         self.setVisible(offered)
+
+    def show_awaited(self, awaited: bool) -> None:
+        """Say what is to be done first where there is no heatmap to paint on."""
+        self.hint.setText(LOOK_FIRST if awaited else HINT)
 
     def show_history(self, turns: tuple[str, str]) -> None:
         """Show what undo and redo would turn; empty for nothing."""

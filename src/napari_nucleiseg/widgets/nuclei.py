@@ -61,7 +61,8 @@ class NucleiWidget(QWidget):
         self.panel = Panel(self.session)
         self.welcome = Welcome()
         self.docks = Docks(viewer, self.controller)
-        self.attention = AttentionPainting(self.controller.editing, self.controller.segmenter, self.controller.display)
+        made = self.controller
+        self.attention = AttentionPainting(made.editing, made.segmenter, made.display, made.catalogue)
         self._pages = QStackedWidget()
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -106,6 +107,7 @@ class NucleiWidget(QWidget):
         panel.attention.undo_button.clicked.connect(controller.editing.undo)
         panel.attention.redo_button.clicked.connect(controller.editing.redo)
         self.attention.offered.connect(panel.attention.offer)
+        self.attention.awaited.connect(panel.attention.show_awaited)
         panel.attention.brush_wanted.connect(self.attention.choose)
         panel.correct.class_wanted.connect(controller.tools.choose_class)
         controller.exchange.progress_changed.connect(panel.show_progress)
