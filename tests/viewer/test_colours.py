@@ -20,7 +20,7 @@ SIGHTS = {
 }
 # Of CIEDE2000: two patches side by side differ at a glance.
 APART = 11
-NUCLEUS, EOSIN = "#5a3d8c", "#e8a5c8"
+NUCLEUS, EOSIN, STROMA = "#5a3d8c", "#e8a5c8", "#e6e0e6"
 # The heatmap where it is brightest, over eosin.
 HEAT = "#f8cf60"
 
@@ -56,6 +56,7 @@ def test_painted_attention_differs_from_all_lines_and_from_what_is_below(sight):
     for line in (OUTLINE, shapes.COLOUR, *region_layer.COLOURS.values()):
         assert all(difference(colour, rgb(line), sight) > APART for colour in paint.values())
     share = attention_layer.OPACITY
-    for kind, below in ((LOOK, NUCLEUS), (DO_NOT, EOSIN), (DO_NOT, HEAT)):
+    on = ((LOOK, NUCLEUS), (LOOK, EOSIN), (LOOK, STROMA), (DO_NOT, NUCLEUS), (DO_NOT, EOSIN), (DO_NOT, HEAT))
+    for kind, below in on:
         painted = share * paint[kind] + (1 - share) * rgb(below)
         assert difference(painted, rgb(below), sight) > APART

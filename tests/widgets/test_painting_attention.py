@@ -195,7 +195,7 @@ def test_it_is_offered_before_the_model_has_looked_and_says_what_to_do_first(
     click(qtbot, bar.toggle)
     qtbot.waitUntil(lambda: someone.painting.window.layer is not None, timeout=WAIT_MS)
     someone.settle()
-    assert "press View" in bar.hint.text()
+    assert "press View first" in bar.hint.text()
     assert not panel.session.heatmap
     someone.stroke((360, 480), (360, 540))
     assert someone.paint().any()

@@ -18,8 +18,9 @@ from napari_nucleiseg.viewer.paint_layer import PaintLayer, corner_of
 
 NAME = "Attention corrections"
 OVERVIEW = f"{NAME} (overview)"
-# Neither tissue nor heatmap, outlines or regions have these, and everybody tells them apart.
-COLOURS = {LOOK: "#ffffff", DO_NOT: "#000000"}
+# The bluish green and the black of Okabe and Ito: everybody tells them apart, and from tissue, outlines and regions;
+# black is seen on the heatmap as well.
+COLOURS = {LOOK: "#009e73", DO_NOT: "#000000"}
 TITLES = {LOOK: "Look here", DO_NOT: "Do not look here", ERASE: "Erase"}
 LABELS = {LOOK: LOOK_HERE, DO_NOT: DO_NOT_LOOK}
 OPACITY = 0.6

@@ -18,11 +18,11 @@ TIPS = {
 }
 SHORT = {LOOK: "Look here", DO_NOT: "Do not look", ERASE: "Erase"}
 HINT = (
-    "Paint white over nuclei that the heatmap misses, and black over what it lights up wrongly; N hides the outlines. "
+    "Paint green over nuclei that the heatmap misses, and black over what it lights up wrongly; N hides the outlines. "
     "Teach… then moves the model's attention, and its nuclei with it."
 )
 LOOK_FIRST = (
-    "<b>The model has not looked here yet: press View, and its heatmap shows where to paint.</b> "
+    "<b>There is no heatmap yet: press View first, and the model shows where it looks.</b> "
     "What was painted before is shown already."
 )
 
