@@ -21,11 +21,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument("--title", required=True)
+    parser.add_argument("--note", default="", help="what else the card should say of it")
     args = parser.parse_args()
     model = load_model(str(args.run / "best.safetensors"))
     if not model.card.commercial_use:
         parser.error(f"{args.run} was trained on {model.card.licence}: only what everyone may use is shipped here")
     card = replace(model.card, name=args.name, title=args.title, sha256="")
+    card = replace(card, notes="; ".join(filter(None, (card.notes, args.note))))
     path = WEIGHTS / f"{args.name}.safetensors"
     # Half precision would move the level by as much as a tenth of the sigmoid's width.
     save_model(path, model.network, model.spec, card, half=False)

@@ -169,6 +169,8 @@ class ScaleCheckpoint:
         licences = sorted({licence for _, stated in self.origins for licence in stated.split(" AND ") if licence})
         all_stated = bool(self.origins) and all(stated for _, stated in self.origins)
         notes = f"{_METHOD}; step {step} of {self.config.steps}, seed {self.config.seed}"
+        if self.config.level_is_fixed:
+            notes += "; told by the shape of nuclei in haematoxylin"
         if self.config.imagenet:
             notes += "; its classifier started from ImageNet weights"
         return ModelCard(
