@@ -223,7 +223,7 @@ def test_a_region_beside_the_picture(shell, png, out):
 
 def test_an_unknown_model_and_an_unknown_device(shell, png, out):
     refused(
-        shell("segment", png, "--out", out, "--model", "nucleii"), "there is no model called nucleii; there are nuc"
+        shell("segment", png, "--out", out, "--model", "nucleii"), "there is no model called nucleii; there are nuclei"
     )
     answer = shell("segment", png, "--out", out, "--mpp", 0.5, "--device", "abacus")
     refused(answer, "there is no device called abacus; choose auto, cuda, mps or cpu")

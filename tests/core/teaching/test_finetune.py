@@ -285,11 +285,15 @@ class Looking(nn.Module):
         }
 
 
-def test_where_a_person_painted_the_model_learns_to_look():
+def looking_model():
     torch.manual_seed(0)
     heads = (HeadSpec("nuclei", 1, "sigmoid"), HeadSpec("offsets", 2, "none"), HeadSpec("attention", 2, "sigmoid"))
     spec = ModelSpec("looking", "Looks", 0.5, heads, "offsets", size_multiple=16)
-    looking = LoadedModel(spec, ModelCard("looking", "looking", sha256="1" * 64), Looking().eval())
+    return LoadedModel(spec, ModelCard("looking", "looking", sha256="1" * 64), Looking().eval())
+
+
+def test_where_a_person_painted_the_model_learns_to_look():
+    looking = looking_model()
     painted = np.full((96, 96), -1, np.int8)
     one = example(1)
     painted[one.labels > 0], painted[:20][one.labels[:20] == 0] = 1, 0
@@ -304,7 +308,7 @@ def test_where_a_person_painted_the_model_learns_to_look():
     taught = Lesson((replace(one, attention=painted), example(2), example(9, "hold out")))
     config = replace(QUICK, steps=30, validate_every=30, learning_rate=0.05, anchor=0.0, memory=0.0)
     room = prepare(looking, taught, config)
-    assert room.losses["attention"] == 1.0
+    assert room.losses["attention"] == config.attention > 0
     learner = Learner(looking, config, room.losses)
     for number, batch in enumerate(room.batches(room.division.runs[0], config, 0), 1):
         _, parts = learner.step(*batch, number)
@@ -312,3 +316,32 @@ def test_where_a_person_painted_the_model_learns_to_look():
     assert (apart(learner.average.module) > apart(looking.network) + 0.2).all()
     plain = prepare(looking, Lesson((example(1), example(9, "hold out"))), config)
     assert "attention" not in plain.losses
+
+
+def test_what_nobody_painted_stays_as_the_model_saw_it():
+    looking, one = looking_model(), example(1)
+    painted = np.full((96, 96), -1, np.int8)
+    painted[one.labels > 0] = 1
+    unsaid = replace(one, labels=np.full_like(one.labels, -1), attention=painted)
+    shown = torch.from_numpy(one.image.transpose(2, 0, 1)[None] / np.float32(255))
+
+    def rise(memory):
+        """How much attention changes on average where it was painted and where it was not."""
+        config = replace(QUICK, steps=30, validate_every=30, learning_rate=0.02, anchor=0.0, memory=memory)
+        room = prepare(looking, Lesson((unsaid,)), config)
+        learner = Learner(looking, config, room.losses)
+        for number, batch in enumerate(room.batches(room.division.runs[0], config, 0), 1):
+            _, parts = learner.step(batch[0], batch[1][:0], number)
+        assert "unpainted" in parts
+        with torch.inference_mode():
+            before, after = (
+                torch.sigmoid(network((shown - 0.5) / 0.25)["attention"])[0].mean(0).numpy()
+                for network in (looking.network, learner.average.module)
+            )
+        return (after - before)[painted == 1].mean(), (after - before)[painted < 0].mean()
+
+    painted_freely, unpainted_freely = rise(0.0)
+    painted_held, unpainted_held = rise(3.0)
+    assert painted_freely > 0.05
+    assert painted_held > 0.02
+    assert abs(unpainted_held) < 0.5 * abs(unpainted_freely)

@@ -117,7 +117,9 @@ def test_a_copy_of_a_file_does_not_double_what_was_taught_from_it(home, base):
     versions.keep(taught_from(second.card, seed=1))
     (home / "models" / "copy.safetensors").write_bytes(second.path.read_bytes())
     listed = [branch.version.name for branch in versions.tree()]
-    assert sorted(listed) == sorted({"nuclei", "nuclei-research", "base", "base-2", "base-3", "copy"})
+    assert sorted(listed) == sorted(
+        {"nuclei", "nuclei-label-free", "nuclei-research", "base", "base-2", "base-3", "copy"}
+    )
 
 
 def test_a_refused_version_is_apart_until_it_is_taken_anyway(base):

@@ -84,7 +84,7 @@ class FinetuneConfig:
     learning_rate: float = 5e-4
     anchor: float = 1.0
     memory: float = 1.0
-    attention: float = 1.0
+    attention: float = 0.3
     crop_px: int = 192
     batch_size: int = 4
     warmup: int = 10

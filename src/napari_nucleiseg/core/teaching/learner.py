@@ -92,6 +92,9 @@ class Learner:
             maps = self.network(torch.cat([on_device["image"], quiet]).contiguous(memory_format=torch.channels_last))
         size = len(on_device["image"])
         loss, parts = total_loss({name: value[:size] for name, value in maps.items()}, on_device, self.training)
+        if "attention" in parts:
+            left = self._left_unpainted(on_device, maps["attention"][:size])
+            loss, parts = loss + self.config.memory * left, parts | {"unpainted": float(left.detach())}
         if len(quiet):
             kept = self._former_view(quiet, {name: value[size:] for name, value in maps.items()})
             loss, parts = loss + self.config.memory * kept, parts | {"memory": float(kept.detach())}
@@ -102,6 +105,17 @@ class Learner:
         self._pull_back(rate * self.config.anchor)
         self.average.update_parameters(self.network)
         return float(loss.detach()), parts
+
+    def _left_unpainted(self, batch: Mapping[str, Tensor], raw: Tensor) -> Tensor:
+        """Return how far attention is from what the former model says where a person left it, and labels say nothing.
+
+        Most of what people paint is "look here": without this the whole map would rise.
+        """
+        with torch.no_grad(), self.autocast:
+            former = self.teacher(batch["image"])["attention"].float()
+        apart = F.binary_cross_entropy_with_logits(raw.float(), torch.sigmoid(former), reduction="none")
+        unsaid = (1 - batch["painted"]) * (1 - batch["known"])
+        return weighted_mean(apart, unsaid.expand_as(apart))
 
     def _former_view(self, images: Tensor, maps: Tensors) -> Tensor:
         """Return how far the maps are from what the former model says of the same images."""
