@@ -1,11 +1,12 @@
 """What painting attention gives: a simulated annotator corrects where a model looks; other patients judge it.
 
-    python benchmarks/attention_teaching.py --base runs/look/best.safetensors --json attention.json
+    python benchmarks/attention_teaching.py --base nuclei-label-free --json attention.json
 
 Any weights of scale attention will do. In four regions of 256 x 256 px at 0.25 um/px (``tnbc_dev``, patients 01-03)
 the annotator paints the cores of all nuclei "look here", and half of what the model looks at although no nucleus is
-near "do not". Judged is the mean AJI on all pictures of patients 04-05. Three ways are compared on the same regions:
-paint alone, all true nuclei alone, and both. "Offered" is the new model, whether the guard adopts it or not: paint
+near "do not". Judged is the mean AJI on all pictures of patients 04-05, or with ``--each`` of every patient in turn,
+with regions of the other four. Three ways are compared on the same regions: paint alone, all true nuclei alone, and
+both. "Offered" is the new model, whether the guard adopts it or not: paint
 alone gives the guard nothing to judge by, and it then keeps the former model.
 """
 
@@ -32,7 +33,8 @@ from napari_nucleiseg.core.training.validation import picture_maps
 from teaching import DATA, corrected, judged, read, taught
 
 REGIONS = 4
-TAUGHT, JUDGED = ("01", "02", "03"), ("04", "05")
+PATIENTS = ("01", "02", "03", "04", "05")
+TAUGHT, JUDGED = PATIENTS[:3], PATIENTS[3:]
 # A brush stays this far inside a nucleus, and this far from any where it says "do not".
 CORE_UM, AWAY_UM = 0.75, 1.5
 SEEN_SHARE = 0.5
@@ -62,10 +64,12 @@ def painted(model: LoadedModel, example: Example, rng: np.random.Generator) -> N
     return paint
 
 
-def lessons(model: LoadedModel, whole: Lesson, rng: np.random.Generator) -> Iterator[tuple[str, Lesson]]:
-    """Yield what is taught in each of the three ways."""
+def lessons(
+    model: LoadedModel, whole: Lesson, rng: np.random.Generator, ways: Sequence[str]
+) -> Iterator[tuple[str, Lesson]]:
+    """Yield what is taught in each of the ways."""
     paint = [painted(model, example, rng) for example in whole.examples]
-    for way in WAYS:
+    for way in ways:
         examples = []
         for example, attention in zip(whole.examples, paint, strict=True):
             labels = np.full_like(example.labels, UNKNOWN) if way == "paint" else example.labels
@@ -74,21 +78,28 @@ def lessons(model: LoadedModel, whole: Lesson, rng: np.random.Generator) -> Iter
         yield way, replace(whole, examples=tuple(examples))
 
 
-def compared(model: LoadedModel, seeds: Sequence[int], config: FinetuneConfig) -> Iterator[dict[str, object]]:
+def compared(
+    model: LoadedModel,
+    seeds: Sequence[int],
+    config: FinetuneConfig,
+    judged_on: Sequence[str] = JUDGED,
+    ways: Sequence[str] = WAYS,
+) -> Iterator[dict[str, object]]:
     """Yield a row a seed and way: AJI on the other patients before and after."""
     stems = sorted(path.stem for path in (DATA / "tnbc_dev" / "images").glob("*.png"))
+    taught_on = TAUGHT if tuple(judged_on) == JUDGED else [one for one in PATIENTS if one not in judged_on]
     teach, judge = (
         read("tnbc_dev", [stem for stem in stems if stem[:2] in patients], model.spec.mpp_um)
-        for patients in (TAUGHT, JUDGED)
+        for patients in (taught_on, judged_on)
     )
     before = judged(model, judge).aji
     for seed in seeds:
         rng = np.random.default_rng(seed)
         whole = corrected(teach, REGIONS, model.spec.mpp_um, rng)
-        for way, lesson in lessons(model, whole, rng):
+        for way, lesson in lessons(model, whole, rng, ways):
             outcome, cpu, steps = taught(model, lesson, replace(config, seed=seed, threads=1, trust_labels=True))
             yield {
-                "seed": seed, "way": way, "nuclei": count_nuclei(lesson.examples),
+                "judged": "+".join(judged_on), "seed": seed, "way": way, "nuclei": count_nuclei(lesson.examples),
                 "look": sum(int((one.attention == 1).sum()) for one in lesson.examples if one.attention is not None),
                 "do_not": sum(int((one.attention == 0).sum()) for one in lesson.examples if one.attention is not None),
                 "before": before, "offered": judged(outcome.model, judge).aji,
@@ -106,9 +117,10 @@ def table(rows: Sequence[dict[str, object]]) -> str:
         some = [row for row in rows if row["way"] == way]
         if some:
             gains = [row["offered"] - row["before"] for row in some]
+            before, after = (np.mean([row[name] for row in some]) for name in ("before", "offered"))
+            span = f"{np.mean(gains):+.3f} ({min(gains):+.3f} to {max(gains):+.3f})"
             lines.append(
-                f"| {way} | {some[0]['before']:.3f} | {np.mean([row['offered'] for row in some]):.3f} | "
-                f"{np.mean(gains):+.3f} ({min(gains):+.3f} to {max(gains):+.3f}) | "
+                f"| {way} | {before:.3f} | {after:.3f} | {span} | "
                 f"{sum(row['adopted'] for row in some)} of {len(some)} | {np.mean([row['cpu'] for row in some]):.0f} |"
             )
     return "\n".join(lines)
@@ -118,6 +130,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="weights of scale attention")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--each", action="store_true", help="judge every patient in turn")
+    parser.add_argument("--way", action="append", default=[], choices=WAYS)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="another setting")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -128,11 +142,12 @@ def main() -> None:
     if not model.spec.attends:
         parser.error(f"{args.base} does not say where it looks; take weights of scale attention")
     rows: list[dict[str, object]] = []
-    for row in compared(model, range(args.seeds), config):
-        rows.append(row)
-        print(row, flush=True)
-        if args.json:
-            args.json.write_text(json.dumps(rows, indent=1))
+    for judged_on in [(one,) for one in PATIENTS] if args.each else [JUDGED]:
+        for row in compared(model, range(args.seeds), config, judged_on, args.way or WAYS):
+            rows.append(row)
+            print(row, flush=True)
+            if args.json:
+                args.json.write_text(json.dumps(rows, indent=1))
     print(table(rows))
 
 

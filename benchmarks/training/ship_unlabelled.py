@@ -1,6 +1,6 @@
 """Make weights that were trained without labels those that the package ships, under a name and a title.
 
-    python benchmarks/training/ship_unlabelled.py runs/scale-attention-shape-2 nuclei-label-free --title "Nuclei without labels"
+    python benchmarks/training/ship_unlabelled.py runs/scale-attention-shape-2 nuclei-label-free --title "No labels"
 
 Nothing is chosen here, for there is nothing to choose by: `ship.py` takes a threshold from annotated pictures.
 """
