@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from skimage.measure import regionprops
 
 from napari_nucleiseg.core.decoders.classical import segment_classically
-from napari_nucleiseg.core.decoders.component_tree import segment_by_shape
 from napari_nucleiseg.core.training.samples import read_picture
+from napari_nucleiseg.core.training.scales.shapes import instances_by_shape
 
 MPP_UM = 0.5
 # Square micrometres; share of its convex hull that a nucleus fills.
@@ -36,9 +36,7 @@ LEAST_SCORE = 0.1
 
 def label_by_shape(image: NDArray[np.uint8], mpp_um: float) -> NDArray[np.int32]:
     """The plump regions at the picture's own pixels; -1 where only the floor sees a nucleus."""
-    labels = segment_by_shape(image, mpp_um).labels.copy()
-    labels[(labels == 0) & (segment_classically(image, mpp_um).labels > 0)] = -1
-    return labels
+    return instances_by_shape(image, mpp_um)
 
 
 def label_by_floor(image: NDArray[np.uint8], mpp_um: float) -> NDArray[np.int32]:

@@ -1,6 +1,7 @@
 """``pretrain`` from the shell: a recipe by its name, flags and file, resumed, and weights that segment."""
 
 import json
+import shlex
 
 import cv2
 import numpy as np
@@ -120,3 +121,26 @@ def test_without_a_recipe_those_there_are_are_shown(shell):
     assert "scale-attention" in answer.out
     assert shell("pretrain").status == 2
     assert "--crop-px" in shell("pretrain", "scale-attention", "--help").out
+
+
+def test_shapes_become_a_data_set_and_the_command_that_goes_on_is_printed(shell, slides, tmp_path):
+    out = tmp_path / "shapes"
+    paths = (slides / "p0.tif", slides / "p1.tif")
+    answer = shell("pretrain", "shapes", *paths, "--mpp", 0.25, "--licence", "CC0-1.0", "--out", out, "--json")
+    assert answer.status == 0
+    assert answer.document["windows"] == 2
+    assert answer.document["nuclei"] >= 4
+    assert len(list((out / "images").iterdir())) == len(list((out / "labels").iterdir())) == 2
+    (line,) = (line for line in answer.err.splitlines() if "Go on with" in line)
+    words = shlex.split(line.split("napari-nucleiseg ")[1])
+    quick = ("--steps", 1, "--crop-px", 64, "--batch-size", 1, "--device", "cpu", "--threads", 1)
+    words = [word for word in words if word not in {"--steps", "700", "--out", "runs/own"}]
+    trained = shell(*words, *quick, "--out", tmp_path / "run")
+    assert trained.status == 0
+    assert load_model(str(tmp_path / "run" / "best.safetensors")).card.licence == "CC0-1.0"
+
+
+def test_no_window_at_all_is_refused(shell, slides, tmp_path):
+    answer = shell("pretrain", "shapes", slides / "p0.tif", "--mpp", 0.25, "--windows", 0, "--out", tmp_path / "o")
+    assert answer.status == 1
+    assert "at least one window" in answer.err

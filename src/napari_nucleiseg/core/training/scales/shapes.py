@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_nucleiseg.core.decoders.classical import parted
 from napari_nucleiseg.core.decoders.component_tree import (
     StainLevels,
     haematoxylin_of,
@@ -21,6 +22,25 @@ UNKNOWN = -1.0
 def slide_levels(pictures: Iterable[NDArray[np.uint8]], mpp_um: float) -> StainLevels:
     """Measure the stain of a slide on some of its crops, so that a crop without a nucleus is not searched for one."""
     return stain_levels(haematoxylin_of(picture, mpp_um) for picture in pictures)
+
+
+def instances_by_shape(image: NDArray[np.uint8], mpp_um: float, levels: StainLevels | None = None) -> NDArray[np.int32]:
+    """Return nuclei by their shape, ids from 1, shape (y, x); -1 where stain is dense but of no such shape.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (y, x, 3)
+        RGB, the slide's own colours.
+    mpp_um : float
+        Micrometres per pixel.
+    levels : StainLevels, optional
+        Of the slide; default those of the picture.
+    """
+    stain = haematoxylin_of(image, mpp_um)
+    levels = levels or stain_levels([stain])
+    labels = segment_by_shape(image, mpp_um, levels=levels).labels.copy()
+    labels[(labels == 0) & (parted(stain > levels.threshold, mpp_um) > 0)] = -1
+    return labels
 
 
 def shape_labels(image: NDArray[np.uint8], mpp_um: float, levels: StainLevels) -> NDArray[np.float32]:

@@ -1,0 +1,111 @@
+"""Slides without labels become a data set to train any network on: nuclei by their shape, the doubtful left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.training.scales.shapes import instances_by_shape, slide_levels
+from napari_nucleiseg.core.training.scales.slide_level import WINDOWS, Windows, choose_windows
+
+# Shapes are seen best at this pixel size; slides that are nearly as fine are read so.
+_FINE_UM, _FINE_ENOUGH_UM = 0.25, 0.3
+# More places than this are not looked through.
+_MANY = 20_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledWindow:
+    """A part of a slide with its nuclei.
+
+    Parameters
+    ----------
+    name : str
+        Of the slide and of its place, without ending.
+    image : ndarray of uint8, shape (y, x, 3)
+        RGB at the pixel size of the network that is to learn from it.
+    labels : ndarray of int32, shape (y, x)
+        Ids of nuclei, 0 none, -1 where nothing is claimed.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+
+    def write(self, folder: Path) -> None:
+        """Write it into a data set, as ``images/NAME.tif`` and ``labels/NAME.tif``.
+
+        Raises
+        ------
+        DataError
+            If that is not possible.
+        """
+        try:
+            for kind, values in (("images", self.image), ("labels", self.labels)):
+                (folder / kind).mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(folder / kind / f"{self.name}.tif", values, compression="zlib")
+        except OSError as error:
+            raise DataError(f"{folder} cannot be written to: {error}; choose another folder") from error
+
+
+def labelled_windows(slide: Slide, spec: ModelSpec, *, most: int = WINDOWS, seed: int = 0) -> Iterator[LabelledWindow]:
+    """Label windows of tissue all over a slide; the stain of all of them together says what is dense.
+
+    Parameters
+    ----------
+    slide : Slide
+        With a stated pixel size.
+    spec : ModelSpec
+        Of the network that is to learn; its pixel size is that of the windows.
+    most : int
+        Windows at most, of 512 pixels each, none of which overlap.
+    seed : int
+        Of their choice.
+
+    Raises
+    ------
+    DataError
+        If there is no tissue, or the slide is too small.
+    SlideError
+        If it cannot be read.
+    """
+    windows = _apart(choose_windows(spec, slide, most=_MANY, seed=seed), most)
+    mpp = slide.require_mpp()
+    is_fine = max(mpp) <= _FINE_ENOUGH_UM
+    factor = max(1, round(spec.mpp_um / _FINE_UM)) if is_fine else 1
+    pictures = [_read(slide, windows, number, factor) for number in range(len(windows))]
+    levels = slide_levels(pictures, spec.mpp_um / factor)
+    name = PurePath(slide.path).name.split(".")[0]
+    size = (windows.side, windows.side)
+    for (y, x), picture in zip(windows.corners.tolist(), pictures, strict=True):
+        labels = instances_by_shape(picture, spec.mpp_um / factor, levels)
+        image = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        yield LabelledWindow(
+            f"{name}_{y}_{x}", image, np.ascontiguousarray(labels[factor // 2 :: factor, factor // 2 :: factor])
+        )
+
+
+def _apart(windows: Windows, most: int) -> Windows:
+    """Keep windows that do not overlap, in their order."""
+    sides = np.ceil(windows.side * np.array(windows.step))
+    kept: list[NDArray[np.int64]] = []
+    for corner in windows.corners:
+        if len(kept) < most and all((np.abs(corner - other) >= sides).any() for other in kept):
+            kept.append(corner)
+    return replace(windows, corners=np.stack(kept))
+
+
+def _read(slide: Slide, windows: Windows, number: int, factor: int) -> NDArray[np.uint8]:
+    """Read a window with `factor` times as many pixels a side."""
+    y, x = windows.corners[number].tolist()
+    side = windows.side * factor
+    return slide.read_box(y, x, windows.step.y / factor, windows.step.x / factor, (side, side))
