@@ -144,3 +144,16 @@ def test_no_window_at_all_is_refused(shell, slides, tmp_path):
     answer = shell("pretrain", "shapes", slides / "p0.tif", "--mpp", 0.25, "--windows", 0, "--out", tmp_path / "o")
     assert answer.status == 1
     assert "at least one window" in answer.err
+
+
+def test_of_a_folder_all_slides_count_and_two_of_one_name_never_share_their_windows(shell, slides, tmp_path):
+    answer = shell("pretrain", "shapes", slides, "--mpp", 0.25, "--windows", 1, "--out", tmp_path / "all", "--json")
+    assert answer.document["windows"] == 2
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "p0.tif").write_bytes((slides / "p0.tif").read_bytes())
+    paths = (slides / "p0.tif", other / "p0.tif")
+    answer = shell("pretrain", "shapes", *paths, "--mpp", 0.25, "--out", tmp_path / "both")
+    assert answer.status == 1
+    assert "would both be written to p0" in answer.err
+    assert not (tmp_path / "both").exists()

@@ -5,18 +5,12 @@
 picture of the window in the middle of each tool's first gesture.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
-import napari
 import numpy as np
-from mouse_parts import FolderEngine, Hand
+from mouse_parts import FolderEngine, asked, shown
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer.controller import Controller
-from napari_nucleiseg.widgets.nuclei import NucleiWidget
 
 
 def ellipse(centre, radius, n=16):
@@ -108,31 +102,18 @@ def chosen(project, count):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    arguments.add_argument("slide")
-    arguments.add_argument("folder", type=Path)
-    arguments.add_argument("count", type=int)
-    arguments.add_argument("--pictures", type=Path)
-    options = arguments.parse_args()
-    viewer = napari.Viewer(show=True)
-    viewer.window.resize(1400, 900)
-    panel = NucleiWidget(viewer, Controller(viewer, Session(), FolderEngine(options.folder)))
-    viewer.window.add_dock_widget(panel, name="Nuclei")
-    hand = Hand(viewer, panel, options.pictures)
-    if Path(options.slide).exists():
-        viewer.open(options.slide, plugin="napari-nucleiseg")
-    else:
-        viewer.open_sample("napari-nucleiseg", options.slide)
-    hand.settle(1.0)
+    options = asked(__doc__).parse_args()
+    hand = shown(options, FolderEngine(options.folder), (1400, 900))
+    panel = hand.panel
     panel.controller.segment_slide()
     hand.settle(0.5)
     panel.session.editing = True
     hand.settle(0.5)
     project = hand.editing.project
     np.save(options.folder / "before.npy", np.asarray(project.labels.levels[0]))
-    points = iter(chosen(project, options.count * len(GESTURES)))
+    points = iter(chosen(project, options.steps * len(GESTURES)))
     for key, gesture in GESTURES:
-        for _ in range(options.count):
+        for _ in range(options.steps):
             point = next(points)
             hand.go(point)
             hand.point_at(point)

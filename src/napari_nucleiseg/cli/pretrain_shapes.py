@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "claimed. What a network learns from that is better than the labels are: go on with the command that is "
         "printed at the end. Look at OUT/labels first."
     )
-    parser.add_argument("paths", nargs="+", metavar="SLIDE", help="slide or picture")
+    parser.add_argument("paths", nargs="+", metavar="SLIDE", help="slide, picture, or folder of them")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for images/ and labels/")
     parser.add_argument("--network", default="nuclei", metavar="NAME", help="that is to learn (default: %(default)s)")
     parser.add_argument("--windows", type=int, default=24, metavar="N", help="of each slide (default: %(default)s)")
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Label windows of each slide, write them, say how to go on."""
+    from napari_nucleiseg.core.batch.inputs import find_inputs
     from napari_nucleiseg.core.errors import DataError
     from napari_nucleiseg.core.models.registry import network_spec
     from napari_nucleiseg.core.slides.registry import open_slide
@@ -37,16 +38,16 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise DataError(f"at least one window of each slide is needed, not {options.windows} (--windows)")
     spec, out = network_spec(options.network), Path(options.out)
     nuclei, count = 0, 0
-    for path in options.paths:
-        slide = open_slide(path, mpp_um=options.mpp)
+    for entry in find_inputs(options.paths):
+        slide = open_slide(entry.path, mpp_um=options.mpp)
         try:
-            for window in labelled_windows(slide, spec, most=options.windows, seed=options.seed):
+            for window in labelled_windows(slide, entry.stem, spec, most=options.windows, seed=options.seed):
                 window.write(out)
                 # Ids are counted from 1 without gaps.
                 nuclei, count = nuclei + max(int(window.labels.max()), 0), count + 1
         finally:
             slide.close()
-        console.say(f"{path}: {count} windows and {nuclei} nuclei so far")
+        console.say(f"{entry.path}: {count} windows and {nuclei} nuclei so far")
     licence = f",licence={options.licence}" if options.licence else ""
     train = shlex.join(("--train", f"{out},mpp_um={spec.mpp_um:g}{licence}", "--network", options.network))
     console.say(f"Go on with: napari-nucleiseg train {train} --steps 700 --out runs/own")

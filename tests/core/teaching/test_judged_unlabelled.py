@@ -7,10 +7,10 @@ import pytest
 import torch
 from tissue import painted_slide
 
+from dark_attention import dark_attention
 from napari_nucleiseg.core.errors import WeightsError
-from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.scale_attention import with_tau
-from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, load_model
+from napari_nucleiseg.core.models.weights import load_model
 from napari_nucleiseg.core.store.regions import HOLD_OUT, TEACH
 from napari_nucleiseg.core.teaching.agreement import Agreement, compare
 from napari_nucleiseg.core.teaching.examples import Example
@@ -28,22 +28,7 @@ def own_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def dark():
     """A model of attention that calls what is dark nuclei: the painted nuclei, as they are."""
-    spec = network_spec("scale-attention-fast", {"width": 2})
-    network = build_network(spec).eval()
-    with torch.no_grad():
-        for value in network.state_dict().values():
-            if value.is_floating_point():
-                value.zero_()
-        stem = network.attention_net[0].main
-        stem[0].weight[0].fill_(-1.0 / stem[0].weight[0].numel())
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_var.fill_(1.0)
-                module.weight.fill_(1.0)
-        stem[1].bias[0] = 3.0
-        network.attention_net[-1].weight[0, 0] = 1.0
-    card = ModelCard("look", spec.name, dict(spec.params), title="Look", licence="CC0-1.0", commercial_use=True)
-    return with_tau(LoadedModel(spec, card, network), 3.2)
+    return with_tau(dark_attention(), 3.2)
 
 
 @pytest.fixture

@@ -141,8 +141,14 @@ def segment_by_shape(
     ``(solidity - least_solidity) / (1 - least_solidity)``. From the highest threshold down, a region takes the place of
     those inside of it where its score is at least their mean, weighted by area.
     """
+    return shapes_in(haematoxylin_of(image, mpp_um, options), mpp_um, options, levels)
+
+
+def shapes_in(
+    stain: NDArray[np.float32], mpp_um: float, options: ShapeOptions | None = None, levels: StainLevels | None = None
+) -> Instances:
+    """Find nuclei in a haematoxylin channel ``(y, x)`` as `haematoxylin_of` returns it; see `segment_by_shape`."""
     options = options or ShapeOptions()
-    stain = haematoxylin_of(image, mpp_um, options)
     levels = levels or stain_levels([stain])
     labels, sharpness = np.zeros(stain.shape, np.int32), np.zeros(stain.shape, np.float32)
     if levels.stained > levels.unstained:

@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.training.loop import moving_average, scheduled_rate, total_loss, training_device
-from napari_nucleiseg.core.training.losses import OFFSET_UNIT_PX, weighted_mean
+from napari_nucleiseg.core.training.losses import OFFSET_UNIT_PX, cross_entropy, weighted_mean
 
 Tensors = dict[str, Tensor]
 # Side of the crop that shows how much memory a step takes.
@@ -113,9 +113,8 @@ class Learner:
         """
         with torch.no_grad(), self.autocast:
             former = self.teacher(batch["image"])["attention"].float()
-        apart = F.binary_cross_entropy_with_logits(raw.float(), torch.sigmoid(former), reduction="none")
         unsaid = (1 - batch["painted"]) * (1 - batch["known"])
-        return weighted_mean(apart, unsaid.expand_as(apart))
+        return cross_entropy(raw.float(), torch.sigmoid(former), unsaid.expand_as(raw))
 
     def _former_view(self, images: Tensor, maps: Tensors) -> Tensor:
         """Return how far the maps are from what the former model says of the same images."""

@@ -16,7 +16,7 @@ SPEC = network_spec("nuclei")
 @pytest.mark.parametrize(("mpp_um", "side"), [(0.25, 128), (0.5, 288)])
 def test_windows_have_the_networks_pixels_and_nuclei_where_it_is_dark(tissue, mpp_um, side):
     slide = open_slide(tissue / "p0.tif", mpp_um=mpp_um)
-    (window,) = labelled_windows(slide, SPEC, most=1)
+    (window,) = labelled_windows(slide, "p0", SPEC, most=1)
     assert window.image.shape == (side, side, 3)
     assert window.labels.shape == (side, side)
     assert window.name.startswith("p0_")
@@ -31,15 +31,15 @@ def test_windows_do_not_overlap(tissue, tmp_path):
     wide = np.concatenate([read_picture(tissue / f"p{number}.tif") for number in range(4)], axis=1)
     tifffile.imwrite(tmp_path / "wide.tif", wide, photometric="rgb")
     slide = open_slide(tmp_path / "wide.tif", mpp_um=0.5)
-    starts = sorted(int(window.name.split("_")[2]) for window in labelled_windows(slide, SPEC))
+    starts = sorted(int(window.name.split("_")[2]) for window in labelled_windows(slide, "wide", SPEC))
     assert len(starts) >= 2
     assert min(np.diff(starts)) >= 288
-    assert len(list(labelled_windows(slide, SPEC, most=1))) == 1
+    assert len(list(labelled_windows(slide, "wide", SPEC, most=1))) == 1
 
 
 def test_the_same_seed_chooses_the_same_windows_and_they_can_be_trained_on(tissue, tmp_path):
     slide = open_slide(tissue / "p1.tif", mpp_um=0.25)
-    first, again = (next(labelled_windows(slide, SPEC, most=1, seed=4)) for _ in range(2))
+    first, again = (next(labelled_windows(slide, "p1", SPEC, most=1, seed=4)) for _ in range(2))
     assert first.name == again.name
     assert np.array_equal(first.labels, again.labels)
     first.write(tmp_path)
@@ -49,6 +49,6 @@ def test_the_same_seed_chooses_the_same_windows_and_they_can_be_trained_on(tissu
 
 def test_a_folder_that_cannot_be_written_to_is_named(tissue, tmp_path):
     (tmp_path / "images").write_text("in the way")
-    window = next(labelled_windows(open_slide(tissue / "p1.tif", mpp_um=0.25), SPEC, most=1))
+    window = next(labelled_windows(open_slide(tissue / "p1.tif", mpp_um=0.25), "p1", SPEC, most=1))
     with pytest.raises(DataError, match="cannot be written to"):
         window.write(tmp_path)

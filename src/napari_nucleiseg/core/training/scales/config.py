@@ -208,6 +208,16 @@ class ScaleConfig:
         """Whether tau stays 0, for A is told where nuclei are."""
         return self.weight("shape") > 0
 
+    @property
+    def looks_at_own_level(self) -> bool:
+        """Whether each crop is looked at around its own level while learning."""
+        return self.own_tau and not self.level_is_fixed
+
+    @property
+    def settles_level(self) -> bool:
+        """Whether the level of what is kept is measured with its weights."""
+        return self.settled_tau and not self.level_is_fixed
+
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 1."""
         return self.learning_rate * math.prod(0.1 for drop in self.drops if step > drop)

@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everyone knows it 
 
 from napari_nucleiseg.core.models.scale_attention import ScaleAttention, ScaleClassifier
 from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.training.augment import stain_densities
 from napari_nucleiseg.core.training.scales.config import ScaleConfig
 from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource
 
@@ -86,8 +87,7 @@ class Examination:
             )
             confidence = network.confidence(image)
             attention = torch.sigmoid(network.raw_map(confidence))
-            config = self.sampler.config
-            own = network.taus_of(confidence) if config.own_tau and not config.level_is_fixed else None
+            own = network.taus_of(confidence) if self.sampler.config.looks_at_own_level else None
             logits = classifier(image, torch.sigmoid(network.raw_map(confidence, own)))
             right += (logits.argmax(dim=1) == level).float().tolist()
             losses.append(float(F.cross_entropy(logits, level, reduction="sum")))
@@ -116,7 +116,7 @@ class Examination:
     def shown(self) -> int:
         """The crop that is shown: of a few of the highest magnification that with the most haematoxylin."""
         crops = range(self._finest, self._finest + _LOOKED_THROUGH * len(self.powers), len(self.powers))
-        return max(crops, key=lambda number: float(self.sampler.crop(number)["haematoxylin"].mean()))
+        return max(crops, key=lambda number: float(stain_densities(self.sampler.picture(number)[0])[..., 0].mean()))
 
     @torch.inference_mode()
     def glance(self, network: ScaleAttention) -> Glance:
@@ -124,7 +124,7 @@ class Examination:
         was_training = network.training
         network.eval()
         picture, _ = self.sampler.picture(self.shown)
-        image = torch.from_numpy(self.sampler.crop(self.shown)["image"])[None].to(network.tau.device)
+        image = torch.from_numpy(self.sampler.normalised(picture))[None].to(network.tau.device)
         attention = torch.sigmoid(network(image)["attention"])[0, 0].float().cpu().numpy()
         network.train(was_training)
         return Glance(picture, attention)

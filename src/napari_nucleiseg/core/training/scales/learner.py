@@ -141,13 +141,13 @@ class Learner:
         taus = self.network.taus_of(confidence)
         tau = taus.mean().view(1)
         self.network.remember(tau)
-        return cast("Tensor", taus if self.config.own_tau else tau)
+        return cast("Tensor", taus if self.config.looks_at_own_level else tau)
 
     @property
     def kept(self) -> ScaleAttention:
         """The network that is measured and kept: the moving average if there is one; a copy where its level is set."""
         network = self.network if self.average is None else cast("ScaleAttention", self.average.module)
-        if self.calibration is None or self.config.level_is_fixed:
+        if self.calibration is None:
             return network
         # Measured, drawn and written after the same step: the level is looked for once.
         if self._settled is None:
@@ -171,5 +171,5 @@ class Learner:
         """Return A around the running (or each crop's own) tau, without gradient or a trace in running statistics."""
         with statistics_kept(self.network):
             confidence = self.network.confidence(image)
-        own = self.network.taus_of(confidence) if self.config.own_tau and not self.config.level_is_fixed else None
+        own = self.network.taus_of(confidence) if self.config.looks_at_own_level else None
         return torch.sigmoid(self.network.raw_map(confidence, own))

@@ -126,7 +126,7 @@ def _learner(
     config: ScaleConfig, spec: ModelSpec, initial: LoadedModel | None, sources: Sequence[ScaleSource]
 ) -> Learner:
     learner = Learner(config, spec, initial)
-    if config.settled_tau:
+    if config.settles_level:
         learner.calibration = _calibration(sources, config, spec).to(learner.device)
     return learner
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
+from napari_nucleiseg.core.training.losses import cross_entropy
+
 
 def _quarter(x: Tensor) -> Tensor:
     return torch.rot90(x, 1, (2, 3))
@@ -108,8 +110,7 @@ def self_training(raw: Tensor, views: Tensor, sure: float) -> Tensor:
     """
     low, high = views.amin(dim=0), views.amax(dim=0)
     known = ((low > sure) | (high < 1 - sure)).float()
-    loss = F.binary_cross_entropy_with_logits(raw, (low > sure).float(), reduction="none")
-    return (loss * known).sum() / known.sum().clamp(min=1.0)
+    return cross_entropy(raw, (low > sure).float(), known)
 
 
 def shape_mismatch(raw: Tensor, shape: Tensor) -> Tensor:
@@ -122,9 +123,7 @@ def shape_mismatch(raw: Tensor, shape: Tensor) -> Tensor:
     shape : Tensor
         1 nucleus, 0 none, negative unknown; of the same shape.
     """
-    known = (shape >= 0).float()
-    loss = F.binary_cross_entropy_with_logits(raw, shape.clamp(min=0), reduction="none")
-    return (loss * known).sum() / known.sum().clamp(min=1.0)
+    return cross_entropy(raw, shape.clamp(min=0), (shape >= 0).float())
 
 
 @contextmanager

@@ -283,8 +283,8 @@ class ScaleSampler:
         """
         rng, own, level, chosen = self._read(number)
         image = self._coloured(rng, own)
-        crop = {
-            "image": np.ascontiguousarray(((image - self.mean) / self.std).transpose(2, 0, 1)),
+        crop: dict[str, NDArray[np.float32] | NDArray[np.int64]] = {
+            "image": self.normalised(image),
             "haematoxylin": np.ascontiguousarray(stain_densities(image)[None, ..., 0]),
             "level": np.asarray(level, np.int64),
         }
@@ -293,6 +293,10 @@ class ScaleSampler:
             unknown = np.full((1, *own.shape[:2]), UNKNOWN, np.float32)
             crop["shape"] = self._shape(own, level, chosen) if is_finest else unknown
         return crop
+
+    def normalised(self, image: UInt8Image) -> NDArray[np.float32]:
+        """Return a picture as the network wants it, ``(3, y, x)``."""
+        return np.ascontiguousarray(((image - self.mean) / self.std).transpose(2, 0, 1))
 
     def _shape(self, image: UInt8Image, level: int, chosen: int) -> NDArray[np.float32]:
         """Return what is a nucleus in a crop, by the stain of all of its slide."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from io import BytesIO
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.training.scales.shapes import instances_by_shape, slide_levels
@@ -42,7 +44,7 @@ class LabelledWindow:
     labels: NDArray[np.int32]
 
     def write(self, folder: Path) -> None:
-        """Write it into a data set, as ``images/NAME.tif`` and ``labels/NAME.tif``.
+        """Write it into a data set, as ``images/NAME.tif`` and ``labels/NAME.tif``; each is whole or not there.
 
         Raises
         ------
@@ -52,18 +54,24 @@ class LabelledWindow:
         try:
             for kind, values in (("images", self.image), ("labels", self.labels)):
                 (folder / kind).mkdir(parents=True, exist_ok=True)
-                tifffile.imwrite(folder / kind / f"{self.name}.tif", values, compression="zlib")
+                content = BytesIO()
+                tifffile.imwrite(content, values, compression="zlib")
+                write_over(folder / kind / f"{self.name}.tif", content.getvalue())
         except OSError as error:
             raise DataError(f"{folder} cannot be written to: {error}; choose another folder") from error
 
 
-def labelled_windows(slide: Slide, spec: ModelSpec, *, most: int = WINDOWS, seed: int = 0) -> Iterator[LabelledWindow]:
+def labelled_windows(
+    slide: Slide, name: str, spec: ModelSpec, *, most: int = WINDOWS, seed: int = 0
+) -> Iterator[LabelledWindow]:
     """Label windows of tissue all over a slide; the stain of all of them together says what is dense.
 
     Parameters
     ----------
     slide : Slide
         With a stated pixel size.
+    name : str
+        Of the slide in the data set.
     spec : ModelSpec
         Of the network that is to learn; its pixel size is that of the windows.
     most : int
@@ -82,9 +90,8 @@ def labelled_windows(slide: Slide, spec: ModelSpec, *, most: int = WINDOWS, seed
     mpp = slide.require_mpp()
     is_fine = max(mpp) <= _FINE_ENOUGH_UM
     factor = max(1, round(spec.mpp_um / _FINE_UM)) if is_fine else 1
-    pictures = [_read(slide, windows, number, factor) for number in range(len(windows))]
+    pictures = [windows.read(slide, number, factor) for number in range(len(windows))]
     levels = slide_levels(pictures, spec.mpp_um / factor)
-    name = PurePath(slide.path).name.split(".")[0]
     size = (windows.side, windows.side)
     for (y, x), picture in zip(windows.corners.tolist(), pictures, strict=True):
         labels = instances_by_shape(picture, spec.mpp_um / factor, levels)
@@ -102,10 +109,3 @@ def _apart(windows: Windows, most: int) -> Windows:
         if len(kept) < most and all((np.abs(corner - other) >= sides).any() for other in kept):
             kept.append(corner)
     return replace(windows, corners=np.stack(kept))
-
-
-def _read(slide: Slide, windows: Windows, number: int, factor: int) -> NDArray[np.uint8]:
-    """Read a window with `factor` times as many pixels a side."""
-    y, x = windows.corners[number].tolist()
-    side = windows.side * factor
-    return slide.read_box(y, x, windows.step.y / factor, windows.step.x / factor, (side, side))

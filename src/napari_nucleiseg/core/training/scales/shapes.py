@@ -11,7 +11,7 @@ from napari_nucleiseg.core.decoders.classical import parted
 from napari_nucleiseg.core.decoders.component_tree import (
     StainLevels,
     haematoxylin_of,
-    segment_by_shape,
+    shapes_in,
     stain_levels,
 )
 from napari_nucleiseg.core.decoders.distance import interior_of
@@ -38,7 +38,7 @@ def instances_by_shape(image: NDArray[np.uint8], mpp_um: float, levels: StainLev
     """
     stain = haematoxylin_of(image, mpp_um)
     levels = levels or stain_levels([stain])
-    labels = segment_by_shape(image, mpp_um, levels=levels).labels.copy()
+    labels = shapes_in(stain, mpp_um, levels=levels).labels.copy()
     labels[(labels == 0) & (parted(stain > levels.threshold, mpp_um) > 0)] = -1
     return labels
 
@@ -60,10 +60,11 @@ def shape_labels(image: NDArray[np.uint8], mpp_um: float, levels: StainLevels) -
     ndarray of float32, shape (1, y, x)
         1 nucleus, 0 none, also where two of them touch, `UNKNOWN` where stain is dense but of no such shape.
     """
-    found = segment_by_shape(image, mpp_um, levels=levels).labels
+    stain = haematoxylin_of(image, mpp_um)
+    found = shapes_in(stain, mpp_um, levels=levels).labels
     is_nucleus = found > 0
     labels = is_nucleus.astype(np.float32)
-    labels[~is_nucleus & (haematoxylin_of(image, mpp_um) > levels.threshold)] = UNKNOWN
+    labels[~is_nucleus & (stain > levels.threshold)] = UNKNOWN
     # The rim of each nucleus, less the rim of all of them together.
     labels[interior_of(is_nucleus.astype(np.int32)) & ~interior_of(found) & is_nucleus] = 0
     return labels[None]

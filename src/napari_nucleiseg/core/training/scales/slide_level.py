@@ -65,10 +65,11 @@ class Windows:
     def __len__(self) -> int:
         return len(self.corners)
 
-    def read(self, slide: Slide, number: int) -> NDArray[np.uint8]:
-        """Read one, ``(side, side, 3)`` RGB at the model's pixel size."""
+    def read(self, slide: Slide, number: int, finer: int = 1) -> NDArray[np.uint8]:
+        """Read one, ``(side, side, 3)`` RGB at the model's pixel size; with `finer` times as many pixels a side."""
         y, x = self.corners[number].tolist()
-        return slide.read_box(y, x, self.step.y, self.step.x, (self.side, self.side))
+        side = self.side * finer
+        return slide.read_box(y, x, self.step.y / finer, self.step.x / finer, (side, side))
 
     def box(self, number: int) -> Region:
         """Return where one lies, level-0 pixels."""
@@ -121,7 +122,7 @@ def choose_windows(
     set_aside = min(set_aside, *(min(area.height, area.width) for area in areas))
     places = find_places(source, 1, set_aside, tissue or tissue_mask(slide), _LEAST_TISSUE)
     if places is None:
-        raise DataError("there is no tissue in the regions to estimate the level of attention from; choose others")
+        raise DataError("there is no tissue in the regions to look at; choose others")
     chosen = np.random.default_rng(seed).permutation(len(places.corners))[:most]
     return Windows(places.corners[chosen], side, step)
 
