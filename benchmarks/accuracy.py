@@ -6,7 +6,7 @@ Data: ``$NUCLEISEG_DATA`` (default ``../shared/data``): 14 test images of HoVer-
 training, 6 of others), TNBC patients 04-05 (validation: they chose the weights), NuCLS sample (trained on by the
 shipped models: only meaningful for a model of a fold, see ``training/nuclei-fold.json``). Nothing is tuned on the Kumar
 test images. On demand the 16 images of that split's training part, which tell how well ``nuclei-research`` fits what it
-was trained on, and are new to ``nuclei``.
+was trained on, and are new to ``nuclei``; and TNBC patients 01-03, which both were trained on.
 Scores are at the images' own pixel size, through the same functions as the viewer and the command line.
 """
 
@@ -33,7 +33,7 @@ from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.training.samples import read_labels
 
 DATA = Path(os.environ.get("NUCLEISEG_DATA", Path(__file__).parents[2] / "shared" / "data"))
-TRAINING_PART = "Kumar 16, training part"
+TRAINING_PART, DEVELOPMENT = "Kumar 16, training part", "TNBC 01-03"
 Segment = Callable[[Path, float], NDArray[np.int32]]
 
 
@@ -46,7 +46,8 @@ def kumar(split: str) -> list[str]:
 def image_sets() -> dict[str, tuple[str, float, list[str]]]:
     """Name: folder, micrometres per pixel, stems."""
     same, other = kumar("test_same_organ"), kumar("test_other_organ")
-    tnbc = sorted(p.stem for p in (DATA / "tnbc_dev" / "images").glob("*.png") if p.stem[:2] in {"04", "05"})
+    patients = sorted(p.stem for p in (DATA / "tnbc_dev" / "images").glob("*.png"))
+    tnbc = [stem for stem in patients if stem[:2] in {"04", "05"}]
     nucls = sorted(p.stem for p in (DATA / "nucls15" / "images").glob("*.png"))
     return {
         "Kumar 14": ("kumar_train30", 0.25, same + other),
@@ -55,6 +56,7 @@ def image_sets() -> dict[str, tuple[str, float, list[str]]]:
         "TNBC 04-05": ("tnbc_dev", 0.25, tnbc),
         "NuCLS 15": ("nucls15", 0.2, nucls),
         TRAINING_PART: ("kumar_train30", 0.25, kumar("train")),
+        DEVELOPMENT: ("tnbc_dev", 0.25, [stem for stem in patients if stem not in tnbc]),
     }
 
 
@@ -105,7 +107,7 @@ def main() -> None:
     parser.add_argument("--no-floor", action="store_true")
     parser.add_argument("--thorough", action="store_true", help="mean of eight positions of every tile (8 x the time)")
     args = parser.parse_args()
-    sets = args.set or [name for name in image_sets() if name != TRAINING_PART]
+    sets = args.set or [name for name in image_sets() if name not in {TRAINING_PART, DEVELOPMENT}]
     rows: list[tuple[str, Segment]] = [] if args.no_floor else [("classical floor", floor)]
     for name in args.model or ["nuclei"]:
         model = load_model(name, accept_licence=args.accept_licence)

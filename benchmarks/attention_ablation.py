@@ -6,7 +6,7 @@ Every run sees the same crops in the same order and starts from the same weights
 step, on TNBC 04-05 (``$NUCLEISEG_DATA``, default ``../shared/data``), whose labels score and nothing else. The level is
 each picture's own by Otsu's threshold, because a run without sparsity has no other (told by shape it is 0); each tile
 is seen in one position.
-"Covered" is the share of pixels that exceed that level, beside it the share that annotated nuclei take up.
+"Covered" is the share of pixels in nuclei that were found, beside it the share that annotated nuclei take up.
 Runs are short: they tell terms apart, not how far the method gets.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +22,11 @@ import numpy as np
 from accuracy import DATA, image_sets
 from measuring import one_thread
 from napari_nucleiseg.core.evaluation import mean_scores, scores
-from napari_nucleiseg.core.inference.segment import default_options, segment_picture
 from napari_nucleiseg.core.models.weights import LoadedModel
-from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.training.samples import read_labels
-from napari_nucleiseg.core.training.scales.adaptation import at_slide_level
 from napari_nucleiseg.core.training.scales.config import SHAPED, ScaleConfig, load_scale_config
 from napari_nucleiseg.core.training.scales.loop import pretrain
+from selfsupervised import with_model
 
 JUDGED = "TNBC 04-05"
 PUBLISHED = {"scale": 1.0, "smoothness": 1.0, "equivariance": 1.0}
@@ -67,13 +64,12 @@ def trained(config: ScaleConfig) -> tuple[LoadedModel, float]:
 
 
 def judged(model: LoadedModel) -> tuple[float, float, float, float]:
-    """AJI, Dice, share of pixels that are looked at, and that are nuclei."""
+    """AJI, Dice, share of pixels in nuclei that were found, and in true ones."""
     folder, mpp_um, stems = image_sets()[JUDGED]
+    segment = with_model(model, positions=False, own_level=not model.card.level_is_set)
     found, shares = [], []
     for stem in stems:
-        with closing(open_slide(DATA / folder / "images" / f"{stem}.png", mpp_um=mpp_um)) as slide:
-            chosen = model if model.card.level_is_set else at_slide_level(model, slide, otsu=True)
-            pred = segment_picture(slide, chosen, default_options(model), "cpu")
+        pred = segment(DATA / folder / "images" / f"{stem}.png", mpp_um, 0)
         truth = read_labels(DATA / folder / "labels" / f"{stem}.tif")
         found.append(scores(truth, pred, distances=False))
         shares.append((np.mean(pred > 0), np.mean(truth > 0)))
