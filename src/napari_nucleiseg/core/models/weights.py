@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_nucleiseg.core.errors import LicenceNotAcceptedError, ModelError, WeightsError
 from napari_nucleiseg.core.models.files import write_over
@@ -24,6 +24,18 @@ SHIPPED = "napari_nucleiseg.weights"
 SHIPPED_FOLDER = Path(str(resources.files(SHIPPED)))
 CARD_KEY = "card"
 _LENGTH = 8
+
+
+class NamedSpec(Protocol):
+    """What a card takes from the spec of any network."""
+
+    @property
+    def name(self) -> str:
+        """Registry name."""
+
+    @property
+    def params(self) -> Mapping[str, int | float | str | bool]:
+        """Build parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,8 @@ class ModelCard:
         Of weights that were fine-tuned: slides, regions and settings; empty for all others.
     level_is_set : bool
         Of a network with a level of attention: a person or labels have settled it, so that no slide changes it.
+    features_of : str
+        Of a transformer of regions: version of the encoder whose features it reads; empty for all others.
     """
 
     name: str
@@ -83,6 +97,7 @@ class ModelCard:
     notes: str = ""
     taught: Mapping[str, Any] = field(default_factory=dict)
     level_is_set: bool = False
+    features_of: str = ""
 
     @property
     def version(self) -> str:
@@ -144,7 +159,7 @@ def available_models() -> tuple[ModelCard, ...]:
     return tuple(sorted(cards, key=lambda card: (card.name != "nuclei", card.name)))
 
 
-def _file_of(name: str, files: dict[str, Path]) -> Path:
+def file_called(name: str, files: Mapping[str, Path]) -> Path:
     """Return the file whose card has this name: models are listed by it, and a file may be called otherwise."""
     for path in files.values():
         with suppress(WeightsError):
@@ -252,32 +267,38 @@ def load_model(name_or_path: str, *, accept_licence: bool = False) -> LoadedMode
     files = weight_files()
     path = files.get(name_or_path, Path(name_or_path))
     if name_or_path not in files and path.suffix != ".safetensors" and not path.exists():
-        path = _file_of(name_or_path, files)
+        path = file_called(name_or_path, files)
     card = read_card(path)
-    if not (card.commercial_use or accept_licence or licence_accepted(card)):
-        raise LicenceNotAcceptedError(
-            f"the weights {card.name} are under {card.licence} and not for commercial use. "
-            "Accept that licence first (in the Nuclei panel, or with --accept-licence)."
-        )
+    must_be_accepted(card, accept_licence=accept_licence)
     spec = network_spec(card.network, card.params)
     if card.decoder:
         spec = replace(spec, decoder=card.decoder)
     network = build_network(spec)
-    tensors = load_tensors(path)
+    fit_tensors(network, load_tensors(path), path=path, network_name=card.network)
+    return LoadedModel(spec, card, network.eval())
+
+
+def fit_tensors(network: nn.Module, tensors: Mapping[str, Tensor], *, path: Path, network_name: str) -> None:
+    """Give a network the tensors of a file, all of them and no others.
+
+    Raises
+    ------
+    WeightsError
+        If some are missing, foreign or of another size.
+    """
     expected = network.state_dict()
     wrong = [key for key in expected if key not in tensors or tensors[key].shape != expected[key].shape]
     surplus = [key for key in tensors if key not in expected]
     if wrong or surplus:
         raise WeightsError(
-            f"{path} does not fit the network {card.network}: {len(wrong)} tensors are missing or of another size, "
+            f"{path} does not fit the network {network_name}: {len(wrong)} tensors are missing or of another size, "
             f"{len(surplus)} are foreign (first: {(wrong + surplus)[0]}). Use a file made for this network."
         )
-    network.load_state_dict(tensors)
-    return LoadedModel(spec, card, network.eval())
+    network.load_state_dict(dict(tensors))
 
 
 def save_model(
-    path: str | os.PathLike[str], network: nn.Module, spec: ModelSpec, card: ModelCard, *, half: bool = True
+    path: str | os.PathLike[str], network: nn.Module, spec: NamedSpec, card: ModelCard, *, half: bool = True
 ) -> ModelCard:
     """Write weights and card into one safetensors file, whole or not at all; return the finished card.
 
@@ -294,7 +315,7 @@ def save_model(
     return card
 
 
-def encode_model(network: nn.Module, spec: ModelSpec, card: ModelCard, *, half: bool = True) -> tuple[bytes, ModelCard]:
+def encode_model(network: nn.Module, spec: NamedSpec, card: ModelCard, *, half: bool = True) -> tuple[bytes, ModelCard]:
     """Return the content of a weight file and its finished card; see `save_model`."""
     import torch
     from safetensors.torch import save
@@ -330,6 +351,21 @@ def with_card(content: bytes, card: ModelCard) -> bytes:
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _LENGTH)  # the tensors start at a multiple of 8 bytes
     return len(text).to_bytes(_LENGTH, "little") + text + content[end:]
+
+
+def must_be_accepted(card: ModelCard, *, accept_licence: bool) -> None:
+    """Refuse weights whose licence must be accepted and was not, neither now nor before.
+
+    Raises
+    ------
+    LicenceNotAcceptedError
+        With how to accept it.
+    """
+    if not (card.commercial_use or accept_licence or licence_accepted(card)):
+        raise LicenceNotAcceptedError(
+            f"the weights {card.name} are under {card.licence} and not for commercial use. "
+            "Accept that licence first (in the window, or with --accept-licence)."
+        )
 
 
 def licence_accepted(card: ModelCard) -> bool:
