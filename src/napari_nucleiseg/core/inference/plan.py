@@ -37,6 +37,18 @@ class TissueCover(Protocol):
         """Level-0 pixels per mask pixel: a number or a pair ``(y, x)``."""
 
 
+class SizedNetwork(Protocol):
+    """What is needed to find the pixels that a network wants: `ModelSpec`, `EncoderSpec`."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def mpp_um(self) -> float:
+        """Micrometres per pixel."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tile:
     """One tile of a slide's grid.
@@ -295,7 +307,7 @@ def plan_inference(
     )
 
 
-def model_downsample(slide: Slide, spec: ModelSpec) -> YX:
+def model_downsample(slide: Slide, spec: SizedNetwork) -> YX:
     """Return level-0 pixels per model pixel ``(y, x)``, snapped to a level or whole numbers within 4 %.
 
     Raises
