@@ -272,7 +272,7 @@ class MapStore:
         self._heads.pop(version, None)
 
     def _folder(self, version: str) -> Path:
-        return self.root / _folder_name(version)
+        return self.root / folder_name(version)
 
     def _path(self, version: str, name: str, tile: int) -> str:
         return str(self._folder(version) / name / f"c.{tile}.0.0.0")
@@ -324,7 +324,8 @@ class MapStore:
             raise StoreError(f"{self.root.parent} is open for reading only. Open it again for writing.")
 
 
-def _folder_name(version: str) -> str:
+def folder_name(version: str) -> str:
+    """Return a name for the folder of a version's maps that every file system takes; no two versions share one."""
     plain = re.sub(r"[^A-Za-z0-9._@-]", "_", version)
     # Two versions must not share a folder, nor one be hidden or differ from another by case alone.
     mark = hashlib.blake2b(version.encode(), digest_size=4).hexdigest()
