@@ -10,6 +10,7 @@ from napari_nucleiseg.cli.console import Console
 # One module of this package a recipe, with `add_arguments` and `run` like a command's; imported when it is called.
 RECIPES = {
     "scale-attention": ("pretrain_scales", "a classifier of magnification learns where nuclei are"),
+    "dino": ("pretrain_dino", "an encoder learns to describe tissue from its own views: patches, then regions"),
     "shapes": ("pretrain_shapes", "nuclei are labelled by their shape: a data set to train any network on"),
     "scale-attention-tau": ("pretrain_tau", "only the level of attention is fitted to slides, in seconds"),
 }

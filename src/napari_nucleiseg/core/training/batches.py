@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from napari_nucleiseg.core.training.samples import (
 # Which decoder knows the target of which head; that of attention is painted by people.
 TARGET_SOURCES = {"nuclei": "offsets", "offsets": "offsets", "distance": "distance", "separated": "border"}
 COLOUR_WINDOW_PX = 512
+Made = TypeVar("Made")
 
 
 class BatchMaker:
@@ -106,11 +108,11 @@ class BatchMaker:
 
 
 def prepared(
-    make: Callable[[int], Mapping[str, Tensor]], start: int, stop: int, ahead: int = 4, workers: int = 2
-) -> Generator[Mapping[str, Tensor], None, None]:
+    make: Callable[[int], Made], start: int, stop: int, ahead: int = 4, workers: int = 2
+) -> Generator[Made, None, None]:
     """Yield ``make(number)`` for `start` to `stop`, some prepared ahead in threads; close it to stop them."""
     with ThreadPoolExecutor(workers, thread_name_prefix="crops") as pool:
-        waiting: deque[Future[Mapping[str, Tensor]]] = deque()
+        waiting: deque[Future[Made]] = deque()
         try:
             for number in range(start, stop):
                 while len(waiting) < ahead and number + len(waiting) < stop:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from napari_nucleiseg.core.errors import WeightsError
+from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import ModelCard, load_tensors, save_model
 from napari_nucleiseg.core.training.config import TrainConfig, config_as_json
@@ -29,6 +31,30 @@ def write_state(folder: Path, state: dict[str, Any], doing: str) -> None:
             f"the checkpoint cannot be written to {folder} ({error}). Free some space and start again: "
             f"{doing} goes on from the last checkpoint."
         ) from error
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Forget what was logged after the checkpoint of `step`: it comes again."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        write_over(path, "".join(f"{line}\n" for line in kept).encode())
+
+
+def licence_of(stated: Iterable[str]) -> tuple[str, bool]:
+    """Return the licence of what was learned from data with these, and whether it allows commercial use.
+
+    Parameters
+    ----------
+    stated : iterable of str
+        SPDX expression of each; empty where none is stated, which makes that of the whole unknown.
+    """
+    known = list(stated)
+    all_stated = bool(known) and all(known)
+    licences = sorted({licence for item in known for licence in item.split(" AND ") if licence})
+    if not all_stated:
+        return "unknown", False
+    return " AND ".join(licences), not any("-NC" in item for item in licences)
 
 
 class Checkpoint:

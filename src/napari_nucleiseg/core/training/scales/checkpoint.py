@@ -20,7 +20,7 @@ from napari_nucleiseg.core.models.resnet34 import read_tensors
 from napari_nucleiseg.core.models.scale_attention import load_published_state, published_state
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, encode_model, load_tensors, save_model
-from napari_nucleiseg.core.training.checkpoint import write_state
+from napari_nucleiseg.core.training.checkpoint import cut_log, licence_of, write_state
 from napari_nucleiseg.core.training.config import config_as_json
 from napari_nucleiseg.core.training.scales.config import ScaleConfig, judge
 from napari_nucleiseg.core.training.scales.examination import Glance
@@ -64,7 +64,7 @@ class ScaleCheckpoint:
         path = self.folder / "last.pt"
         if self.config.resume and path.exists():
             step = self._read_state(path)
-            self._cut_log(step)
+            cut_log(self.folder / "log.jsonl", step)
             return step
         if self.config.initial:
             self._start_from(Path(self.config.initial))
@@ -100,14 +100,6 @@ class ScaleCheckpoint:
             self.learner.network.level_to_zero()
         if self.learner.average is not None:
             self.learner.average.module.load_state_dict(self.learner.network.state_dict())
-
-    def _cut_log(self, step: int) -> None:
-        """Forget what was logged after the checkpoint: it comes again."""
-        path = self.folder / "log.jsonl"
-        if path.exists():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            write_over(path, "".join(f"{line}\n" for line in kept).encode())
 
     def save(self, step: int, scores: dict[str, float] | None, glance: Glance | None) -> bool:
         """Write what is due after `step`; return whether these weights are the best so far."""
@@ -166,8 +158,7 @@ class ScaleCheckpoint:
 
     def card(self, step: int, scores: dict[str, float] | None) -> ModelCard:
         """Return the card of the network after `step`."""
-        licences = sorted({licence for _, stated in self.origins for licence in stated.split(" AND ") if licence})
-        all_stated = bool(self.origins) and all(stated for _, stated in self.origins)
+        licence, commercial_use = licence_of(stated for _, stated in self.origins)
         notes = f"{_METHOD}; step {step} of {self.config.steps}, seed {self.config.seed}"
         if self.config.level_is_fixed:
             notes += "; told by the shape of nuclei in haematoxylin"
@@ -178,8 +169,8 @@ class ScaleCheckpoint:
             title=self.spec.title,
             network=self.spec.name,
             params=dict(self.spec.params),
-            licence=" AND ".join(licences) if all_stated else "unknown",
-            commercial_use=all_stated and not any("-NC" in item for item in licences),
+            licence=licence,
+            commercial_use=commercial_use,
             training_data=tuple(
                 f"{name}, no labels ({stated or 'licence not stated'})" for name, stated in self.origins
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ from napari_nucleiseg.core.training.scales.checkpoint import ScaleCheckpoint
 from napari_nucleiseg.core.training.scales.config import ScaleConfig
 from napari_nucleiseg.core.training.scales.examination import Examination, Glance
 from napari_nucleiseg.core.training.scales.learner import Learner
-from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource, open_sources, part_by_slide
+from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource, opened
 
 # Beside those to learn from and to measure on.
 CALIBRATION_STREAM = 2
@@ -92,7 +92,7 @@ def pretrain(
         If the network, the weights or the device are not there.
     """
     spec = _spec_of(config, initial)
-    with _opened(config, sources) as (learned, held_out, origins):
+    with opened(config, sources) as (learned, held_out, origins):
         _seed(config)
         sampler = ScaleSampler(learned, config, spec)
         examination = Examination(held_out or learned, config, spec, held_out=bool(held_out))
@@ -154,28 +154,3 @@ def _spec_of(config: ScaleConfig, initial: LoadedModel | None) -> ModelSpec:
         fitting = spec.fitting_side(config.crop_px)
         raise DataError(f"network {spec.name} cannot give crops of {config.crop_px} px; the next side is {fitting}")
     return spec
-
-
-@contextmanager
-def _opened(
-    config: ScaleConfig, sources: Sequence[ScaleSource] | None
-) -> Iterator[tuple[list[ScaleSource], list[ScaleSource], list[tuple[str, str]]]]:
-    """Give slides to learn from, slides to measure on, and name and licence of what is learned from.
-
-    Slides that were opened here are closed after the block.
-    """
-    found = open_sources(config.slides) if sources is None else list(sources)
-    given = open_sources(config.validate)
-    try:
-        if not found:
-            raise DataError("name at least one slide or folder of pictures to learn from (slides)")
-        origins = [(item.title, item.licence) for item in config.slides if sources is None]
-        origins += [(source.name, source.licence) for source in found if sources is not None]
-        known = {source.slide.fingerprint for source in found}
-        if twice := [source.name for source in given if source.slide.fingerprint in known]:
-            raise DataError(f"{twice[0]} is both learned from and measured on; leave it out of one of them")
-        learned, held_out = (found, given) if given else part_by_slide(found, config.hold_out, config.seed)
-        yield learned, held_out, origins
-    finally:
-        for source in (*(found if sources is None else ()), *given):
-            source.slide.close()

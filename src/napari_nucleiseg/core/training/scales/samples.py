@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -106,6 +108,26 @@ class Places:
         y, x = (moved // self.factor * self.factor).tolist()
         y, x = max(y, int(self.lowest[chosen, 0])), max(x, int(self.lowest[chosen, 1]))
         return self.source.slide.read_box(y, x, self.factor, self.factor, (crop_px, crop_px))
+
+
+class SlideChoice(Protocol):
+    """What a configuration says of slides; see `ScaleConfig`."""
+
+    @property
+    def slides(self) -> tuple[SlideSet, ...]:
+        """To learn from."""
+
+    @property
+    def validate(self) -> tuple[SlideSet, ...]:
+        """To measure on."""
+
+    @property
+    def hold_out(self) -> float:
+        """Share that is kept for measuring where none is named."""
+
+    @property
+    def seed(self) -> int:
+        """Chooses them."""
 
 
 def open_sources(sets: Sequence[SlideSet]) -> list[ScaleSource]:
@@ -344,3 +366,28 @@ def part_by_slide(
     held = set(np.random.default_rng(seed).permutation(len(sources))[:count].tolist())
     learned = [source for place, source in enumerate(sources) if place not in held]
     return learned, [source for place, source in enumerate(sources) if place in held]
+
+
+@contextmanager
+def opened(
+    config: SlideChoice, sources: Sequence[ScaleSource] | None
+) -> Iterator[tuple[list[ScaleSource], list[ScaleSource], list[tuple[str, str]]]]:
+    """Give slides to learn from, slides to measure on, and name and licence of what is learned from.
+
+    Slides that were opened here are closed after the block.
+    """
+    found = open_sources(config.slides) if sources is None else list(sources)
+    given = open_sources(config.validate)
+    try:
+        if not found:
+            raise DataError("name at least one slide or folder of pictures to learn from (slides)")
+        origins = [(item.title, item.licence) for item in config.slides if sources is None]
+        origins += [(source.name, source.licence) for source in found if sources is not None]
+        known = {source.slide.fingerprint for source in found}
+        if twice := [source.name for source in given if source.slide.fingerprint in known]:
+            raise DataError(f"{twice[0]} is both learned from and measured on; leave it out of one of them")
+        learned, held_out = (found, given) if given else part_by_slide(found, config.hold_out, config.seed)
+        yield learned, held_out, origins
+    finally:
+        for source in (*(found if sources is None else ()), *given):
+            source.slide.close()

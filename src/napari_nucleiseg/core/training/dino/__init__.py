@@ -1,0 +1,1 @@
+"""Self-distillation without labels (DINO): encoders of patches, and of regions made of them, learn from slides."""
