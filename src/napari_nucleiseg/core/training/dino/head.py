@@ -34,4 +34,7 @@ class DinoHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return likenesses ``(batch, prototypes)``, -1 to 1, of features ``(batch, embed)``."""
-        return F.linear(F.normalize(self.mlp(features), dim=-1), F.normalize(self.prototypes, dim=-1))
+        found = self.mlp(features)
+        # Divided by a temperature of some hundredths: 8 bits of a mantissa would not do.
+        with torch.autocast(found.device.type, enabled=False):
+            return F.linear(F.normalize(found.float(), dim=-1), F.normalize(self.prototypes, dim=-1))

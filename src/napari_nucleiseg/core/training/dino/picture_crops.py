@@ -53,7 +53,7 @@ def resized_crop(patch: UInt8Image, side: int, scale: tuple[float, ...], rng: np
     """
     rows, columns = patch.shape[:2]
     for _ in range(_TRIES):
-        area = rng.uniform(*scale) * rows * columns
+        area = rng.uniform(scale[0], scale[1]) * rows * columns
         ratio = math.exp(rng.uniform(-math.log(_RATIO), math.log(_RATIO)))
         height, width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < height <= rows and 0 < width <= columns:
@@ -78,7 +78,7 @@ def change(view: UInt8Image, config: DinoConfig, blurred: float, rng: np.random.
     if rng.random() < config.grey:
         view = _mixed(view, 0.0)
     if rng.random() < blurred:
-        view = cv2.GaussianBlur(view, (0, 0), rng.uniform(*config.blur_px))  # type: ignore[assignment]
+        view = cv2.GaussianBlur(view, (0, 0), rng.uniform(config.blur_px[0], config.blur_px[1]))  # type: ignore[assignment]
     return view
 
 
