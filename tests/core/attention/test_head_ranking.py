@@ -106,6 +106,16 @@ def test_glass_is_not_compared_unless_it_is_asked_for():
     assert rank_heads(attention, nuclei, tissue, tissue_only=False)[0].auroc == pytest.approx(2 / 3)
 
 
+def test_a_token_of_nuclei_is_compared_wherever_the_tissue_ends():
+    nuclei, tissue = np.array([[0.3, 1.0, 0.0]]), np.array([[0.3, 1.0, 1.0]])
+    attention = np.array([[[[0.1, 0.5, 0.3]]]])
+    assert rank_heads(attention, nuclei, tissue)[0].auroc == 0.5
+    # A tissue mask that misses a nucleus is wrong there.
+    assert rank_heads(attention, nuclei, tissue * [0, 1, 1])[0].attention == pytest.approx(
+        (0.53 / 0.9, 0.3 / 0.9, 0.07 / 0.9)
+    )
+
+
 def test_a_token_is_one_of_nuclei_from_the_given_part_of_its_area_on():
     nuclei = np.array([[0.25, 0.2, 0.0]])
     attention = np.array([[[[0.1, 0.5, 0.3]]]])
