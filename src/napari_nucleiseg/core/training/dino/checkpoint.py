@@ -57,6 +57,10 @@ class DinoCheckpoint:
         except OSError as error:
             raise WeightsError(f"the output folder {self.folder} cannot be made: {error}") from error
 
+    @property
+    def _features_of(self) -> str:
+        return "" if self.patch_card is None else self.patch_card.version
+
     def restore(self) -> int:
         """Load the last checkpoint; return the number of steps already done.
 
@@ -80,6 +84,8 @@ class DinoCheckpoint:
         learner = self.learner
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            if state["features_of"] != self._features_of:
+                raise ValueError(f"it was made from features of {state['features_of']}")  # noqa: TRY301 - told below
             learner.student.load_state_dict(state["student"])
             learner.teacher.load_state_dict(state["teacher"])
             learner.loss.load_state_dict(state["loss"])
@@ -126,6 +132,7 @@ class DinoCheckpoint:
         state = {
             "step": step,
             "scores": self.scores,
+            "features_of": self._features_of,
             "student": learner.student.state_dict(),
             "teacher": learner.teacher.state_dict(),
             "loss": learner.loss.state_dict(),
@@ -155,7 +162,7 @@ class DinoCheckpoint:
             metrics={"held out": {name: round(value, 4) for name, value in self.scores.items()}} if self.scores else {},
             notes=f"{_METHOD}; stage {config.stage}, step {step} of {config.steps}, batch {config.batch_size}, "
             f"seed {config.seed}",
-            features_of="" if patch_card is None else patch_card.version,
+            features_of=self._features_of,
         )
 
     def encoder(self, step: int) -> LoadedEncoder:

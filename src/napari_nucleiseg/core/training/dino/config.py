@@ -19,7 +19,7 @@ _RANGES = {
     "tissue": _SHARE,
     "patches": _COUNT,
     "regions": _COUNT,
-    "region_cells": (4, math.inf),
+    "region_cells": (2, math.inf),
     "global_crops": (2, math.inf),
     "local_crops": _ANY,
     "global_px": (16, math.inf),

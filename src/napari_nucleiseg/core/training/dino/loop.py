@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -86,6 +86,8 @@ def pretrain(
     ModelError
         If an encoder, weights or the device are not there.
     """
+    if patch_encoder is not None and not config.patch_encoder:
+        config = replace(config, patch_encoder=patch_encoder.version)
     if problem := config.validation_error():
         raise DataError(problem)
     if config.threads:

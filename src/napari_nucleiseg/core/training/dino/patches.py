@@ -67,7 +67,8 @@ def read_patches(
     MissingPixelSizeError
         If a slide does not state its pixel size.
     """
-    places = places_of(sources, spec.mpp_um, (spec.input_px, spec.input_px), config.tissue)
+    sources = fine_enough(sources, spec.mpp_um)
+    places = places_of(sources, spec.mpp_um, [spec.input_px] * len(sources), config.tissue)
     chosen = choose_places(places, count, np.random.default_rng((config.seed, stream, 2)))
     patches = np.empty((len(chosen), spec.input_px, spec.input_px, 3), np.uint8)
     for row, (which, y, x) in enumerate(chosen):
@@ -82,45 +83,56 @@ def steps_of(slide: Slide, mpp_um: float) -> tuple[float, float]:
     return mpp_um / mpp.y, mpp_um / mpp.x
 
 
-def places_of(sources: Sequence[ScaleSource], mpp_um: float, shape: tuple[int, int], tissue: float) -> list[Places]:
-    """Find where each slide has room for a rectangle with enough tissue.
+def places_of(sources: Sequence[ScaleSource], mpp_um: float, sides: Sequence[int], tissue: float) -> list[Places]:
+    """Find where each slide has room for a square with enough tissue.
 
     Parameters
     ----------
     sources : sequence of ScaleSource
         Open slides.
     mpp_um : float
-        Micrometres per pixel of the rectangle.
-    shape : tuple of int
-        Its rows and columns of pixels; the longer one counts for both.
+        Micrometres per pixel of the squares.
+    sides : sequence of int
+        Of each slide: side of its squares in such pixels.
     tissue : float
-        Least share of it that is tissue.
+        Least share of a square that is tissue.
 
     Raises
     ------
     DataError
         If no slide has any.
     """
-    found, fine_enough = [], False
-    for source in sources:
-        steps = steps_of(source.slide, mpp_um)
-        if min(steps) < 1 / MOST_ENLARGED:
-            continue
-        fine_enough = True
-        side = math.ceil(max(steps) * max(shape))
-        if places := find_places(source, 1, side, tissue_mask(source.slide), tissue):
+    found = []
+    for source, side in zip(sources, sides, strict=True):
+        level_side = math.ceil(max(steps_of(source.slide, mpp_um)) * side - 1e-6)
+        if places := find_places(source, 1, level_side, tissue_mask(source.slide), tissue):
             found.append(places)
     if found:
         return found
-    if not fine_enough:
+    side = min(sides)
+    raise DataError(
+        f"too little tissue: no slide has room for a square of {side * mpp_um:.0f} µm ({side} pixels of {mpp_um:g} µm) "
+        f"that is to {tissue:.0%} tissue. Choose larger slides or regions, or a smaller share (tissue)."
+    )
+
+
+def fine_enough(sources: Sequence[ScaleSource], mpp_um: float) -> list[ScaleSource]:
+    """Return the slides that need not be enlarged to be looked at with such pixels.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    MissingPixelSizeError
+        If a slide does not state its pixel size.
+    """
+    found = [source for source in sources if min(steps_of(source.slide, mpp_um)) * MOST_ENLARGED >= 1]
+    if not found:
         raise DataError(
             f"no slide is as fine as {mpp_um:g} micrometres per pixel, at which the encoder looks; "
             "choose finer slides, or another pixel size of the encoder (params mpp_um)"
         )
-    raise DataError(
-        f"too little tissue: no slide has room for a square of {max(shape) * mpp_um:.0f} µm ({max(shape)} pixels of "
-        f"{mpp_um:g} µm), {tissue:.0%} of it tissue. Choose larger slides or regions, or a smaller share (tissue)."
-    )
+    return found
 
 
 def choose_places(places: Sequence[Places], count: int, rng: np.random.Generator) -> list[tuple[int, int, int]]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.models.encoders import PATCH, EncoderSpec, LoadedEncoder, build_encoder
+from napari_nucleiseg.core.models.encoders import PATCH, REGION, EncoderSpec, LoadedEncoder, build_encoder, load_encoder
 from napari_nucleiseg.core.models.weights import ModelCard
 from napari_nucleiseg.core.training.dino.config import DinoConfig
 from napari_nucleiseg.core.training.dino.examination import HELD_OUT_STREAM
+from napari_nucleiseg.core.training.dino.grids import GridReader, GridSamples
 from napari_nucleiseg.core.training.dino.learner import Params
 from napari_nucleiseg.core.training.dino.patches import PatchSamples, read_patches
 from napari_nucleiseg.core.training.dino.processes import Processes
@@ -46,7 +47,7 @@ def stage_of(
     """
     if config.stage == 1:
         return PatchStage(config)
-    raise DataError("the second stage is not there yet; choose stage 1")
+    return RegionStage(config, patch_encoder or load_encoder(config.patch_encoder), device, processes)
 
 
 class PatchStage:
@@ -89,6 +90,60 @@ class PatchStage:
         config = self.config
         count, stream = (config.measured, HELD_OUT_STREAM) if held_out else (config.patches, 0)
         return PatchSamples(read_patches(sources, self.spec, config, count, stream), config)
+
+
+class RegionStage:
+    """An encoder of regions learns from the features of their patches.
+
+    Parameters
+    ----------
+    config : DinoConfig
+        The run.
+    patches : LoadedEncoder
+        Of patches.
+    device : str
+        Where it runs.
+    processes : Processes
+        That make features.
+
+    Raises
+    ------
+    DataError
+        If one of the encoders is of another kind, or they do not fit each other.
+    ModelError
+        If there is no such encoder.
+    """
+
+    def __init__(self, config: DinoConfig, patches: LoadedEncoder, device: str, processes: Processes) -> None:
+        self.config = config
+        if patches.spec.kind != PATCH:
+            raise DataError(
+                f"{patches.version} is an encoder of regions, and its features are not what regions are made of; "
+                "give the one that stage 1 has made (patch_encoder)"
+            )
+        spec = patches.spec
+        self.params: Params = {
+            "features": spec.embed,
+            "input_px": spec.input_px,
+            "mpp_um": spec.mpp_um,
+            "grid": config.global_cells,
+            **config.params,
+        }
+        found, _ = build_encoder(config.encoder_name, self.params)
+        check_kind(found, REGION)
+        if (found.features, found.input_px, found.mpp_um) != (spec.embed, spec.input_px, spec.mpp_um):
+            raise DataError(
+                f"{patches.version} gives {spec.embed} features of patches of {spec.input_px} px at {spec.mpp_um:g} µm "
+                f"each, that of regions was told {found.features}, {found.input_px} px, {found.mpp_um:g} µm: "
+                "leave features, input_px and mpp_um out of its params"
+            )
+        self.patch_card: ModelCard | None = patches.card
+        self.reader = GridReader(config, patches, device, processes)
+
+    def samples(self, sources: Sequence[ScaleSource], *, held_out: bool = False) -> GridSamples:
+        """Make the features of regions to take crops from."""
+        count, stream = (self.config.measured, HELD_OUT_STREAM) if held_out else (self.config.regions, 0)
+        return GridSamples(self.reader.read(sources, count, stream), self.config)
 
 
 def check_kind(spec: EncoderSpec, kind: str) -> None:
