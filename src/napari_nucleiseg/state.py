@@ -250,3 +250,93 @@ class UnlabelledWishes:
     level: str = _option(
         "otsu", "Level", "How many pixels are worth a look when the level is set from a slide", choices=LEVELS
     )
+
+
+# What is shown of a transformer: its patches, the region that they make, or both put together.
+PATCHES, REGION_LEVEL, BOTH = HEAD_LEVELS = ("patch", "region", "both")
+# Beside the heads, which go by their number from "0".
+MEAN, MAX, ROLLOUT = OVER_HEADS = ("mean", "max", "rollout")
+VALUES = ("percentile", "share", "raw")
+LAST_LAYER = -1
+NO_ENCODER = ""
+
+
+@dataclass(eq=False)
+class HeadWishes:
+    """What the user wants to see of attention; every change emits ``wishes.events.<field>(new, old)``.
+
+    Parameters
+    ----------
+    encoder, region_encoder : str
+        Names of the transformers of patches and of regions; the latter may be `NO_ENCODER`.
+    level : str
+        One of `HEAD_LEVELS`.
+    head, region_head : str
+        A number from ``"0"``, or one of `OVER_HEADS`.
+    layer, region_layer : int
+        From 0; `LAST_LAYER` is the last one.
+    weight : float
+        Of the region beside the patches where both are put together, 0..1.
+    values : str
+        One of `VALUES`: how attention is scaled.
+    tissue_only : bool
+        Whether glass is left out.
+    averaged : int
+        Over how many shifted grids the maps are averaged.
+    opacity : float
+        Of the map, 0..1.
+    colours : str
+        Name of the colours of the map.
+    follow : bool
+        Whether whatever the camera shows is looked at.
+    asking : bool
+        Whether a click on the slide asks what the token there attends to.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+    encoder: str = _option(NO_ENCODER, "Patches", "The transformer that looks at patches of the slide")
+    region_encoder: str = _option(
+        NO_ENCODER,
+        "Regions",
+        "The transformer that looks at the region which the patches make; it needs their features",
+    )
+    level: str = _option(
+        PATCHES,
+        "Level",
+        "Patches: what is looked at within each patch.\nRegion: which patches are looked at.\n"
+        "Both: one put together with the other.",
+        choices=HEAD_LEVELS,
+    )
+    head: str = _option("0", "Head", "What one head of attention looks at, or all of them together")
+    layer: int = _option(LAST_LAYER, "Layer", "Which layer of the transformer; heads are usually read in the last")
+    region_head: str = _option(MEAN, "Region head", "What one head of the region transformer looks at")
+    region_layer: int = _option(LAST_LAYER, "Region layer", "Which layer of the region transformer")
+    weight: float = _option(
+        0.5,
+        "Balance",
+        "How much the region counts beside the patches; published is 0.5",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
+        decimals=2,
+    )
+    values: str = _option(
+        "percentile",
+        "Values",
+        "Percentile: how each place ranks within its patch (or region), as published.\n"
+        "Share: its part of all attention there.\nRaw: as the network gives it.",
+        choices=VALUES,
+    )
+    tissue_only: bool = _option(True, "Tissue only", "Leave glass out: of an empty patch, percentiles would show noise")
+    averaged: int = _option(
+        1, "Averaged", "Look several times, each time with the grid of patches shifted: finer and calmer, and slower"
+    )
+    opacity: float = _option(
+        0.7, "Opacity", "How much the map covers the tissue", minimum=0.0, maximum=1.0, step=0.05, decimals=2
+    )
+    colours: str = _option("glow", "Colours", "Of the map; napari's own layer controls have more")
+    follow: bool = _option(False, "Follow the view", "Look at whatever the camera shows, as you move")
+    asking: bool = _option(
+        False, "Ask a token", "Click on the slide to see what the place you click attends to (Esc ends)"
+    )

@@ -81,6 +81,11 @@ def show_cluster(viewer: napari.viewer.Viewer) -> None:
     open_panel(viewer).docks.show_cluster()
 
 
+def show_heads(viewer: napari.viewer.Viewer) -> None:
+    """Show what the heads of transformers look at."""
+    open_panel(viewer).docks.show_heads()
+
+
 def follow_view(viewer: napari.viewer.Viewer) -> None:
     """Begin or cease to follow the view."""
     session = open_panel(viewer).session

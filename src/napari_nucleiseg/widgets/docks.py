@@ -10,6 +10,8 @@ from qtpy.QtWidgets import QWidget
 from napari_nucleiseg.viewer.clustering import Clustering
 from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.controller import Controller
+from napari_nucleiseg.viewer.heads import Heads
+from napari_nucleiseg.viewer.heads_pointing import HeadsPointing
 from napari_nucleiseg.viewer.history import History
 from napari_nucleiseg.viewer.next_region import NextRegion
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
@@ -17,6 +19,7 @@ from napari_nucleiseg.viewer.regions import Regions
 from napari_nucleiseg.viewer.unlabelled import Unlabelled
 from napari_nucleiseg.viewer.versions import Versions
 from napari_nucleiseg.widgets.cluster import ClusterPanel
+from napari_nucleiseg.widgets.heads import HeadsPanel
 from napari_nucleiseg.widgets.history_list import HistoryList
 from napari_nucleiseg.widgets.nuclei_table import NucleiTable
 from napari_nucleiseg.widgets.region_list import RegionList
@@ -27,6 +30,7 @@ from napari_nucleiseg.widgets.version_list import VersionList
 TABLE, REGIONS, HISTORY, TEACH, VERSIONS = "Nuclei table", "Regions", "History", "Teach", "Versions"
 CLUSTER = "Cluster the view"
 UNLABELLED = "Train without labels"
+HEADS = "Attention heads"
 
 
 class Docks:
@@ -53,6 +57,8 @@ class Docks:
         # Its key works while the dock is closed.
         self.next_region.said.connect(controller.hint_changed.emit)
         self.clustering = Clustering(controller)
+        self.heads = Heads(controller)
+        self.pointing = HeadsPointing(self.heads)
         viewer.events.theme.connect(self._on_theme_changed)
 
     def show_table(self) -> None:
@@ -96,9 +102,13 @@ class Docks:
         """Show where the view is clustered."""
         self._show(CLUSTER, "bottom", lambda: ClusterPanel(self.clustering, self._viewer.theme))
 
+    def show_heads(self) -> None:
+        """Show what the heads of transformers look at."""
+        self._show(HEADS, "bottom", lambda: HeadsPanel(self.heads, self.pointing, self._viewer.theme))
+
     def _on_theme_changed(self, _event: Any = None) -> None:
         for panel in self._widgets.values():
-            if isinstance(panel, ClusterPanel | UnlabelledPanel):
+            if isinstance(panel, ClusterPanel | HeadsPanel | UnlabelledPanel):
                 panel.set_theme(self._viewer.theme)
 
     def widget(self, name: str) -> QWidget | None:
@@ -120,6 +130,8 @@ class Docks:
         self.comparing.close()
         self.next_region.close()
         self.clustering.close()
+        self.pointing.close()
+        self.heads.close()
         self._viewer.events.theme.disconnect(self._on_theme_changed)
         self.unlabelled.close()
         for widget in self._widgets.values():

@@ -11,9 +11,9 @@ from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLineEdit, QSlider, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
-from napari_nucleiseg.state import Session, UnlabelledWishes
+from napari_nucleiseg.state import HeadWishes, Session, UnlabelledWishes
 
-Wishes = Session | UnlabelledWishes
+Wishes = Session | UnlabelledWishes | HeadWishes
 
 CHOICE_TITLES = {
     "auto": "Automatic",

@@ -120,6 +120,7 @@ class NucleiWidget(QWidget):
         panel.correct.history_button.clicked.connect(self.docks.show_history)
         panel.correct.teach_button.clicked.connect(self.docks.show_teach)
         panel.correct.unlabelled_button.clicked.connect(self.docks.show_unlabelled)
+        panel.heads_button.clicked.connect(self.docks.show_heads)
         panel.facts.pixel_size_wanted.connect(self._on_pixel_size_wanted)
         panel.facts.srgb_wanted.connect(self._on_srgb_wanted)
         panel.facts.picture_wanted.connect(self._on_picture_wanted)

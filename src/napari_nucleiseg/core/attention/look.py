@@ -15,7 +15,8 @@ from napari_nucleiseg.core.attention.patches import PatchPlan
 from napari_nucleiseg.core.errors import ModelError, StoreError
 from napari_nucleiseg.core.inference.ahead import map_ahead
 from napari_nucleiseg.core.inference.predict import Cancelled, never
-from napari_nucleiseg.core.models.encoders import REGION, LoadedEncoder
+from napari_nucleiseg.core.models.encoders import REGION, EncoderSpec, LoadedEncoder
+from napari_nucleiseg.core.models.weights import ModelCard
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.tokens import PatchTokens, TokenLayout, TokenStore
 
@@ -198,14 +199,19 @@ def must_fit(encoder: LoadedEncoder, region_encoder: LoadedEncoder | None) -> No
     """
     if region_encoder is None:
         return
-    wanted, reads = region_encoder.card.features_of, region_encoder.spec.features
     if region_encoder.spec.kind != REGION:
         raise ModelError(f"{region_encoder.card.name} looks at pixels; choose an encoder of regions to go with it")
-    if reads != encoder.spec.embed or (wanted and wanted != encoder.version):
+    if not fits(encoder.card, encoder.spec, region_encoder.card, region_encoder.spec):
+        wanted = region_encoder.card.features_of or f"{region_encoder.spec.features} numbers a patch"
         raise ModelError(
-            f"{region_encoder.card.name} was trained on the features of {wanted or f'{reads} numbers a patch'}, not on "
-            f"those of {encoder.version}: choose the two that belong together"
+            f"{region_encoder.card.name} was trained on the features of {wanted}, not on those of {encoder.version}: "
+            "choose the two that belong together"
         )
+
+
+def fits(card: ModelCard, spec: EncoderSpec, region_card: ModelCard, region_spec: EncoderSpec) -> bool:
+    """Whether a region encoder reads the features of an encoder of patches."""
+    return region_spec.features == spec.embed and region_card.features_of in {"", card.version}
 
 
 def _answers(

@@ -38,7 +38,7 @@ FOLDER = "encoders"
 PATCH, REGION = "patch", "region"
 
 # Modules of this package that register encoders; imported only when one is asked for.
-_BUILT_IN = ("napari_nucleiseg.core.models.hipt",)
+_BUILT_IN = ("napari_nucleiseg.core.models.hipt", "napari_nucleiseg.core.models.timm_encoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +195,20 @@ def build_encoder(
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"encoder {name} cannot be built with {dict(params or {})}: {error}") from error
     return replace(spec, params={**spec.params, **(params or {})}), network
+
+
+def encoder_spec(name: str, params: Mapping[str, int | float | str | bool] | None = None) -> EncoderSpec:
+    """Return the spec of an encoder; the network is only thought of, no memory is taken for its weights.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name, or it does not take the parameters.
+    """
+    import torch
+
+    with torch.device("meta"):
+        return build_encoder(name, params)[0]
 
 
 def own_encoders_folder() -> Path:

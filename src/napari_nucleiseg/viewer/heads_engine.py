@@ -1,0 +1,235 @@
+"""The doors to what transformers attend to; heavy imports happen behind them, in the thread that calls."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.slides.pyramid import Slide
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.attention.look import Looked, LookStep
+    from napari_nucleiseg.core.attention.patches import PatchPlan
+    from napari_nucleiseg.core.models.encoders import EncoderSpec, LoadedEncoder
+    from napari_nucleiseg.core.models.weights import ModelCard
+    from napari_nucleiseg.core.slides.tissue import TissueMask
+    from napari_nucleiseg.core.store.tokens import PatchTokens
+
+MAPS = "maps.zarr"
+PATCH, REGION = "patch", "region"
+# Patches that are kept in memory, too, for slides whose folder cannot be written.
+IN_MEMORY = 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looking:
+    """What is to be looked at, with the networks that do it.
+
+    Parameters
+    ----------
+    plans : tuple of PatchPlan
+        One rectangle of patches, on the slide's grid and on shifted ones.
+    encoder : LoadedEncoder
+        Of patches.
+    region_encoder : LoadedEncoder or None
+        Of the region that they make.
+    tissue : TissueMask or None
+        Where tissue is, if glass is to be left out.
+    """
+
+    plans: tuple[PatchPlan, ...]
+    encoder: LoadedEncoder
+    region_encoder: LoadedEncoder | None
+    tissue: TissueMask | None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What is the same where nothing new is to be looked at."""
+        other = "" if self.region_encoder is None else self.region_encoder.version
+        return self.plans, self.encoder.version, other
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looks:
+    """What was said so far.
+
+    Parameters
+    ----------
+    looking : Looking
+        What was wanted.
+    looks : tuple of Looked
+        One for each plan that was begun.
+    done, total : int
+        Patches, of all plans.
+    """
+
+    looking: Looking
+    looks: tuple[Looked, ...]
+    done: int
+    total: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing."""
+        whole = len(self.looks) == len(self.looking.plans) and all(looked.is_whole for looked in self.looks)
+        return whole and (
+            self.looking.region_encoder is None or all(looked.region is not None for looked in self.looks)
+        )
+
+
+class HeadsEngine:
+    """Encoders and what they say, as the window needs it; replaceable in tests."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, LoadedEncoder] = {}
+        self._known: OrderedDict[tuple[str, str, int, int], PatchTokens] = OrderedDict()
+
+    def encoders(self) -> dict[str, tuple[ModelCard, EncoderSpec]]:
+        """Return card and spec of all encoders that can be used, by name; those of unknown networks are left out."""
+        from napari_nucleiseg.core.errors import ModelError
+        from napari_nucleiseg.core.models.encoders import available_encoders, encoder_spec
+
+        found = {}
+        for card in available_encoders():
+            with suppress(ModelError):
+                found[card.name] = card, encoder_spec(card.network, card.params)
+        return found
+
+    def load(self, name: str) -> LoadedEncoder:
+        """Return an encoder, from memory if it was loaded before.
+
+        Raises
+        ------
+        LicenceNotAcceptedError
+            If its licence must be accepted first.
+        ModelError
+            If it cannot be loaded.
+        """
+        from napari_nucleiseg.core.inference.device import set_torch_threads
+        from napari_nucleiseg.core.models.encoders import load_encoder
+
+        if name not in self._loaded:
+            set_torch_threads(beside_gui=True)
+            self._loaded[name] = load_encoder(name)
+        return self._loaded[name]
+
+    def forget(self, name: str) -> None:
+        """Load an encoder anew when it is next used."""
+        self._loaded.pop(name, None)
+
+    def accept_licence(self, card: ModelCard) -> None:
+        """Remember that the user accepted the licence of these weights."""
+        from napari_nucleiseg.core.models.weights import remember_acceptance
+
+        remember_acceptance(card)
+
+    def prepare(
+        self,
+        slide: Slide,
+        region: Region,
+        names: tuple[str, str],
+        *,
+        averaged: int = 1,
+        tissue: Callable[[], TissueMask] | None = None,
+    ) -> Looking:
+        """Plan what a region needs.
+
+        Parameters
+        ----------
+        slide : Slide
+            The slide.
+        region : Region
+            Level-0 pixels.
+        names : tuple of str
+            Of the encoders of patches and of regions; the latter may be empty.
+        averaged : int
+            How many shifted grids are averaged.
+        tissue : callable, optional
+            Finds the tissue, if glass is to be left out.
+
+        Raises
+        ------
+        NucleiSegError
+            If that cannot be done; says why.
+        """
+        from napari_nucleiseg.core.attention.look import must_fit
+        from napari_nucleiseg.core.attention.patches import plan_patches
+
+        encoder = self.load(names[0])
+        other = self.load(names[1]) if names[1] else None
+        must_fit(encoder, other)
+        plan = plan_patches(slide, encoder.spec, region)
+        step = encoder.spec.patch_px // averaged if averaged > 1 else 0
+        plans = tuple(plan.shifts(step, max(averaged, 1)))
+        return Looking(plans, encoder, other, None if tissue is None else tissue())
+
+    def look(
+        self,
+        slide: Slide,
+        looking: Looking,
+        folder: Path | None,
+        *,
+        device: str,
+        cancelled: Callable[[], bool],
+        on_message: Callable[[str], None],
+    ) -> Iterator[Looks]:
+        """Look at all patches; what was looked at before is taken from memory or from the project's folder."""
+        from napari_nucleiseg.core.attention.look import look, token_store
+
+        looks: list[Looked] = []
+        total = sum(plan.rows * plan.columns for plan in looking.plans)
+        version = looking.encoder.version
+        for plan in looking.plans:
+            key = version, plan.slide, plan.shift_px
+            known = {tile: self._known[(*key, tile)] for tile in plan.tiles if (*key, tile) in self._known}
+            store = None if folder is None else token_store(folder / MAPS, plan, version)
+            steps = look(
+                slide, plan, looking.encoder, looking.region_encoder,
+                store=store, known=known, device=device, cancelled=cancelled, on_message=on_message,
+            )  # fmt: skip
+            before = sum(len(looked.patches) for looked in looks)
+            step: LookStep | None = None
+            for step in steps:
+                yield Looks(looking, (*looks, step.looked), before + step.done, total)
+            if step is None or cancelled():
+                return
+            looks.append(step.looked)
+            self._remember(key, step.looked)
+
+    def _remember(self, key: tuple[str, str, int], looked: Looked) -> None:
+        for tile, tokens in looked.patches.items():
+            self._known[(*key, tile)] = tokens
+            self._known.move_to_end((*key, tile))
+        while len(self._known) > IN_MEMORY:
+            self._known.popitem(last=False)
+
+    def ask(self, slide: Slide, looks: Looks, tile: int, token: int, *, device: str) -> NDArray[np.float32]:
+        """Return what one token of a patch attends to, ``(layers, heads, side, side)``.
+
+        Raises
+        ------
+        SlideError, ModelError
+            If the patch cannot be read or looked at.
+        """
+        from napari_nucleiseg.core.attention.forward import EncoderForward
+
+        pixels = looks.looking.plans[0].read(slide, tile)
+        return EncoderForward(looks.looking.encoder, device).query(pixels, token)
+
+    def ask_region(self, looks: Looks, token: int, *, device: str) -> PatchTokens:
+        """Return what one patch attends to in the region; ``token`` is counted row by row from 1."""
+        from napari_nucleiseg.core.attention.forward import EncoderForward
+        from napari_nucleiseg.core.errors import DataError
+
+        other = looks.looking.region_encoder
+        if other is None or not looks.looks[0].is_whole:
+            raise DataError("The region is asked once all of its patches were looked at, by an encoder of regions.")
+        return EncoderForward(other, device).region(looks.looks[0].features(), token)
