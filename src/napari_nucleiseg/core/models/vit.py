@@ -6,7 +6,7 @@ CVPR 2022). Tensor names are those that these authors' weight files have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -239,7 +239,7 @@ class VisionTransformer(nn.Module):
             features=x[:, 0],
             tokens=x[:, 1:].transpose(1, 2).reshape(batch, self.embed, rows, columns),
             attention=torch.stack(found, dim=1).reshape(batch, self.depth, self.heads, rows, columns),
-            rollout=_rolled_out(means, query)[:, 1:].reshape(batch, rows, columns) if rollout else None,
+            rollout=rolled_out(means, query)[:, 1:].reshape(batch, rows, columns) if rollout else None,
         )
 
     def embedded(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -264,8 +264,23 @@ class VisionTransformer(nn.Module):
         return torch.cat((self.pos_embed[:, :1], resized.flatten(2).transpose(1, 2)), dim=1)
 
 
-def _rolled_out(means: list[Tensor | None], query: int) -> Tensor:
-    """Follow attention from the last layer to the first, half of it staying at each token; ``(batch, tokens)``."""
+def rolled_out(means: Sequence[Tensor | None], query: int) -> Tensor:
+    """Follow attention from the last layer to the first, half of it staying at each token.
+
+    Attention rollout (Abnar and Zuidema, ACL 2020).
+
+    Parameters
+    ----------
+    means : sequence of Tensor, shape (batch, tokens, tokens)
+        For each layer, the mean of its heads' attention, queries before keys.
+    query : int
+        The token that is followed.
+
+    Returns
+    -------
+    Tensor, shape (batch, tokens)
+        Of which tokens it is made; the sum is 1.
+    """
     first = cast("Tensor", means[0])
     row = F.one_hot(torch.tensor([query], device=first.device), first.shape[-1]).to(first.dtype)
     row = row.expand(first.shape[0], -1)
