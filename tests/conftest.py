@@ -1,6 +1,9 @@
 """Fixtures that several parts of the tests use."""
 
+import functools
+import http.server
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,3 +23,24 @@ def _own_memory(monkeypatch, tmp_path_factory):
     """What tests open is not remembered as a project of whoever runs them."""
     path = tmp_path_factory.getbasetemp() / "projects.json"
     monkeypatch.setattr("napari_nucleiseg.core.store.finding.registry_path", lambda: path)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Sends the files of a folder and tells nobody."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A folder, and the address at which a web server of this machine has what lies in it."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -1,5 +1,6 @@
 """Scale attention has its published size, names and steps; its level is a number that tiles share."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -291,25 +292,8 @@ def test_downloaded_weights_are_checked_and_kept(tmp_path, served):
 
 
 @pytest.fixture
-def served(tmp_path):
+def served(web):
     """A weight file on a web server of this machine, and its digest."""
-    import functools
-    import hashlib
-    import http.server
-    import threading
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    folder = tmp_path / "web"
-    folder.mkdir()
+    folder, address = web
     torch.save(ResNet34(width=2).state_dict(), folder / "weights.pth")
-    digest = hashlib.sha256((folder / "weights.pth").read_bytes()).hexdigest()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/weights.pth", digest
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return f"{address}/weights.pth", hashlib.sha256((folder / "weights.pth").read_bytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
 from napari_nucleiseg.core.errors import WeightsError
+from napari_nucleiseg.core.models.download import Source, download
 from napari_nucleiseg.core.models.weights import load_tensors
 
 BLOCKS = (3, 4, 6, 3)
@@ -19,7 +19,6 @@ CLASSES = 1000
 IMAGENET_URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 # The file's name states how its digest begins; that is what its publishers check, too.
 IMAGENET_SHA256 = "b627a593"
-_TIMEOUT_S = 30
 
 
 class BasicBlock(nn.Module):
@@ -139,31 +138,4 @@ def download_imagenet(
     WeightsError
         If they cannot be downloaded or are not the published file.
     """
-    import platformdirs
-    import pooch
-
-    place = Path(folder) if folder is not None else Path(platformdirs.user_cache_dir("napari-nucleiseg")) / "weights"
-    name = url.rsplit("/", 1)[-1]
-    try:
-        found = Path(
-            pooch.retrieve(
-                url,
-                known_hash=None,
-                fname=name,
-                path=place,
-                downloader=None if url.startswith("file:") else pooch.HTTPDownloader(timeout=_TIMEOUT_S),
-            )
-        )
-        digest = hashlib.sha256(found.read_bytes()).hexdigest()
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"the ImageNet weights cannot be downloaded from {url}. Check the connection, or download them with a "
-            f"browser, put them at {place / name}, and start again."
-        ) from error
-    if not digest.startswith(sha256):
-        found.unlink()
-        raise WeightsError(
-            f"what {url} sent is not the published file (its checksum begins with {digest[:8]}, not {sha256[:8]}); "
-            "try again later or elsewhere."
-        )
-    return found
+    return download(Source("the ImageNet weights", url, sha256), folder)
