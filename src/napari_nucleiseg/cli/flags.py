@@ -94,7 +94,7 @@ def _how(kind: Any) -> dict[str, Any]:
     if origin is tuple:
         return {"type": inner[0], "action": "append", "metavar": "TEXT"}
     if origin is not None and issubclass(origin, Mapping):
-        return {"type": partial(_mapping, inner[1]), "metavar": "KEY=VALUE,..."}
+        return {"type": partial(read_mapping, inner[1]), "metavar": "KEY=VALUE,..."}
     raise TypeError(f"a field of type {kind} has no flag")
 
 
@@ -114,7 +114,8 @@ def read_record(kind: Any, text: str) -> Any:
     return kind(**missing, **values)
 
 
-def _mapping(kind: Any, text: str) -> dict[str, Any]:
+def read_mapping(kind: Any, text: str) -> dict[str, Any]:
+    """Read ``key=value,key=value``."""
     values = {}
     for pair in text.split(","):
         key, equals, value = pair.partition("=")
