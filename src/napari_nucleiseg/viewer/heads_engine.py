@@ -18,9 +18,13 @@ from napari_nucleiseg.core.slides.pyramid import Slide
 if TYPE_CHECKING:
     from napari_nucleiseg.core.attention.look import Looked, LookStep
     from napari_nucleiseg.core.attention.patches import PatchPlan
+    from napari_nucleiseg.core.attention.per_nucleus import NucleiAttention
+    from napari_nucleiseg.core.attention.ranking import HeadScore
+    from napari_nucleiseg.core.attention.shown import ShownMap
     from napari_nucleiseg.core.models.encoders import EncoderSpec, LoadedEncoder
     from napari_nucleiseg.core.models.weights import ModelCard
     from napari_nucleiseg.core.slides.tissue import TissueMask
+    from napari_nucleiseg.core.store.project import Project
     from napari_nucleiseg.core.store.tokens import PatchTokens
 
 MAPS = "maps.zarr"
@@ -233,3 +237,33 @@ class HeadsEngine:
         if other is None or not looks.looks[0].is_whole:
             raise DataError("The region is asked once all of its patches were looked at, by an encoder of regions.")
         return EncoderForward(other, device).region(looks.looks[0].features(), token)
+
+    # ------------------------------------------------------------------ nuclei
+
+    def rank(self, project: Project, looks: Looks, *, region: bool) -> tuple[HeadScore, ...]:
+        """Rank the heads of patches, or of the region, against nuclei; see `core.attention.nuclei`."""
+        from napari_nucleiseg.core.attention.nuclei import rank_looked, rank_region
+
+        rank = rank_region if region else rank_looked
+        return rank(project, looks.looks[0], looks.looking.tissue)
+
+    def measure(self, project: Project, looks: Looks, shown: ShownMap) -> NucleiAttention:
+        """Return how much a map lies on each nucleus; see `core.attention.nuclei`."""
+        from napari_nucleiseg.core.attention.nuclei import attention_of_nuclei
+
+        return attention_of_nuclei(project, looks.looks[0], shown)
+
+    def paint(self, project: Project, looks: Looks, measured: NucleiAttention) -> ShownMap:
+        """Return a picture of the nuclei, each in the rank of its attention, 0..1."""
+        from napari_nucleiseg.core.attention.nuclei import painted_nuclei
+        from napari_nucleiseg.core.attention.shown import ShownMap
+
+        region = looks.looks[0].plan.region
+        picture, grid = painted_nuclei(project, region, measured.ids, measured.percentiles)
+        return ShownMap(picture, grid, (0.0, 1.0))
+
+    def seeds(self, shown: ShownMap, slide: Slide, percentile: float) -> NDArray[np.float64]:
+        """Return where a map is highest, ``(n, 2)`` level-0 pixels, at least 4 um apart."""
+        from napari_nucleiseg.core.attention.seeds import seeds_of
+
+        return seeds_of(shown.values, shown.grid, slide.require_mpp(), percentile=percentile)

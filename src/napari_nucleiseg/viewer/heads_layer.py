@@ -60,7 +60,7 @@ class HeadsLayer:
             visible = self._layer is None or self.layer is None or bool(self._layer.visible)
             self.hide()
             self._shape = shape
-            self._layer = _made(opened, shown, name, opacity, colours_name)
+            self._layer = made_layer(opened, shown, name, opacity, colours_name)
             self._layer.visible = visible
             opened.insert_above(self._viewer, self._layer, opened.layer)
             return
@@ -79,7 +79,7 @@ class HeadsLayer:
 
     def pin(self, opened: OpenedSlide, shown: ShownMap, title: str, *, opacity: float, colours_name: str) -> Any:
         """Add a copy that stays when another map is shown; hidden until it is wanted."""
-        layer = _made(opened, shown, f"{slide_name(opened.slide)} {title} (pinned)", opacity, colours_name)
+        layer = made_layer(opened, shown, f"{slide_name(opened.slide)} {title} (pinned)", opacity, colours_name)
         layer.visible = False
         self._pinned.append(layer)
         opened.insert_above(self._viewer, layer, opened.layer)
@@ -105,7 +105,8 @@ class HeadsLayer:
             self.unpin(layer)
 
 
-def _made(opened: OpenedSlide, shown: ShownMap, name: str, opacity: float, colours_name: str) -> Any:
+def made_layer(opened: OpenedSlide, shown: ShownMap, name: str, opacity: float, colours_name: str) -> Any:
+    """Return a layer that shows a map where it lies on the slide."""
     from napari.layers import Image
 
     grid = shown.grid

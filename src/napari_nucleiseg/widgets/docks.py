@@ -11,6 +11,7 @@ from napari_nucleiseg.viewer.clustering import Clustering
 from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.heads import Heads
+from napari_nucleiseg.viewer.heads_nuclei import HeadsNuclei
 from napari_nucleiseg.viewer.heads_pointing import HeadsPointing
 from napari_nucleiseg.viewer.history import History
 from napari_nucleiseg.viewer.next_region import NextRegion
@@ -59,6 +60,7 @@ class Docks:
         self.clustering = Clustering(controller)
         self.heads = Heads(controller)
         self.pointing = HeadsPointing(self.heads)
+        self.heads_nuclei = HeadsNuclei(self.heads)
         viewer.events.theme.connect(self._on_theme_changed)
 
     def show_table(self) -> None:
@@ -104,7 +106,9 @@ class Docks:
 
     def show_heads(self) -> None:
         """Show what the heads of transformers look at."""
-        self._show(HEADS, "bottom", lambda: HeadsPanel(self.heads, self.pointing, self._viewer.theme))
+        self._show(
+            HEADS, "bottom", lambda: HeadsPanel(self.heads, self.pointing, self.heads_nuclei, self._viewer.theme)
+        )
 
     def _on_theme_changed(self, _event: Any = None) -> None:
         for panel in self._widgets.values():
@@ -130,6 +134,7 @@ class Docks:
         self.comparing.close()
         self.next_region.close()
         self.clustering.close()
+        self.heads_nuclei.close()
         self.pointing.close()
         self.heads.close()
         self._viewer.events.theme.disconnect(self._on_theme_changed)

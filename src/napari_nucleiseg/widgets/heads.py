@@ -31,10 +31,12 @@ from napari_nucleiseg.viewer.head_titles import head_title
 from napari_nucleiseg.viewer.heads import Heads
 from napari_nucleiseg.viewer.heads_engine import PATCH
 from napari_nucleiseg.viewer.heads_layer import COLOURS
+from napari_nucleiseg.viewer.heads_nuclei import HeadsNuclei
 from napari_nucleiseg.viewer.heads_pointing import HeadsPointing
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.widgets.form import Choice, NumberSlider, Switch, about
 from napari_nucleiseg.widgets.head_gallery import HeadGallery
+from napari_nucleiseg.widgets.head_ranking import HeadRanking
 from napari_nucleiseg.widgets.wording import licence_text, warning_colour
 
 SIZE = QSize(1000, 290)
@@ -46,7 +48,7 @@ LEVEL_NAMES = {PATCHES: "Patches", REGION_LEVEL: "Region", BOTH: "Both together"
 VALUE_NAMES = {"percentile": "Percentile", "share": "Share", "raw": "Raw"}
 AVERAGED_NAMES = {1: "One grid", 2: "2 shifted grids", 4: "4 shifted grids"}
 NO_PINS = "“Pin” keeps the map that is shown here, to compare it with others."
-GALLERY, PINNED = "Gallery", "Pinned"
+GALLERY, PINNED, RANKING = "Gallery", "Pinned", "Nuclei"
 
 
 class HeadsPanel(QWidget):
@@ -58,14 +60,17 @@ class HeadsPanel(QWidget):
         What is shown and asked for.
     pointing : HeadsPointing
         Ties the pointer on the slide to the gallery.
+    nuclei : HeadsNuclei
+        Ranks heads against nuclei.
     theme : str
         Of napari, when it is made.
     """
 
-    def __init__(self, heads: Heads, pointing: HeadsPointing, theme: str) -> None:
+    def __init__(self, heads: Heads, pointing: HeadsPointing, nuclei: HeadsNuclei, theme: str) -> None:
         super().__init__()
         self.setObjectName("nucleiseg heads")
         self.heads, self.pointing = heads, pointing
+        self.ranking = HeadRanking(nuclei)
         self._warning_colour = warning_colour(theme)
         self._hint = Hint()
         row = QHBoxLayout(self)
@@ -163,6 +168,7 @@ class HeadsPanel(QWidget):
         self.tabs = QTabWidget()
         self.tabs.addTab(self.gallery, GALLERY)
         self.tabs.addTab(pinned, PINNED)
+        self.tabs.addTab(self.ranking, RANKING)
         return self.tabs
 
     def _connect(self) -> None:

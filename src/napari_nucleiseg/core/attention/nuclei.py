@@ -1,0 +1,140 @@
+"""What heads have to do with the nuclei of a slide: which of them look there, and how much each one is looked at."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.attention.grid import TokenGrid
+from napari_nucleiseg.core.attention.look import Looked
+from napari_nucleiseg.core.attention.per_nucleus import NucleiAttention, cover_of_table
+from napari_nucleiseg.core.attention.ranking import HeadScore, area_fractions, rank_heads
+from napari_nucleiseg.core.attention.shown import ShownMap, tissue_cells
+from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.slides.tissue import TissueMask
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.store.project import Project
+
+# Pixels of the label image in the side of a token from which its share of nuclei is told.
+PIXELS_A_TOKEN = 8
+NO_NUCLEI = "There are no nuclei here to rank heads against. Segment the view first (“View” in the Nuclei panel)."
+
+
+def nuclei_fractions(project: Project, looked: Looked) -> NDArray[np.float32]:
+    """Return how much of each token of a view is covered by nuclei, ``(rows, columns)`` of tokens, float32 in 0..1.
+
+    Parameters
+    ----------
+    project : Project
+        Of the slide; for any thread.
+    looked : Looked
+        Says where the tokens lie.
+    """
+    plan = looked.plan
+    side = plan.spec.side
+    shape = plan.rows * side, plan.columns * side
+    step, origin = plan.token_step, plan.origin
+    planes = project.labels.levels
+    wanted = max(min(step) / PIXELS_A_TOKEN, 1.0)
+    level = min(len(planes) - 1, int(math.log2(wanted)))
+    plane = planes[level]
+    factor = project.shape[0] / plane.shape[0], project.shape[1] / plane.shape[1]
+    # As many pixels a token on each side, taken where their centres lie; beside the slide there are no nuclei.
+    places = []
+    for start, count, size, scale, extent in zip(origin, shape, step, factor, plane.shape, strict=True):
+        centres = start + (np.arange(count * PIXELS_A_TOKEN) + 0.5) * size / PIXELS_A_TOKEN
+        at = np.floor(centres / scale).astype(np.int64)
+        places.append(np.where((at >= 0) & (at < extent), at, -1))
+    inside = [at[at >= 0] for at in places]
+    if not all(len(at) for at in inside):
+        return np.zeros(shape, np.float32)
+    box = Region.from_bounds(int(inside[0][0]), int(inside[1][0]), int(inside[0][-1]) + 1, int(inside[1][-1]) + 1)
+    ids = np.asarray(plane[box.slices])
+    mask = np.zeros((len(places[0]), len(places[1])), np.bool_)
+    rows, columns = (np.flatnonzero(at >= 0) for at in places)
+    mask[np.ix_(rows, columns)] = ids[np.ix_(inside[0] - box.y, inside[1] - box.x)] > 0
+    return area_fractions(mask, *shape)
+
+
+def rank_looked(project: Project, looked: Looked, tissue: TissueMask | None = None) -> tuple[HeadScore, ...]:
+    """Rank every head of every layer against the nuclei of what was looked at, best first.
+
+    Raises
+    ------
+    DataError
+        If there are no nuclei, or nothing else.
+    """
+    nuclei = nuclei_fractions(project, looked)
+    if not nuclei.any():
+        raise DataError(NO_NUCLEI)
+    return rank_heads(looked.all_attention(), nuclei, looked.plan.tissue_fractions(tissue))
+
+
+def rank_region(project: Project, looked: Looked, tissue: TissueMask | None = None) -> tuple[HeadScore, ...]:
+    """Rank the heads of the region encoder against where nuclei are densest: in the upper half of the patches.
+
+    Raises
+    ------
+    DataError
+        If the region was not looked at, has no nuclei, or is but one patch.
+    """
+    if looked.region is None:
+        raise DataError("No region was looked at. Choose a transformer of regions, and look at the view again.")
+    side, plan = looked.plan.spec.side, looked.plan
+    nuclei = nuclei_fractions(project, looked).reshape(plan.rows, side, plan.columns, side).mean(axis=(1, 3))
+    if not nuclei.any():
+        raise DataError(NO_NUCLEI)
+    median = float(np.median(nuclei))
+    least = min(max(float(np.nextafter(np.float32(median), np.float32(1))), 1e-6), 1.0)
+    attention = looked.region.attention.astype(np.float32)
+    return rank_heads(attention, nuclei, tissue_cells(looked, tissue), least_nuclei=least)
+
+
+def attention_of_nuclei(project: Project, looked: Looked, shown: ShownMap) -> NucleiAttention:
+    """Return how much a map lies on each nucleus of what was looked at.
+
+    Raises
+    ------
+    DataError
+        If there are no nuclei.
+    """
+    table = project.nuclei_in(looked.plan.region)
+    if not len(table):
+        raise DataError(NO_NUCLEI)
+    return cover_of_table(table.ids, table.centroids, table.boxes, shown.grid).measure(shown.values)
+
+
+def painted_nuclei(
+    project: Project, region: Region, ids: NDArray[np.uint32], values: NDArray[np.float32], *, most_px: int = 2048
+) -> tuple[NDArray[np.float32], TokenGrid]:
+    """Return a picture in which each nucleus has its value, and where it lies; NaN beside nuclei.
+
+    Parameters
+    ----------
+    project : Project
+        Of the slide.
+    region : Region
+        What to paint, level-0 pixels inside the slide.
+    ids : ndarray of uint32, shape (n,)
+        Nuclei, ascending.
+    values : ndarray of float32, shape (n,)
+        Of each.
+    most_px : int
+        Rows and columns of the picture at most.
+    """
+    planes = project.labels.levels
+    longest = max(region.height, region.width)
+    level = min(len(planes) - 1, max(0, math.ceil(math.log2(max(longest / most_px, 1)))))
+    plane = planes[level]
+    step = YX(project.shape[0] / plane.shape[0], project.shape[1] / plane.shape[1])
+    box = region.scaled_outward(1 / step.y, 1 / step.x).intersect(Region(0, 0, *plane.shape))
+    found = np.asarray(plane[box.slices])
+    place = np.minimum(np.searchsorted(ids, found), max(len(ids) - 1, 0))
+    known = (found > 0) & (ids[place] == found)
+    picture = np.where(known, values[place], np.nan).astype(np.float32)
+    return picture, TokenGrid(picture.shape[0], picture.shape[1], step, YX(box.y * step.y, box.x * step.x))
