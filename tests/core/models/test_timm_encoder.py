@@ -9,7 +9,7 @@ import torch
 
 from napari_nucleiseg.core.errors import MissingDependencyError, ModelError, WeightsError
 from napari_nucleiseg.core.models import encoders, weights
-from napari_nucleiseg.core.models.encoders import build_encoder, encoder_names, load_encoder
+from napari_nucleiseg.core.models.encoders import build_encoder, encoder_names, encoder_spec, load_encoder
 from napari_nucleiseg.core.models.published import convert
 from napari_nucleiseg.core.models.weights import ModelCard, save_model
 from torchvision_shim import import_timm
@@ -55,6 +55,7 @@ def test_the_spec_is_read_off_the_model():
     assert (spec.embed, spec.depth, spec.heads, spec.input_px, spec.patch_px, spec.side) == (24, 3, 4, 32, 8, 4)
     assert (spec.mpp_um, spec.mean, spec.std) == (0.25, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert spec.params == TINY
+    assert encoder_spec("timm", TINY) == spec
     other, _ = build_encoder(
         "timm", {"model_name": "vit_small_patch14_reg4_dinov2", "img_size": 28, "embed_dim": 24, "depth": 1}
     )
