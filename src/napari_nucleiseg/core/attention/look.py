@@ -16,6 +16,7 @@ from napari_nucleiseg.core.errors import ModelError, StoreError
 from napari_nucleiseg.core.inference.ahead import map_ahead
 from napari_nucleiseg.core.inference.predict import Cancelled, never
 from napari_nucleiseg.core.models.encoders import REGION, EncoderSpec, LoadedEncoder
+from napari_nucleiseg.core.models.kinship import reads_features_of
 from napari_nucleiseg.core.models.weights import ModelCard
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.tokens import PatchTokens, TokenLayout, TokenStore
@@ -210,8 +211,8 @@ def must_fit(encoder: LoadedEncoder, region_encoder: LoadedEncoder | None) -> No
 
 
 def fits(card: ModelCard, spec: EncoderSpec, region_card: ModelCard, region_spec: EncoderSpec) -> bool:
-    """Whether a region encoder reads the features of an encoder of patches."""
-    return region_spec.features == spec.embed and region_card.features_of in {"", card.version}
+    """Whether a region encoder reads the features of an encoder of patches, or of one that it was taught from."""
+    return region_spec.features == spec.embed and reads_features_of(region_card, card)
 
 
 def _answers(

@@ -1,0 +1,1 @@
+"""Heads of attention taught by paint: patches, division, loss, loop, guard, versions."""
