@@ -29,7 +29,10 @@ COMMANDS = {
     "train": "train a network on images with labels",
     "pretrain": "let a network learn from slides without labels",
     "finetune": "teach a model with what you corrected",
+    "teach-head": "teach one head of attention with what you painted",
     "cluster": "part a region into clusters without labels",
+    "features": "describe slides by what encoders make of them",
+    "cohort": "learn from labelled slides which are which, and judge others",
     "evaluate": "score predicted labels against true ones",
     "models": "list models and versions, show cards, accept licences",
     "check": "look whether the results of a slide are whole, and mend them",
@@ -41,7 +44,7 @@ EPILOG = """exit status:
   0  all is well
   1  something went wrong; the sentence on stderr says what and what to do
   2  the command line cannot be understood
-  3  some slides failed, the others are done; of finetune: the new model was refused, the former one stays
+  3  some slides failed, the others are done; of finetune and teach-head: the new model was refused, the former stays
   130  interrupted; the same command goes on where it was
 """
 
@@ -74,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _module(command: str) -> ModuleType:
-    # No module may be called like a word of the language.
-    return importlib.import_module(f"{__name__}.{command}_" if iskeyword(command) else f"{__name__}.{command}")
+    # No module may be called like a word of the language, or have a dash in its name.
+    return importlib.import_module(f"{__name__}.{command.replace('-', '_')}{'_' * iskeyword(command)}")
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -45,7 +45,7 @@ def test_a_patient_is_of_the_kind_of_most_of_its_slides():
 
 
 def test_too_few_patients_are_told():
-    with pytest.raises(DataError, match="there are 2 patients with b, too few for 3 folds; choose fewer folds"):
+    with pytest.raises(DataError, match="2 patients with b are too few for 3 folds; choose fewer folds"):
         stratified_folds(list("aaaabb"), list("123456"), 3, 0)
-    with pytest.raises(DataError, match="there are 1 patients with a"):
+    with pytest.raises(DataError, match="1 patients with a are too few"):
         stratified_folds(["a", "a"], ["p", "p"], 2, 0)

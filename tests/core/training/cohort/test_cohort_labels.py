@@ -53,15 +53,15 @@ def test_only_some_classes_may_be_wanted(features, csv):
     labels = csv("slide,label\na,x\nb,y\nc,z\n")
     cohort = load_cohort(features, labels, "classes", ("x", "z"))
     assert cohort.classes == ("x", "z")
-    assert cohort.notes == ("1 slides with features have no label and are left out: b.svs.",)
+    assert cohort.notes == ("Slides with features but without a label are left out (1): b.svs.",)
 
 
 def test_unknown_and_missing_slides_are_told_and_left_out(features, csv):
     cohort = load_cohort(features, csv("slide,label\na,x\nb,y\nc,\nd,x\n"), "classes")
     assert [case.slide for case in cohort.cases] == ["a", "b"]
     unknown, missing = cohort.notes
-    assert unknown.startswith("1 labelled slides have no features and are left out: d.")
-    assert missing == "1 slides with features have no label and are left out: c.svs."
+    assert unknown.startswith("Labelled slides without features are left out (1): d.")
+    assert missing == "Slides with features but without a label are left out (1): c.svs."
 
 
 @pytest.mark.parametrize(

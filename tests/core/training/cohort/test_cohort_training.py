@@ -215,7 +215,7 @@ def test_it_can_be_cancelled_and_then_writes_nothing(tmp_path):
         ({"task": "weather"}, "there is no task weather; choose classes or survival"),
         ({"out": ""}, "name a folder"),
         ({"task": "survival"}, "the labels are read for classes, the run is for survival"),
-        ({"folds": 9}, "there are 2 patients with the class no response, too few for 9 folds"),
+        ({"folds": 9}, "2 patients with the class no response are too few for 9 folds"),
     ],
 )
 def test_settings_that_make_no_sense_are_told(tmp_path, changes, said):

@@ -172,7 +172,7 @@ def load_cohort(
     task : {"classes", "survival"}
         What the labels are for.
     classes : sequence of str
-        Only these; default all.
+        Only these; default all. Nothing for survival.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def load_cohort(
     """
     cards = {path: read_bag_card(path) for path in features}
     cases = read_labels(labels, task)
-    if classes:
+    if classes and task == CLASSES:
         cases = tuple(case for case in cases if case.label in classes)
     by_name = {name: path for path, card in cards.items() for name in (card.slide, name_of_bag(path))}
     joined = [
@@ -212,11 +212,11 @@ def _left_out(
     notes = []
     if unknown := [case.slide for case in cases if case.slide not in by_name]:
         notes.append(
-            f"{len(unknown)} labelled slides have no features and are left out: {_listed(unknown)}. Make them with "
+            f"Labelled slides without features are left out ({len(unknown)}): {_listed(unknown)}. Make them with "
             "`napari-nucleiseg features`."
         )
     if missing := [card.slide for path, card in cards.items() if path not in used]:
-        notes.append(f"{len(missing)} slides with features have no label and are left out: {_listed(missing)}.")
+        notes.append(f"Slides with features but without a label are left out ({len(missing)}): {_listed(missing)}.")
     return tuple(notes)
 
 
