@@ -65,6 +65,7 @@ class AttentionPainting:
         self._overview: Any = None
         self._catalogue = catalogue
         self._attends: dict[str, bool] = {}
+        self._for_heads = False
         self._reads = self._unwritten = 0
         self._began_correcting = False
         camera = self._viewer.scene.camera.events
@@ -94,18 +95,26 @@ class AttentionPainting:
 
     # ------------------------------------------------------------------ whether it makes sense
 
+    def offer_for_heads(self, *, on: bool) -> None:
+        """Offer to paint on what a head of a transformer attends to, or no longer."""
+        if on != self._for_heads:
+            self._for_heads = on
+            self._offer()
+
     @property
     def is_offered(self) -> bool:
-        """Whether the model in hand says where it looks, and can be shown where it should."""
+        """Whether the model in hand, or a head that is shown, says where it looks, and can be shown where it should."""
         model = self._session.model
         known = self._attends.get(model)
         attends = self._catalogue.network_of(model) in NETWORKS if known is None else known
-        return self._shelf.now is not None and attends
+        return self._shelf.now is not None and (attends or self._for_heads)
 
     @property
     def has_looked(self) -> bool:
-        """Whether the model in hand is the one that has looked at the slide in hand last: its heatmap can be shown."""
+        """Whether there is something to paint on: a head, or the heatmap of the model that looked at the slide last."""
         opened = self._shelf.now
+        if self._for_heads:
+            return opened is not None
         return opened is not None and opened.plan is not None and opened.model == self._session.model
 
     def _on_heads_changed(self, titles: Any) -> None:
@@ -114,6 +123,10 @@ class AttentionPainting:
             self._attends[opened.model] = ATTENTION in titles
         self._offer()
         if self._session.painting and self.has_looked:
+            self._show_heatmap()
+
+    def _show_heatmap(self) -> None:
+        if not self._for_heads:
             self._session.heatmap = ATTENTION
 
     def _offer(self, _what: Any = None) -> None:
@@ -133,7 +146,7 @@ class AttentionPainting:
         else:
             self.awaited.emit(not self.has_looked)
             if self.has_looked:
-                self._session.heatmap = ATTENTION
+                self._show_heatmap()
             self._began_correcting = not self._session.editing
             self._session.editing = True
             self._begin()

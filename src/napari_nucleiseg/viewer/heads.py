@@ -14,6 +14,8 @@ from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.encoder_list import EncoderList
 from napari_nucleiseg.viewer.head_titles import title_of, wish_of
 from napari_nucleiseg.viewer.heads_engine import HeadsEngine, Looks
+from napari_nucleiseg.viewer.heads_lanes import GALLERY
+from napari_nucleiseg.viewer.heads_lanes import LOOK as LANE
 from napari_nucleiseg.viewer.heads_layer import HeadsLayer
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion, PixelSizeQuestion, Progress
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from napari_nucleiseg.viewer.controller import Controller
     from napari_nucleiseg.viewer.opened import OpenedSlide
 
-LANE, GALLERY = "heads", "head gallery"
 SETTLED_S, SHOWN_S = 0.25, 0.1
 NO_SLIDE = "Open a slide first: the heads show what they look at in the view."
 NOT_FLAT = "Switch to the two-dimensional view (Ctrl+Y) to look at heads."

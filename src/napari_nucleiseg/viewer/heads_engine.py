@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.slides.tissue import TissueMask
     from napari_nucleiseg.core.store.project import Project
     from napari_nucleiseg.core.store.tokens import PatchTokens
+    from napari_nucleiseg.core.teaching.heads.painted import PaintedPatch
+    from napari_nucleiseg.core.teaching.heads.teach import HeadStep
+    from napari_nucleiseg.core.teaching.heads.verdict import HeadOutcome
+    from napari_nucleiseg.core.teaching.versions import Version
+    from napari_nucleiseg.viewer.opened import OpenedSlide
 
 MAPS = "maps.zarr"
 PATCH, REGION = "patch", "region"
@@ -267,3 +272,46 @@ class HeadsEngine:
         from napari_nucleiseg.core.attention.seeds import seeds_of
 
         return seeds_of(shown.values, shown.grid, slide.require_mpp(), percentile=percentile)
+
+    # ------------------------------------------------------------------ teaching
+
+    def teach(
+        self, slides: Sequence[OpenedSlide], name: str, *, layer: int, head: int, device: str
+    ) -> Iterator[HeadStep]:
+        """Teach a head with what is painted on slides; see `core.teaching.heads.teach`.
+
+        Raises
+        ------
+        TeachingError
+            If nothing is painted, or too little.
+        """
+        from napari_nucleiseg.core.models.hardware import give_back_memory
+        from napari_nucleiseg.core.teaching.heads.config import HeadTeachConfig
+        from napari_nucleiseg.core.teaching.heads.painted import collect_painted, collect_unpainted
+        from napari_nucleiseg.core.teaching.heads.teach import teach_head
+
+        encoder = self.load(name)
+        patches: list[PaintedPatch] = []
+        others: list[NDArray[np.uint8]] = []
+        for opened in slides:
+            found = () if opened.project is None else collect_painted(opened.project, opened.slide, encoder.spec)
+            if found and opened.project is not None:
+                patches += found
+                others.append(collect_unpainted(opened.project, opened.slide, encoder.spec))
+        config = HeadTeachConfig(layer=layer, head=head, device=device)
+        try:
+            yield from teach_head(encoder, patches, np.concatenate(others) if others else None, config)
+        finally:
+            give_back_memory()
+
+    def keep_head(self, outcome: HeadOutcome) -> Version:
+        """Keep what teaching a head has come to as a version of its own."""
+        from napari_nucleiseg.core.teaching.heads.versions import keep_head
+
+        return keep_head(outcome)
+
+    def take_head(self, version: Version) -> Version:
+        """Make an encoder usable that was refused."""
+        from napari_nucleiseg.core.teaching.heads.versions import take_head_anyway
+
+        return take_head_anyway(version)

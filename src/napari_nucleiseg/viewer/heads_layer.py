@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.attention.shown import ShownMap
     from napari_nucleiseg.viewer.opened import OpenedSlide
 
-# Colours by name: from low to high, RGBA. What is unknown, and glass, is never coloured.
+# Colours by name: from low to high, RGBA, and where each lies. What is unknown, and glass, is never coloured.
 GLOW, BLUE_RED = "glow", "blue to red"
 _STOPS = {
-    GLOW: [[0.2, 0.0, 0.4, 0.0], [0.9, 0.1, 0.2, 0.75], [1.0, 0.9, 0.2, 1.0]],
-    BLUE_RED: [[0.23, 0.3, 0.75, 1.0], [0.87, 0.87, 0.87, 1.0], [0.71, 0.02, 0.15, 1.0]],
+    # Half of all places have a percentile above a half: tissue stays seen there.
+    GLOW: ([[0.2, 0.0, 0.4, 0.0], [0.6, 0.0, 0.4, 0.15], [0.9, 0.1, 0.2, 0.6], [1.0, 0.9, 0.2, 1.0]], [0, 0.5, 0.8, 1]),
+    BLUE_RED: ([[0.23, 0.3, 0.75, 1.0], [0.87, 0.87, 0.87, 1.0], [0.71, 0.02, 0.15, 1.0]], [0, 0.5, 1]),
 }
 COLOURS = (GLOW, BLUE_RED, "turbo", "viridis", "magma", "gray")
 
@@ -23,7 +24,10 @@ def colours(name: str) -> Any:
     """Return the colormap of one of `COLOURS`, as `napari` takes it."""
     from napari.utils.colormaps import Colormap
 
-    return Colormap(_STOPS[name], name=f"nucleiseg {name}") if name in _STOPS else name
+    if name not in _STOPS:
+        return name
+    stops, controls = _STOPS[name]
+    return Colormap(stops, name=f"nucleiseg {name}", controls=controls)
 
 
 class HeadsLayer:

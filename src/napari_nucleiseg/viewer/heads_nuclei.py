@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_nucleiseg.core.errors import NucleiSegError
+from napari_nucleiseg.core.errors import DataError, NucleiSegError
 from napari_nucleiseg.state import BOTH, LAST_LAYER, PATCHES, REGION_LEVEL
 from napari_nucleiseg.viewer.heads import Heads
+from napari_nucleiseg.viewer.heads_lanes import MEASURING, RANKING, SEEDING
 from napari_nucleiseg.viewer.heads_layer import made_layer
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.layers import OWNER, ROLE, placement, slide_name
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.attention.ranking import HeadScore
     from napari_nucleiseg.core.attention.shown import ShownMap
 
-RANKING, MEASURING, SEEDING = "head ranking", "attention of nuclei", "head seeds"
 SETTLED_S = 0.15
 LOOK_FIRST = "Look at the view first."
 NO_PROJECT = "There are no nuclei here to rank heads against. Segment the view first (“View” in the Nuclei panel)."
@@ -119,8 +119,14 @@ class HeadsNuclei:
 
     # ------------------------------------------------------------------ nuclei
 
-    def measure(self) -> None:
-        """Measure how much the map that is shown lies on each nucleus of what was looked at."""
+    def measure(self, *, quiet: bool = False) -> None:
+        """Measure how much the map that is shown lies on each nucleus of what was looked at.
+
+        Parameters
+        ----------
+        quiet : bool
+            Whether nobody asked for it, so that nothing is said where there is nothing to measure.
+        """
         looks, opened, shown = self._heads.looks, self._heads.opened, self._heads.shown
         if looks is None or opened is None or shown is None or not looks.looks:
             self._warn(LOOK_FIRST)
@@ -135,7 +141,14 @@ class HeadsNuclei:
             measured = self._heads.engine.measure(project, looks, shown)
             yield measured, self._heads.engine.paint(project, looks, measured) if paints else None
 
-        self._start(MEASURING, work, lambda found: self._on_measured(*found))
+        def on_error(error: BaseException) -> None:
+            # What is known belongs to another map, or to another view.
+            self.measured, self._order = None, []
+            self.measured_changed.emit()
+            if not (quiet and isinstance(error, DataError)):
+                self._on_failed(error)
+
+        self._jobs.start(MEASURING, work, on_value=lambda found: self._on_measured(*found), on_error=on_error)
 
     def _on_measured(self, measured: NucleiAttention, picture: ShownMap | None) -> None:
         self.measured = measured
@@ -239,6 +252,9 @@ class HeadsNuclei:
 
     def _on_looked(self) -> None:
         if self._heads.looks is None:
+            for lane in (RANKING, MEASURING, SEEDING):  # their answers would be of what is gone
+                self._jobs.cancel(lane)
+                self._jobs.forget(lane)
             self.measured, self.scores, self._order = None, (), []
             self.marker.hide()
             self._remove("_layer")
@@ -248,7 +264,7 @@ class HeadsNuclei:
 
     def _on_shown_changed(self) -> None:
         """Another map gives other values to nuclei that are coloured, or listed with theirs."""
-        if self.measured is not None and self._heads.shown is not None:
+        if (self.measured is not None or self._is_coloured) and self._heads.shown is not None:
             self._jobs.later(MEASURING, SETTLED_S, self.measure)
 
     def _start(self, lane: str, work: Callable[[Cancelled], Iterator[Any]], on_value: Callable[[Any], None]) -> None:

@@ -10,6 +10,7 @@ from psygnal import Signal
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.state import REGION_LEVEL
 from napari_nucleiseg.viewer.heads import Heads
+from napari_nucleiseg.viewer.heads_lanes import TOKEN as LANE
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.marker import Marker
 from napari_nucleiseg.viewer.messages import Hint
@@ -17,7 +18,6 @@ from napari_nucleiseg.viewer.messages import Hint
 if TYPE_CHECKING:
     from napari_nucleiseg.core.attention.shown import MapWish, ShownMap
 
-LANE = "head token"
 ASK = "Click on the slide: the map then shows what that place attends to. Click beside the map to go back."
 BESIDE = "That place was not looked at. Click inside the map, or look at the view first."
 # So many screen pixels are still a click.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_nucleiseg.core.errors import DoubtfulLabelsError, NucleiSegError
+from napari_nucleiseg.viewer import heads_lanes
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.jobs import Cancelled
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 LANE, ADVICE, VERSIONS = "teach", "advice", "versions"
 COMPARE, QUEUE, UNLABELLED = "compare", "queue", "without labels"
-LANES = (LANE, ADVICE, VERSIONS, COMPARE, QUEUE, UNLABELLED)
+LANES = (LANE, ADVICE, VERSIONS, COMPARE, QUEUE, UNLABELLED, *heads_lanes.LANES)
 EDITED_S = 0.6
 NO_RESULTS = "Open a slide and segment a part of it first: teaching starts from nuclei that you correct."
 

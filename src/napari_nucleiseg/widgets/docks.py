@@ -13,7 +13,9 @@ from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.heads import Heads
 from napari_nucleiseg.viewer.heads_nuclei import HeadsNuclei
 from napari_nucleiseg.viewer.heads_pointing import HeadsPointing
+from napari_nucleiseg.viewer.heads_teaching import HeadsTeaching
 from napari_nucleiseg.viewer.history import History
+from napari_nucleiseg.viewer.measured_nuclei import MeasuredNuclei
 from napari_nucleiseg.viewer.next_region import NextRegion
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.viewer.regions import Regions
@@ -61,11 +63,16 @@ class Docks:
         self.heads = Heads(controller)
         self.pointing = HeadsPointing(self.heads)
         self.heads_nuclei = HeadsNuclei(self.heads)
+        self.heads_teaching = HeadsTeaching(self.heads)
         viewer.events.theme.connect(self._on_theme_changed)
 
     def show_table(self) -> None:
         """Show the table of nuclei."""
-        self._show(TABLE, "bottom", lambda: NucleiTable(NucleiList(self._controller.editing, self._controller.display)))
+        self._show(TABLE, "bottom", self._make_table)
+
+    def _make_table(self) -> NucleiTable:
+        attention = MeasuredNuclei(self.heads, self.heads_nuclei)
+        return NucleiTable(NucleiList(self._controller.editing, self._controller.display, attention))
 
     def show_regions(self) -> None:
         """Show the list of annotated regions."""
@@ -106,9 +113,10 @@ class Docks:
 
     def show_heads(self) -> None:
         """Show what the heads of transformers look at."""
-        self._show(
-            HEADS, "bottom", lambda: HeadsPanel(self.heads, self.pointing, self.heads_nuclei, self._viewer.theme)
-        )
+        self._show(HEADS, "bottom", self._make_heads)
+
+    def _make_heads(self) -> HeadsPanel:
+        return HeadsPanel(self.heads, self.pointing, self.heads_nuclei, self.heads_teaching, self._viewer.theme)
 
     def _on_theme_changed(self, _event: Any = None) -> None:
         for panel in self._widgets.values():
@@ -134,6 +142,7 @@ class Docks:
         self.comparing.close()
         self.next_region.close()
         self.clustering.close()
+        self.heads_teaching.close()
         self.heads_nuclei.close()
         self.pointing.close()
         self.heads.close()

@@ -33,10 +33,12 @@ from napari_nucleiseg.viewer.heads_engine import PATCH
 from napari_nucleiseg.viewer.heads_layer import COLOURS
 from napari_nucleiseg.viewer.heads_nuclei import HeadsNuclei
 from napari_nucleiseg.viewer.heads_pointing import HeadsPointing
+from napari_nucleiseg.viewer.heads_teaching import HeadsTeaching
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.widgets.form import Choice, NumberSlider, Switch, about
 from napari_nucleiseg.widgets.head_gallery import HeadGallery
 from napari_nucleiseg.widgets.head_ranking import HeadRanking
+from napari_nucleiseg.widgets.head_teaching import HeadTeachingTab
 from napari_nucleiseg.widgets.wording import licence_text, warning_colour
 
 SIZE = QSize(1000, 290)
@@ -48,7 +50,7 @@ LEVEL_NAMES = {PATCHES: "Patches", REGION_LEVEL: "Region", BOTH: "Both together"
 VALUE_NAMES = {"percentile": "Percentile", "share": "Share", "raw": "Raw"}
 AVERAGED_NAMES = {1: "One grid", 2: "2 shifted grids", 4: "4 shifted grids"}
 NO_PINS = "“Pin” keeps the map that is shown here, to compare it with others."
-GALLERY, PINNED, RANKING = "Gallery", "Pinned", "Nuclei"
+GALLERY, PINNED, RANKING, TEACHING = "Gallery", "Pinned", "Nuclei", "Teach"
 
 
 class HeadsPanel(QWidget):
@@ -62,15 +64,20 @@ class HeadsPanel(QWidget):
         Ties the pointer on the slide to the gallery.
     nuclei : HeadsNuclei
         Ranks heads against nuclei.
+    teaching : HeadsTeaching
+        Teaches a head what was painted.
     theme : str
         Of napari, when it is made.
     """
 
-    def __init__(self, heads: Heads, pointing: HeadsPointing, nuclei: HeadsNuclei, theme: str) -> None:
+    def __init__(
+        self, heads: Heads, pointing: HeadsPointing, nuclei: HeadsNuclei, teaching: HeadsTeaching, theme: str
+    ) -> None:
         super().__init__()
         self.setObjectName("nucleiseg heads")
         self.heads, self.pointing = heads, pointing
         self.ranking = HeadRanking(nuclei)
+        self.teaching = HeadTeachingTab(teaching, heads.session)
         self._warning_colour = warning_colour(theme)
         self._hint = Hint()
         row = QHBoxLayout(self)
@@ -169,6 +176,7 @@ class HeadsPanel(QWidget):
         self.tabs.addTab(self.gallery, GALLERY)
         self.tabs.addTab(pinned, PINNED)
         self.tabs.addTab(self.ranking, RANKING)
+        self.tabs.addTab(self.teaching, TEACHING)
         return self.tabs
 
     def _connect(self) -> None:

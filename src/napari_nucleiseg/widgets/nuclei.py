@@ -121,6 +121,7 @@ class NucleiWidget(QWidget):
         panel.correct.teach_button.clicked.connect(self.docks.show_teach)
         panel.correct.unlabelled_button.clicked.connect(self.docks.show_unlabelled)
         panel.heads_button.clicked.connect(self.docks.show_heads)
+        self.docks.heads.shown_changed.connect(self._on_heads_shown)
         panel.facts.pixel_size_wanted.connect(self._on_pixel_size_wanted)
         panel.facts.srgb_wanted.connect(self._on_srgb_wanted)
         panel.facts.picture_wanted.connect(self._on_picture_wanted)
@@ -272,6 +273,9 @@ class NucleiWidget(QWidget):
             self.panel.facts.show_slide(slide)
             self.panel.facts.show_colours(in_srgb=self.controller.pictures.in_srgb)
 
+    def _on_heads_shown(self) -> None:
+        self.attention.offer_for_heads(on=self.docks.heads.shown is not None)
+
     def _on_hint_changed(self, hint: Hint) -> None:
         self.panel.show_hint(hint)
         self.welcome.show_hint(hint)
@@ -327,7 +331,8 @@ class NucleiWidget(QWidget):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Shut down when the window does."""
         if event.type() == QEvent.Type.Close and watched is self._window:
-            learns = self.controller.teaching.is_running or self.docks.unlabelled.is_running
+            docks = self.docks
+            learns = any(part.is_running for part in (self.controller.teaching, docks.unlabelled, docks.heads_teaching))
             if learns and not dialogs.ask_leave(self):
                 event.ignore()
                 return True
