@@ -14,6 +14,7 @@ from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.marker import Marker, fly_to
+from napari_nucleiseg.viewer.measured_nuclei import ATTENTION, MeasuredNuclei, sorted_by_attention
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.project_view import class_list
 from napari_nucleiseg.viewer.visible import visible_region
@@ -40,6 +41,8 @@ class NucleiList:
         Tells of edits, and makes those that are asked for here.
     display : Display
         Knows the viewer, the slide in hand and the jobs.
+    attention : MeasuredNuclei, optional
+        Knows how much of the attention of a head each nucleus gets: the order `ATTENTION`, beside those of the store.
 
     Notes
     -----
@@ -52,10 +55,12 @@ class NucleiList:
     """The values of the rows from the first to before the second are known (anew)."""
     pointed = Signal(int)
     """The user picked the nucleus of this row on the slide."""
+    attention_changed = Signal()
+    """Of nuclei another attention is known, or none any more."""
     said = Signal(Hint)
 
-    def __init__(self, editing: Editing, display: Display) -> None:
-        self._editing, self._display = editing, display
+    def __init__(self, editing: Editing, display: Display, attention: MeasuredNuclei | None = None) -> None:
+        self._editing, self._display, self._attention = editing, display, attention
         self._viewer, self._jobs, self._shelf = display.viewer, display.jobs, display.shelf
         self.marker = Marker(self._viewer)
         self.listing = Listing()
@@ -75,19 +80,25 @@ class NucleiList:
     def open(self) -> None:
         """Begin to list."""
         self._connections.open()
+        if self._attention is not None:
+            self._attention.open()
         self.refresh()
 
     def close(self) -> None:
         """Cease to list, and take the ring away."""
         if self.is_open:
             self._connections.close()
+            if self._attention is not None:
+                self._attention.close()
             self._jobs.cancel(LANE)
             self._jobs.cancel(ROWS_LANE)
             self.marker.hide()
 
     def _make_connections(self) -> Connections:
         camera = self._viewer.scene.camera.events
+        attention = self._attention
         return Connections(
+            *(() if attention is None else ((attention.changed, self._on_attention_changed),)),
             (self._editing.edited, self._on_edited),
             (self._editing.picked, self._on_picked),
             (self._display.tile_done, self._on_tile_done),
@@ -147,8 +158,13 @@ class NucleiList:
         if self.in_view:
             query = replace(query, region=visible_region(self._viewer, opened.layer))
 
+        measured = None if self._attention is None else self._attention.measured
+
         def work(_cancelled: Cancelled) -> Iterator[Listing]:
-            yield list_nuclei(project.ledger.reader, project.census, query)
+            by_attention = query.order == ATTENTION
+            kept = replace(query, order="id", descending=False) if by_attention else query
+            found = list_nuclei(project.ledger.reader, project.census, kept)
+            yield sorted_by_attention(found, query, measured) if by_attention else found
 
         self._jobs.start(LANE, work, on_value=lambda listing: self._on_listed(project, listing))
 
@@ -162,6 +178,8 @@ class NucleiList:
         self._wanted.clear()
         self._going = None
         self.listed.emit()
+        if self._attention is not None:
+            self._attention.measure_soon()
         if listing.row_of(self._picked) is not None:
             self._point()
 
@@ -175,6 +193,19 @@ class NucleiList:
             self._jobs.soon(ROWS_LANE, AT_ONCE_S, self._read_pages)
         entries = self._pages.get(page, [])
         return entries[place] if place < len(entries) else None
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether anything is known of the attention on nuclei."""
+        return self._attention is not None and self._attention.measured is not None
+
+    def attention_of(self, nucleus_id: int) -> float | None:
+        """Return the mean of the map of attention over a nucleus; None where nothing was measured."""
+        return None if self._attention is None else self._attention.mean_of(nucleus_id)
+
+    def percentile_of(self, nucleus_id: int) -> float | None:
+        """Return the rank of its attention among the nuclei that were measured, 0..1; None where nothing was."""
+        return None if self._attention is None else self._attention.percentile_of(nucleus_id)
 
     def _read_pages(self) -> None:
         project, listing = self.project, self.listing
@@ -239,6 +270,11 @@ class NucleiList:
         if self._pages:
             self.read.emit(0, 0)
         self._jobs.later(LANE, EDITED_S, self.refresh)
+
+    def _on_attention_changed(self) -> None:
+        if self._query.order == ATTENTION:
+            self.refresh()
+        self.attention_changed.emit()
 
     def _on_tile_done(self) -> None:
         self._jobs.soon("table tiles", TILE_S, self.refresh)

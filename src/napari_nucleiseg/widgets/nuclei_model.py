@@ -11,6 +11,7 @@ from qtpy.QtGui import QColor
 
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.store.listing import Entry
+from napari_nucleiseg.viewer.measured_nuclei import ATTENTION
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.widgets.wording import origin_title
 
@@ -18,6 +19,7 @@ Index = QModelIndex | QPersistentModelIndex
 ROLE = Qt.ItemDataRole
 NO_INDEX = QModelIndex()
 NOT_READ = "…"
+PERCENTILE = "Percentile"
 STATUS_TITLES = {"open": "", "approved": "Approved", "rejected": "Rejected"}
 
 
@@ -58,7 +60,20 @@ COLUMNS = (
     ),
     Column("x", "x µm", "Its centre, from the slide's left", lambda entry, mpp: f"{entry.centroid.x * mpp.x:,.1f}"),
     Column("y", "y µm", "Its centre, from the slide's top", lambda entry, mpp: f"{entry.centroid.y * mpp.y:,.1f}"),
+    Column(
+        ATTENTION,
+        "Attention",
+        "How much the map of the attention head that is shown lies on it; empty where nothing was measured",
+        lambda _entry, _mpp: "",
+    ),
+    Column(
+        ATTENTION,
+        PERCENTILE,
+        "Of 100 nuclei that were measured, so many get no more attention than it does",
+        lambda _entry, _mpp: "",
+    ),
 )
+ATTENTION_PLACES = tuple(place for place, column in enumerate(COLUMNS) if column.order == ATTENTION)
 
 
 class NucleiModel(QAbstractTableModel):
@@ -77,6 +92,7 @@ class NucleiModel(QAbstractTableModel):
         self._mpp_um = YX(1.0, 1.0)
         self._classes: dict[int, tuple[str, QColor]] = {}
         nuclei.read.connect(self._on_read)
+        nuclei.attention_changed.connect(self._on_attention_changed)
 
     def renew(self) -> None:
         """Show the list as it is now."""
@@ -113,7 +129,7 @@ class NucleiModel(QAbstractTableModel):
         if role not in {ROLE.DisplayRole, ROLE.DecorationRole, ROLE.ToolTipRole} or index.row() >= self._rows:
             return None
         entry = self._nuclei.entry(index.row())
-        if entry is None or column.order == "id":
+        if entry is None or column.order in {"id", ATTENTION}:
             return self._unread(index) if role == ROLE.DisplayRole else None
         if column.order == "class":
             name, colour = self._classes.get(entry.class_number, ("", None))
@@ -124,7 +140,17 @@ class NucleiModel(QAbstractTableModel):
 
     def _unread(self, index: Index) -> str:
         """Return what is known before a row was read."""
-        return str(self._nuclei.listing.ids[index.row()]) if COLUMNS[index.column()].order == "id" else NOT_READ
+        nucleus_id, column = int(self._nuclei.listing.ids[index.row()]), COLUMNS[index.column()]
+        if column.order == "id":
+            return str(nucleus_id)
+        return self._attention(nucleus_id, column) if column.order == ATTENTION else NOT_READ
+
+    def _attention(self, nucleus_id: int, column: Column) -> str:
+        if column.title == PERCENTILE:
+            rank = self._nuclei.percentile_of(nucleus_id)
+            return "" if rank is None else f"{100 * rank:.0f}"
+        value = self._nuclei.attention_of(nucleus_id)
+        return "" if value is None else f"{value:#.3g}"
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         """List in another order."""
@@ -139,3 +165,6 @@ class NucleiModel(QAbstractTableModel):
         last = min(stop, self._rows) if stop > first else self._rows
         if last > first:
             self.dataChanged.emit(self.index(first, 0), self.index(last - 1, len(COLUMNS) - 1))
+
+    def _on_attention_changed(self) -> None:
+        self._on_read(0, 0)

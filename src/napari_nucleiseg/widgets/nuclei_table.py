@@ -23,13 +23,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_nucleiseg.viewer.measured_nuclei import ATTENTION
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.widgets.correct import swatch
 from napari_nucleiseg.widgets.nuclei_filter import NucleiFilter
-from napari_nucleiseg.widgets.nuclei_model import COLUMNS, NucleiModel
+from napari_nucleiseg.widgets.nuclei_model import ATTENTION_PLACES, COLUMNS, NucleiModel
 
-WIDTHS = {"id": 104, "class": 130, "area": 92, "score": 74, "approved": 92, "x": 92, "y": 92}
+WIDTHS = {"id": 104, "class": 130, "area": 92, "score": 74, "approved": 92, "x": 92, "y": 92, ATTENTION: 92}
 SIZE = QSize(900, 240)
 ROW_PX = 22
 # Of so many selected nuclei the selection is kept when the list is made anew.
@@ -110,6 +111,7 @@ class NucleiTable(QWidget):
         nuclei, view = self._nuclei, self.view
         nuclei.listed.connect(self._on_listed)
         nuclei.pointed.connect(self._on_pointed)
+        nuclei.attention_changed.connect(self._show_attention)
         nuclei.said.connect(self._on_said)
         self.filter.changed.connect(self._on_filter_changed)
         view.selectionModel().selectionChanged.connect(self._on_selection_changed)
@@ -178,6 +180,7 @@ class NucleiTable(QWidget):
         self.filter.offer(self._nuclei.classes(), listing.origins)
         self.filter.show_count(len(listing), self._nuclei.total)
         scrolled, kept = self.view.verticalScrollBar().value(), self._selected_ids
+        self._show_attention()
         self.view.is_told = True
         self.model.renew()
         self.view.verticalScrollBar().setValue(scrolled)
@@ -189,6 +192,14 @@ class NucleiTable(QWidget):
         self.view.setVisible(bool(len(listing)))
         self._on_selection_changed()
         self._advance(len(rows))
+
+    def _show_attention(self) -> None:
+        """Show the columns of attention where any is known, and sort by none that is not seen."""
+        is_known = self._nuclei.has_attention
+        for place in ATTENTION_PLACES:
+            self.view.setColumnHidden(place, not is_known)
+        if not is_known and self.view.horizontalHeader().sortIndicatorSection() in ATTENTION_PLACES:
+            self.view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
 
     def _advance(self, kept: int) -> None:
         row, self._advance_to = self._advance_to, None
