@@ -70,6 +70,7 @@ def taught_card(
             "paint": paint_fingerprint(patches),
             "settings": asdict(config),
             "steps": outcome.steps,
+            "share of the change kept": round(outcome.share, 4),
             FEATURES: features_within(parent, outcome.drift.cosine, outcome.drift.change),
             "judged": outcome.told,
             "made with": f"napari-nucleiseg {napari_nucleiseg.__version__}",

@@ -7,17 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from napari_nucleiseg.core.teaching.heads.config import HeadTeachConfig
 from napari_nucleiseg.core.teaching.heads.learner import Tensors
-from napari_nucleiseg.core.teaching.heads.measure import Drift, Numbers
+from napari_nucleiseg.core.teaching.heads.measure import Numbers
 
 # A smaller gain of the score is none.
 LEAST_GAIN = 0.01
-
-
-def is_within(drift: Drift, config: HeadTeachConfig) -> bool:
-    """Whether an encoder has stayed near enough to what it was."""
-    return drift.cosine <= config.most_drift and drift.change <= config.most_change
 
 
 @dataclass(eq=False)
@@ -26,38 +20,51 @@ class HeadCurve:
 
     Parameters
     ----------
-    config : HeadTeachConfig
-        Limits and patience.
+    patience : int
+        See `HeadTeachConfig`.
     held : tuple of int
         Places of the patches measured on.
     before : ndarray, shape (len(held), 5)
         What the former head does there, as of `measure.measured`.
     """
 
-    config: HeadTeachConfig
+    patience: int
     held: tuple[int, ...]
     before: Numbers
     steps: list[int] = field(default_factory=lambda: [0])
     rows: list[Numbers] = field(default_factory=list)
-    allowed: list[bool] = field(default_factory=lambda: [True])
+    free: list[float] = field(default_factory=list)
     best: Tensors = field(default_factory=dict)
     best_place: int = 0
 
     def __post_init__(self) -> None:
         self.rows.append(self.before)
+        self.free.append(float(self.before[:, 0].mean()))
 
-    def note(self, step: int, rows: Numbers, drift: Drift, weights: Tensors) -> None:
-        """Note a measurement; the weights are kept if they are the best that stayed near enough."""
+    def note(self, step: int, rows: Numbers, free: float, weights: Tensors) -> None:
+        """Note a measurement; the weights are kept if they are the best so far.
+
+        Parameters
+        ----------
+        step : int
+            Steps done.
+        rows : ndarray, shape (len(held), 5)
+            Of the weights.
+        free : float
+            Mean score that the weights would have had without a limit to how far they may move.
+        weights : dict of str to Tensor
+            Those that were taught.
+        """
         self.steps.append(step)
         self.rows.append(rows)
-        self.allowed.append(is_within(drift, self.config))
-        if self.allowed[-1] and rows[:, 0].mean() > self.rows[self.best_place][:, 0].mean():
+        self.free.append(free)
+        if rows[:, 0].mean() > self.rows[self.best_place][:, 0].mean():
             self.best, self.best_place = weights, len(self.steps) - 1
 
     @property
     def is_over(self) -> bool:
         """Whether so many measurements brought nothing better that the run may stop."""
-        return len(self.steps) - 1 - self.best_place >= self.config.patience
+        return len(self.steps) - 1 - self.best_place >= self.patience
 
     def at(self, place: int) -> Numbers:
         """Return the rows of a measurement; of one that was not made any more, those of the last."""
@@ -76,7 +83,7 @@ class Choice:
         Of the former and the new head on all held-out patches. The step that a patch is judged at is chosen by patches
         of other places, so that the choice does not flatter what is judged.
     strayed : bool
-        Whether a step that looked better was passed over because the encoder had moved too far.
+        Whether heads that looked better were not taken because the encoder would have moved too far.
     """
 
     step: int
@@ -95,23 +102,15 @@ def choose(curves: Sequence[HeadCurve], groups: Mapping[int, str]) -> Choice:
     groups : mapping of int to str
         Group of each held-out patch by its place.
     """
-    length = max(len(curve.steps) for curve in curves)
     steps = max((curve.steps for curve in curves), key=len)
-    rows = np.stack([np.concatenate([curve.at(place) for curve in curves]) for place in range(length)])
-    allowed = np.array(
-        [all(curve.allowed[min(place, len(curve.allowed) - 1)] for curve in curves) for place in range(length)]
-    )
+    rows = np.stack([np.concatenate([curve.at(place) for curve in curves]) for place in range(len(steps))])
     names = np.array([groups[place] for curve in curves for place in curve.held])
     scores = rows[:, :, 0]
     chosen = []
     for number, name in enumerate(names):
         others = names != name if (names != name).any() else np.arange(len(names)) != number
-        chosen.append(_best(scores[:, others].mean(axis=1) if others.any() else scores[:, number], allowed))
-    best = _best(scores.mean(axis=1), allowed)
-    strayed = bool((scores.mean(axis=1)[~allowed] > scores[best].mean() + LEAST_GAIN).any())
+        chosen.append(int(np.argmax(scores[:, others].mean(axis=1))) if others.any() else len(steps) - 1)
+    best = int(np.argmax(scores.mean(axis=1)))
+    free = float(np.mean([max(curve.free) for curve in curves]))
+    strayed = free > float(scores[best].mean()) + LEAST_GAIN
     return Choice(steps[best], rows[0], rows[chosen, np.arange(len(names))], strayed)
-
-
-def _best(scores: Numbers, allowed: np.ndarray) -> int:
-    """Return the first of the largest scores among those allowed; the start is always allowed."""
-    return int(np.argmax(np.where(allowed, scores, -np.inf)))

@@ -139,10 +139,6 @@ class HeadLearner:
         """Return a copy of the weights that are taught."""
         return {name: value.detach().clone() for name, value in self.weights.items()}
 
-    def tail(self, x: Tensor) -> Tail:
-        """Return what the network being taught says of tokens."""
-        return look(self.network, x, self.stem.first)
-
     def _to_be_taught(self) -> Tensors:
         blocks = cast("Sequence[Block]", self.network.blocks)
         if self.config.blocks == 0:

@@ -99,6 +99,10 @@ class Drift:
     worst_head: float = 0.0
     patches: int = 0
 
+    def is_within(self, cosine: float, change: float) -> bool:
+        """Whether features have stayed near enough to what they were."""
+        return self.cosine <= cosine and self.change <= change
+
     def as_dict(self) -> dict[str, float]:
         """Return the numbers for cards and logs."""
         return {name: round(value, 5) for name, value in asdict(self).items()}

@@ -31,6 +31,9 @@ from napari_nucleiseg.core.teaching.heads.verdict import HeadOutcome, head_verdi
 
 # With fewer patches without paint, none is spared from learning for measuring alone.
 _ENOUGH_OTHERS = 4
+# How finely it is searched how far weights may go.
+_HALVINGS = 5
+_SHARE = "share"
 
 
 class HeadRoom:
@@ -62,6 +65,7 @@ class HeadRoom:
         }:
             raise DataError(f"{encoder.spec.name} looks at patches of {side} x {side} px; read them with its spec")
         self.stem = Stem(encoder, config)
+        self._scratch = copy.deepcopy(self.stem.network)
         self.place = self.stem.layer - self.stem.first, config.head
         self._prepare_others(others)
         self.curves: dict[str, HeadCurve] = {}
@@ -103,7 +107,7 @@ class HeadRoom:
         """Return the network of a run, ready for its first step, and begin its curve."""
         if run.held:
             before = self._measured(self.stem.tail(self._painted(run.held)), run.held)
-            self.curves[run.name] = HeadCurve(self.config, run.held, before)
+            self.curves[run.name] = HeadCurve(self.config.patience, run.held, before)
         return HeadLearner(self.stem, self.patches, run.teach, self.anchors)
 
     def limit(self, run: HeadRun) -> int:
@@ -115,14 +119,36 @@ class HeadRoom:
         return run.name in self.curves and self.curves[run.name].is_over
 
     def note(self, run: HeadRun, step: int, learner: HeadLearner) -> tuple[HeadScores | None, Drift]:
-        """Measure a run, and keep its weights if they are the best so far (or all that it has)."""
-        drift = drift_of(learner.tail(self.witnesses), self.witnessed, self.place)
+        """Measure a run, and keep its weights if they are the best so far (or all that it has).
+
+        What is measured and kept goes only as far from the former weights as the features stay near enough.
+        """
+        learnt = learner.state()
+        share, drift = self._allowed(learnt)
+        kept = between(self.stem.network.state_dict(), learnt, share)
+        kept_share = {_SHARE: torch.tensor(share)}
         if not run.held:
-            self._last = learner.state()
+            self._last = kept | kept_share
             return None, drift
-        rows = self._measured(learner.tail(self._painted(run.held)), run.held)
-        self.curves[run.name].note(step, rows, drift, learner.state())
+        rows = self._rows(kept, run.held)
+        free = rows if share == 1 else self._rows(learnt, run.held)
+        self.curves[run.name].note(step, rows, float(free[:, 0].mean()), kept | kept_share)
         return scores_of(rows), drift
+
+    def _allowed(self, learnt: Tensors) -> tuple[float, Drift]:
+        """Return how far weights may go on the way to new ones, 0..1, and how far features are moved by that."""
+        low, high, found = 0.0, 1.0, Drift(patches=len(self.witnesses))
+        former, share = self.stem.network.state_dict(), 1.0
+        for _ in range(1 + _HALVINGS):
+            drift = self._drift(between(former, learnt, share))
+            if drift.is_within(self.config.most_drift, self.config.most_change):
+                low, found = share, drift
+            else:
+                high = share
+            if low == 1:
+                break
+            share = (low + high) / 2
+        return low, found
 
     def choice(self) -> Choice:
         """Return which step is kept, and how good it is; for when all runs with held-out patches are over."""
@@ -134,24 +160,42 @@ class HeadRoom:
         """Return the new encoder and whether it is adopted."""
         choice, config = self.choice(), self.config
         (*_, last) = self.division.runs
-        network = copy.deepcopy(self.stem.network)
-        network.load_state_dict(self.curves[last.name].best if last.held else self._last, strict=False)
-        drift = self._drift(network)
+        weights = dict(self.curves[last.name].best if last.held else self._last)
+        share = float(weights.pop(_SHARE, torch.tensor(0.0)))
+        drift = self._drift(weights)
         before, after = scores_of(choice.before), scores_of(choice.after)
         gain = gain_of(choice.before, choice.after, config.seed)
         adopted, reason = head_verdict(before, after, gain, drift, config, strayed=choice.strayed)
-        places = len({patch.group for patch in self.patches})
-        network = network.cpu().eval().requires_grad_(requires_grad=True)
-        new = LoadedEncoder(self.encoder.spec, self.encoder.card, network)
+        network = copy.deepcopy(self.encoder.network)
+        network.load_state_dict(weights, strict=False)
         outcome = HeadOutcome(
-            new, before, after, gain, drift, adopted, reason, self.told, choice.step, len(self.patches), places
-        )
-        new.card = taught_card(self.encoder, outcome, self.patches, self.division, config)
+            LoadedEncoder(self.encoder.spec, self.encoder.card, network.eval()),
+            before, after, gain, drift, adopted, reason, self.told, choice.step, share,
+            len(self.patches), len({patch.group for patch in self.patches}),
+        )  # fmt: skip
+        outcome.encoder.card = taught_card(self.encoder, outcome, self.patches, self.division, config)
         return outcome
 
-    def _drift(self, network: torch.nn.Module) -> Drift:
-        return drift_of(look(network, self.witnesses, self.stem.first), self.witnessed, self.place)
+    def _with(self, weights: Tensors) -> torch.nn.Module:
+        """Return a network with some weights, until the next call."""
+        self._scratch.load_state_dict(self.stem.network.state_dict() | weights)
+        return self._scratch
+
+    def _drift(self, weights: Tensors) -> Drift:
+        return drift_of(look(self._with(weights), self.witnesses, self.stem.first), self.witnessed, self.place)
+
+    def _rows(self, weights: Tensors, places: Sequence[int]) -> Numbers:
+        return self._measured(look(self._with(weights), self._painted(places), self.stem.first), places)
 
     def _measured(self, tail: Tail, places: Sequence[int]) -> Numbers:
         attention = tail.attention[:, *self.place].double().numpy()
         return measured(attention, [self.patches[place] for place in places], self.config.unpainted)
+
+
+def between(former: Tensors, learnt: Tensors, share: float) -> Tensors:
+    """Return weights on the way from the former (share 0) to those that were learnt (1).
+
+    The mean of a model and what was fine-tuned from it keeps more of the former's skill (WiSE-FT, Wortsman et al.,
+    CVPR 2022).
+    """
+    return {name: torch.lerp(former[name], value, share) for name, value in learnt.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from napari_nucleiseg.core.models.encoders import LoadedEncoder
 from napari_nucleiseg.core.teaching.heads.config import HeadTeachConfig
-from napari_nucleiseg.core.teaching.heads.curve import LEAST_GAIN, is_within
+from napari_nucleiseg.core.teaching.heads.curve import LEAST_GAIN
 from napari_nucleiseg.core.teaching.heads.measure import Drift, HeadGain, HeadScores
 
 # With fewer patches a difference between two heads says nothing.
@@ -40,6 +40,9 @@ class HeadOutcome:
         How it was judged, a sentence.
     steps : int
         Steps whose weights were kept.
+    share : float
+        How far the kept weights are on the way from the former to those that were learnt, 0..1: below 1 where features
+        would have moved too far.
     patches, places : int
         Painted patches, and places that they form.
     """
@@ -53,6 +56,7 @@ class HeadOutcome:
     reason: str
     told: str
     steps: int
+    share: float
     patches: int
     places: int
 
@@ -70,7 +74,7 @@ def head_verdict(
     before, after, gain, drift, config
         See `HeadOutcome`.
     strayed : bool
-        Whether better steps were passed over because the encoder had moved too far.
+        Whether heads that looked better were not taken because the encoder would have moved too far.
     """
     scores = _shown(before, after)
     interval = f"90 % interval of the change {gain.low:+.3f} to {gain.high:+.3f}, {after.patches} patches"
@@ -79,7 +83,7 @@ def head_verdict(
             f"Only {after.patches} painted patches to judge by: too few to tell a better head from a worse one. Paint "
             f"in more places, so that at least {LEAST_PATCHES} patches can be held out, and teach again."
         )
-    if not is_within(drift, config) or (strayed and gain.score < LEAST_GAIN):
+    if not drift.is_within(config.most_drift, config.most_change) or (strayed and gain.score < LEAST_GAIN):
         return False, (
             f"To look as painted this head would have to change what the encoder says of patches (features may turn by "
             f"{config.most_drift:g} and change by {config.most_change:.0%}). Choose a head that looks nearly right "
