@@ -206,6 +206,35 @@ def test_it_can_be_cancelled_and_then_writes_nothing(tmp_path):
     assert list((tmp_path / "run").iterdir()) == []
 
 
+def test_what_was_interrupted_goes_on_with_the_next_fold_and_gives_the_same(tmp_path):
+    cohort = cohort_of(tmp_path)
+    whole = config(tmp_path, out=str(tmp_path / "whole" / "run"), aggregators=("mean", "clam"), epochs=2)
+    parted = replace(whole, out=str(tmp_path / "parted" / "run"))
+    _, expected = ended(train_cohort(cohort, whole))
+    asked = iter(range(1000))
+    _, table = ended(train_cohort(cohort, parted, cancelled=lambda: next(asked) > 40))
+    assert table is None
+    with (tmp_path / "parted" / "run" / "folds.jsonl").open("a") as file:
+        file.write('{"key": "cut o')
+    steps, table = ended(train_cohort(cohort, parted))
+    assert {(step.aggregator, step.part) for step in steps} == {("clam", "fold 2 of 2"), ("clam", FINAL)}
+    assert steps[-1].done == steps[-1].total == 64
+    assert table.rows == expected.rows
+    for name in ("mean.safetensors", "clam.safetensors"):
+        one, other = (load_aggregator(tmp_path / where / "run" / name) for where in ("whole", "parted"))
+        assert one.version == other.version
+    again, table = ended(train_cohort(cohort, parted))
+    assert (again, table.rows) == ([], expected.rows)
+
+
+def test_other_labels_or_settings_are_learned_anew(tmp_path):
+    cohort, wanted = cohort_of(tmp_path), config(tmp_path, aggregators=("mean",), epochs=1)
+    assert len(ended(train_cohort(cohort, wanted))[0]) == 16
+    assert len(ended(train_cohort(cohort, replace(wanted, learning_rate=0.01)))[0]) == 16
+    other = replace(cohort, cases=tuple(replace(case, label=case.label[::-1]) for case in cohort.cases))
+    assert len(ended(train_cohort(other, wanted))[0]) == 16
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

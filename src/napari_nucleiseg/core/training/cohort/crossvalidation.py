@@ -21,7 +21,8 @@ from napari_nucleiseg.core.training.cohort.bags import Shelf
 from napari_nucleiseg.core.training.cohort.config import CohortConfig
 from napari_nucleiseg.core.training.cohort.folds import stratified_folds
 from napari_nucleiseg.core.training.cohort.labels import Case, Cohort
-from napari_nucleiseg.core.training.cohort.loop import Cancelled, FitStep, Fitted, fit, never
+from napari_nucleiseg.core.training.cohort.loop import Cancelled, Fitted, fit, never
+from napari_nucleiseg.core.training.cohort.memory import FoldJudged, Memory
 from napari_nucleiseg.core.training.cohort.metrics import bootstrap_interval, score_of
 from napari_nucleiseg.core.training.cohort.tasks import ClassTask, SurvivalTask, score_names, task_of
 
@@ -137,7 +138,7 @@ def train_cohort(
         The run. ``<out>/<aggregator>.safetensors`` are the weights, ``table.json`` the scores, ``held_out.csv`` what
         was said of each slide by a network that had not seen its patient.
     cancelled : callable
-        Polled after each slide; then nothing more is written.
+        Polled after each slide; then nothing more is written. The same call goes on with the fold that was cut short.
 
     Yields
     ------
@@ -162,27 +163,28 @@ def train_cohort(
         raise DataError(problem)
     if cohort.task != config.task:
         raise DataError(f"the labels are read for {cohort.task}, the run is for {config.task}; name the same task")
-    task, folds, shelf = task_of(cohort, config), deal(cohort, config), Shelf(cohort.paths)
-    folder = _made(Path(config.out))
+    folder, task, folds = Path(config.out), task_of(cohort, config), deal(cohort, config)
+    run = _Run(cohort, config, task, folds, Shelf(cohort.paths), Memory(_made(folder), cohort, config), cancelled)
     rows, outputs, judged = list[Row](), dict[str, str](), list[_Judged]()
-    progress = _Progress(len(cohort.cases), config)
     for name in config.wanted:
         found = _Judged(name, folds, np.full((len(folds), _columns(task)), math.nan))
         for fold in range(config.folds):
-            steps = fit(name, shelf, task, np.flatnonzero(folds != fold), config, cancelled=cancelled)
-            fitted = yield from progress.told(steps, name, f"fold {fold + 1} of {config.folds}")
-            if fitted is None:
+            said = yield from run.judged(name, fold)
+            if said is None:
                 return None
-            held_out = np.flatnonzero(folds == fold)
-            found.scores[held_out] = fitted.scores(shelf, held_out)
-            found.losses.append(fitted.loss)
+            found.scores[folds == fold] = said.scores
+            found.losses.append(said.loss)
         judged.append(found)
         rows.append(_row(found, task, cohort, config))
-        steps = fit(name, shelf, task, np.arange(len(folds)), config, cancelled=cancelled)
-        fitted = yield from progress.told(steps, name, FINAL)
-        if fitted is None:
-            return None
-        outputs[name] = _save(folder, fitted, cohort, rows[-1], config)
+        path = folder / f"{name}.safetensors"
+        if run.memory.has_weights(path):
+            run.pass_over(len(folds))
+        else:
+            fitted = yield from run.fitted(name, np.arange(len(folds)), FINAL)
+            if fitted is None:
+                return None
+            save_model(path, fitted.network, fitted.spec, _card(fitted, run, rows[-1]), half=False)
+        outputs[name] = str(path)
     table = CohortTable(task.metric, tuple(rows), len(folds), _patients(cohort), outputs, cohort.notes)
     _write(folder / TABLE, _document(table, config))
     _write(folder / PREDICTIONS, _sheet(cohort, judged))
@@ -199,22 +201,45 @@ class _Judged:
     losses: list[float] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Progress:
-    """Counts slides over all folds and aggregators."""
+@dataclass(slots=True, eq=False)
+class _Run:
+    """What all networks of a comparison share; `done` counts slides over all folds and aggregators."""
 
-    slides: int
+    cohort: Cohort
     config: CohortConfig
+    task: ClassTask | SurvivalTask
+    folds: NDArray[np.int64]
+    shelf: Shelf
+    memory: Memory
+    cancelled: Cancelled
     done: int = 0
 
     @property
     def total(self) -> int:
-        # Each slide is held out once, and learned from in all other folds and in the last fit.
-        return self.slides * self.config.folds * self.config.epochs * len(self.config.wanted)
+        """Each slide is held out once, and learned from in all other folds and in the last fit."""
+        return len(self.folds) * self.config.folds * self.config.epochs * len(self.config.wanted)
 
-    def told(
-        self, steps: Generator[FitStep, None, Fitted | None], name: str, part: str
-    ) -> Generator[CohortStep, None, Fitted | None]:
+    def pass_over(self, slides: int) -> None:
+        """Count what an earlier run has learned from."""
+        self.done += slides * self.config.epochs
+
+    def judged(self, name: str, fold: int) -> Generator[CohortStep, None, FoldJudged | None]:
+        """Let a network that learnt from all other folds judge one, or remember what one said of it."""
+        before = self.memory.find(name, fold)
+        if before is not None:
+            self.pass_over(int((self.folds != fold).sum()))
+            return before
+        part = f"fold {fold + 1} of {self.config.folds}"
+        fitted = yield from self.fitted(name, np.flatnonzero(self.folds != fold), part)
+        if fitted is None:
+            return None
+        judged = FoldJudged(fitted.scores(self.shelf, np.flatnonzero(self.folds == fold)), fitted.loss)
+        self.memory.add(name, fold, judged)
+        return judged
+
+    def fitted(self, name: str, learned: NDArray[np.int64], part: str) -> Generator[CohortStep, None, Fitted | None]:
+        """Train a network on some slides."""
+        steps = fit(name, self.shelf, self.task, learned, self.config, cancelled=self.cancelled)
         while True:
             try:
                 step = next(steps)
@@ -253,11 +278,11 @@ def _row(judged: _Judged, task: ClassTask | SurvivalTask, cohort: Cohort, config
     )
 
 
-def _save(folder: Path, fitted: Fitted, cohort: Cohort, row: Row, config: CohortConfig) -> str:
-    """Write the weights that all slides were learned for; return the path."""
-    bag = cohort.card
-    card = ModelCard(
-        name=f"{folder.resolve().name}-{fitted.spec.name}",
+def _card(fitted: Fitted, run: _Run, row: Row) -> ModelCard:
+    """Return what weights that learnt from all slides say of themselves."""
+    cohort, config, bag = run.cohort, run.config, run.cohort.card
+    return ModelCard(
+        name=f"{Path(config.out).resolve().name}-{fitted.spec.name}",
         network=fitted.spec.name,
         title=fitted.spec.title,
         licence=bag.licence,
@@ -265,12 +290,14 @@ def _save(folder: Path, fitted: Fitted, cohort: Cohort, row: Row, config: Cohort
         training_data=(f"{len(cohort.cases)} slides of {_patients(cohort)} patients (labels of the user's own)",),
         metrics={"held out": {fitted.task.metric: row.pooled, "low": row.low, "high": row.high, "folds": row.folds}},
         notes=f"{config.epochs} epochs, seed {config.seed}; the scores are those of networks of {config.folds} folds",
-        taught={**fitted.task.taught, "encoders": list(bag.encoders), "settings": asdict(config)},
+        taught={
+            **fitted.task.taught,
+            "encoders": list(bag.encoders),
+            "settings": asdict(config),
+            "key": run.memory.key,
+        },
         features_of=bag.encoder,
     )
-    path = folder / f"{fitted.spec.name}.safetensors"
-    save_model(path, fitted.network, fitted.spec, card, half=False)
-    return str(path)
 
 
 def _document(table: CohortTable, config: CohortConfig) -> str:

@@ -47,8 +47,8 @@ def stratified_folds(strata: Sequence[str], patients: Sequence[str], folds: int,
         own = sorted(patient for patient, kind in of_patient.items() if kind == stratum)
         if len(own) < folds:
             raise DataError(
-                f"{len(own)} patients with {stratum} are too few for {folds} folds; choose fewer folds, label slides of "
-                "more patients, or leave these out"
+                f"{len(own)} patients with {stratum} are too few for {folds} folds; choose fewer folds, label slides "
+                "of more patients, or leave these out"
             )
         for patient in rng.permutation(own):
             # Goes on where the stratum before stopped, so that no fold gets the odd ones of all strata.
