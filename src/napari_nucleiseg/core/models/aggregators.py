@@ -198,8 +198,8 @@ def build_hipt(
 ) -> tuple[AggregatorSpec, Aggregator]:
     """Build HIPT's third stage (Chen et al., CVPR 2022): a transformer of all regions, then gated attention.
 
-    Regions have no positions. Every region looks at every other, so that time grows with the square of their number, and
-    so that attention points less surely than without the transformer: what it weighs has looked at all the others.
+    Regions have no positions. Every region looks at every other: time grows with the square of their number, and
+    attention points less surely than without the transformer, because what it weighs has looked at all the others.
 
     Parameters
     ----------
