@@ -258,6 +258,13 @@ def test_patches_that_touch_are_never_parted():
     assert divide_painted(patches, 0.25, 3).held != division.held
 
 
+def test_many_places_of_one_patch_are_judged_in_turn_until_a_share_of_them_is_enough():
+    patches = [patch(0, f"s:{number}") for number in range(16)]
+    assert len(divide_painted(patches[:12], 0.25, 0).runs) == 5
+    assert len(divide_painted(patches[:12], 0.25, 0).held) == 12
+    assert len(divide_painted(patches, 0.25, 0).runs) == 1
+
+
 def test_one_place_is_cut_with_a_strip_between():
     patches = [patch(0, row=row, column=column) for row in range(5) for column in range(2)]
     division = divide_painted(patches, 0.25, 0)
@@ -280,7 +287,7 @@ def test_what_is_held_out_is_judged_by_with_all_that_touches_it():
 
 
 def test_slides_are_all_among_what_is_kept_aside():
-    patches = [replace(patch(number, f"p{number}"), fingerprint="ab"[number > 8]) for number in range(10)]
+    patches = [replace(patch(number, f"p{number}"), fingerprint="ab"[number > 14]) for number in range(16)]
     for seed in range(5):
         (run,) = divide_painted(patches, 0.25, seed).runs
         assert {patches[place].fingerprint for place in run.held} == {"a", "b"}

@@ -10,8 +10,10 @@ import numpy as np
 from napari_nucleiseg.core.errors import TeachingError
 from napari_nucleiseg.core.teaching.heads.painted import PaintedPatch
 
-# Of this many places some are kept aside; fewer are too dear for that, and each is learnt from in turn.
+# Of this many places some are kept aside; fewer are too dear for that, and each is judged in turn.
 ENOUGH_GROUPS, FOLDS = 8, 4
+# With fewer patches to be judged by, a difference between two heads says nothing.
+LEAST_PATCHES = 4
 # One place is cut only if this long, in patches: so much on either side, and a strip between that neither uses.
 LEAST_LENGTH = 3
 
@@ -62,9 +64,9 @@ class HeadDivision:
 def divide_painted(patches: Sequence[PaintedPatch], share: float, seed: int) -> HeadDivision:
     """Divide painted patches into runs; no run learns from a patch that touches one it is measured on.
 
-    What lies in regions that are held out is judged by. Else, of eight places and more a share is kept aside; of fewer
-    each is measured by a network that did not see it (cross-validation), and the new encoder learns from all. A single
-    place is cut into two halves with a strip between.
+    What lies in regions that are held out is judged by. Else, of eight places and more a share is kept aside, if that
+    is enough to judge by; otherwise each is measured by a network that did not see it (cross-validation), and the new
+    encoder learns from all. A single place is cut into two halves with a strip between.
 
     Parameters
     ----------
@@ -99,11 +101,11 @@ def divide_painted(patches: Sequence[PaintedPatch], share: float, seed: int) -> 
         return _kept_aside(groups, aside, "Judged on what is painted in the regions that you held out")
     if len(groups) == 1:
         return _crossed(_halves(patches), tuple(range(len(patches))), _told_of_halves())
-    if len(groups) < ENOUGH_GROUPS:
+    chosen = _chosen(patches, groups, max(2, round(share * len(groups))), rng)
+    if len(groups) < ENOUGH_GROUPS or sum(len(groups[name]) for name in chosen) < LEAST_PATCHES:
         parts = _folds(groups, min(len(groups), FOLDS), rng)
         told = f"Judged on all {len(groups)} painted places, each by a network that did not learn from it"
         return _crossed(parts, tuple(range(len(patches))), told)
-    chosen = _chosen(patches, groups, max(2, round(share * len(groups))), rng)
     return _kept_aside(groups, chosen, f"Judged on {len(chosen)} of {len(groups)} painted places, kept aside")
 
 

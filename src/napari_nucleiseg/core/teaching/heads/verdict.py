@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from napari_nucleiseg.core.models.encoders import LoadedEncoder
 from napari_nucleiseg.core.teaching.heads.config import HeadTeachConfig
 from napari_nucleiseg.core.teaching.heads.curve import LEAST_GAIN
+from napari_nucleiseg.core.teaching.heads.division import LEAST_PATCHES
 from napari_nucleiseg.core.teaching.heads.measure import Drift, HeadGain, HeadScores
 
-# With fewer patches a difference between two heads says nothing.
-LEAST_PATCHES = 4
 # AUROC may fall so much while attention gathers where it should.
 _AUROC_SLACK = 0.02
 # Near chance a head looks nowhere: it only became more even.
