@@ -12,7 +12,8 @@ from psygnal import Signal
 from napari_nucleiseg.core.store.listing import Listing, Query
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.heads import Heads
-from napari_nucleiseg.viewer.heads_nuclei import MEASURING, HeadsNuclei
+from napari_nucleiseg.viewer.heads_lanes import MEASURING
+from napari_nucleiseg.viewer.heads_nuclei import HeadsNuclei
 from napari_nucleiseg.viewer.segmenter import LANE as SEGMENTING
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class MeasuredNuclei:
         self._tried: ShownMap | None = None
         self._ranked: tuple[NucleiAttention, NDArray[np.float32]] | None = None
         self._connections = Connections(
-            (nuclei.measured_changed, self.changed.emit),
+            (nuclei.measured_changed, self._on_measured),
             (heads.looked, self.measure_soon),
             (heads.shown_changed, self.measure_soon),
         )
@@ -82,6 +83,9 @@ class MeasuredNuclei:
         if self._ranked is None or self._ranked[0] is not measured:
             self._ranked = measured, measured.percentiles
         return _value_of(measured, self._ranked[1], nucleus_id)
+
+    def _on_measured(self) -> None:
+        self.changed.emit()
 
     # ------------------------------------------------------------------ measuring
 
