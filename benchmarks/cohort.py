@@ -93,7 +93,12 @@ def compare(task, options, *, shuffled):
         folder = Path(name)
         cohort = cohort_in(folder, task, options.slides, shuffled=shuffled, seed=options.seed)
         config = CohortConfig(
-            out=str(folder / "run"), task=task, folds=options.folds, epochs=options.epochs, seed=options.seed
+            out=str(folder / "run"),
+            task=task,
+            aggregators=tuple(options.aggregator or ()),
+            folds=options.folds,
+            epochs=options.epochs,
+            seed=options.seed,
         )
         start = time.perf_counter()
         steps = train_cohort(cohort, config)
@@ -117,15 +122,16 @@ def compare(task, options, *, shuffled):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=(CLASSES, SURVIVAL), action="append", help="default both")
+    parser.add_argument("--aggregator", choices=aggregator_names(), action="append", help="default all")
     parser.add_argument("--slides", type=int, default=60)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     one_thread()
-    print(f"{options.slides} slides, {options.folds} folds, {options.epochs} epochs, seed {options.seed}", end="; ")
-    print(f"aggregators: {', '.join(aggregator_names())}")
-    for task in (CLASSES, SURVIVAL):
+    print(f"{options.slides} slides, {options.folds} folds, {options.epochs} epochs, seed {options.seed}")
+    for task in options.task or (CLASSES, SURVIVAL):
         for shuffled in (False, True):
             compare(task, options, shuffled=shuffled)
 

@@ -188,6 +188,13 @@ def test_gradients_of_several_slides_make_one_step(tmp_path):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("slides", "size"), [(900, 32), (320, 32), (40, 4), (5, 1)])
+def test_survival_takes_thirty_two_slides_a_step_but_fewer_of_few(slides, size):
+    assert CohortConfig(task="survival").slides_a_step(slides) == size
+    assert CohortConfig(task="survival", accumulate=8).slides_a_step(slides) == 8
+    assert CohortConfig(task="classes").slides_a_step(slides) == 1
+
+
 def test_rare_classes_are_drawn_as_often(tmp_path):
     for number in range(20):
         write_slide(tmp_path, f"s{number:03d}")

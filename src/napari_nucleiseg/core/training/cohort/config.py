@@ -9,6 +9,8 @@ from napari_nucleiseg.core.models.aggregators import CLASSES, TASKS, aggregator_
 from napari_nucleiseg.core.training.fields import settings_problem
 
 _ANY = (0.0, math.inf)
+# Published for cohorts of some hundred patients. Of forty it would make one step an epoch, and nothing would be learnt.
+_SURVIVORS_A_STEP, _STEPS_AN_EPOCH = 32, 10
 _RANGES = {
     "folds": (2, math.inf),
     "epochs": (1, math.inf),
@@ -43,7 +45,8 @@ class CohortConfig:
     dropout : float
         Share of activations left out while training.
     accumulate : int
-        Slides whose gradients make one step; 0 takes 1 for classes and 32 for survival.
+        Slides whose gradients make one step; 0 takes 1 for classes and 32 for survival, or so many that an epoch has
+        ten steps where it has fewer than 320 slides.
     balanced : bool
         Whether slides are drawn so that all classes come up alike.
     intervals : int
@@ -76,10 +79,11 @@ class CohortConfig:
         """Aggregators to train, in the order they were asked for."""
         return tuple(dict.fromkeys(self.aggregators)) or aggregator_names()
 
-    @property
-    def slides_a_step(self) -> int:
-        """Slides whose gradients make one step."""
-        return self.accumulate or (1 if self.task == CLASSES else 32)
+    def slides_a_step(self, slides: int) -> int:
+        """Return how many of an epoch's slides make one step."""
+        if self.accumulate:
+            return self.accumulate
+        return 1 if self.task == CLASSES else max(1, min(_SURVIVORS_A_STEP, slides // _STEPS_AN_EPOCH))
 
     def validation_error(self) -> str | None:
         """Return what is wrong as a sentence, or None."""

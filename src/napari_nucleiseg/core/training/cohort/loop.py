@@ -125,17 +125,15 @@ def fit(
     network.to(device).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     total, step, losses = config.epochs * len(learned), 0, [0.0]
+    size = config.slides_a_step(len(learned))
     for epoch in range(1, config.epochs + 1):
         order, losses = task.order(learned, rng), []
-        for number, place in enumerate(order, start=1):
+        for number, place in enumerate(order):
             logits, _ = network(torch.from_numpy(shelf[int(place)]).to(device))
-            # Divided by how many there are in its step, of which the last of an epoch may have fewer.
-            together = min(
-                config.slides_a_step, len(order) - (number - 1) // config.slides_a_step * config.slides_a_step
-            )
             loss = task.loss(logits, int(place))
-            (loss / together).backward()
-            if number % config.slides_a_step == 0 or number == len(order):
+            # The mean over its step, of which the last of an epoch may have fewer slides.
+            (loss / min(size, len(order) - number // size * size)).backward()
+            if (number + 1) % size == 0 or number + 1 == len(order):
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
             step += 1
