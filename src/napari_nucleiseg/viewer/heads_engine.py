@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.attention.per_nucleus import NucleiAttention
     from napari_nucleiseg.core.attention.ranking import HeadScore
     from napari_nucleiseg.core.attention.shown import ShownMap
+    from napari_nucleiseg.core.attention.slide_map import SlideAttention
     from napari_nucleiseg.core.models.encoders import EncoderSpec, LoadedEncoder
     from napari_nucleiseg.core.models.weights import ModelCard
     from napari_nucleiseg.core.slides.tissue import TissueMask
@@ -272,6 +273,21 @@ class HeadsEngine:
         from napari_nucleiseg.core.attention.seeds import seeds_of
 
         return seeds_of(shown.values, shown.grid, slide.require_mpp(), percentile=percentile)
+
+    # ------------------------------------------------------------------ whole slides
+
+    def slide_map(self, path: str, slide: Slide) -> tuple[SlideAttention, ShownMap]:
+        """Return what a model of whole slides said of a slide, and the map of where it looked.
+
+        Raises
+        ------
+        DataError
+            If the file is none, or of another slide.
+        """
+        from napari_nucleiseg.core.attention.slide_map import read_slide_attention, slide_map
+
+        said = read_slide_attention(path)
+        return said, slide_map(said, slide)
 
     # ------------------------------------------------------------------ teaching
 

@@ -195,3 +195,9 @@ def ask_leave(parent: QWidget | None) -> bool:
     box.setDefaultButton(stay)
     box.exec()
     return box.clickedButton() is leave
+
+
+def ask_slide_attention(parent: QWidget) -> str:
+    """Ask for a file that says where a model of whole slides looked; empty for none."""
+    kinds = "Attention to a slide (*.attention.json);;All files (*)"
+    return str(QFileDialog.getOpenFileName(parent, "Show where a model looked", str(Path.home()), kinds)[0])

@@ -10,10 +10,7 @@ from qtpy.QtWidgets import QWidget
 from napari_nucleiseg.viewer.clustering import Clustering
 from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.controller import Controller
-from napari_nucleiseg.viewer.heads import Heads
-from napari_nucleiseg.viewer.heads_nuclei import HeadsNuclei
-from napari_nucleiseg.viewer.heads_pointing import HeadsPointing
-from napari_nucleiseg.viewer.heads_teaching import HeadsTeaching
+from napari_nucleiseg.viewer.head_parts import HeadParts
 from napari_nucleiseg.viewer.history import History
 from napari_nucleiseg.viewer.measured_nuclei import MeasuredNuclei
 from napari_nucleiseg.viewer.next_region import NextRegion
@@ -60,10 +57,8 @@ class Docks:
         # Its key works while the dock is closed.
         self.next_region.said.connect(controller.hint_changed.emit)
         self.clustering = Clustering(controller)
-        self.heads = Heads(controller)
-        self.pointing = HeadsPointing(self.heads)
-        self.heads_nuclei = HeadsNuclei(self.heads)
-        self.heads_teaching = HeadsTeaching(self.heads)
+        self.head_parts = HeadParts(controller)
+        self.heads, self.heads_nuclei = self.head_parts.heads, self.head_parts.nuclei
         viewer.events.theme.connect(self._on_theme_changed)
 
     def show_table(self) -> None:
@@ -113,10 +108,7 @@ class Docks:
 
     def show_heads(self) -> None:
         """Show what the heads of transformers look at."""
-        self._show(HEADS, "bottom", self._make_heads)
-
-    def _make_heads(self) -> HeadsPanel:
-        return HeadsPanel(self.heads, self.pointing, self.heads_nuclei, self.heads_teaching, self._viewer.theme)
+        self._show(HEADS, "bottom", lambda: HeadsPanel(self.head_parts, self._viewer.theme))
 
     def _on_theme_changed(self, _event: Any = None) -> None:
         for panel in self._widgets.values():
@@ -142,10 +134,7 @@ class Docks:
         self.comparing.close()
         self.next_region.close()
         self.clustering.close()
-        self.heads_teaching.close()
-        self.heads_nuclei.close()
-        self.pointing.close()
-        self.heads.close()
+        self.head_parts.close()
         self._viewer.events.theme.disconnect(self._on_theme_changed)
         self.unlabelled.close()
         for widget in self._widgets.values():

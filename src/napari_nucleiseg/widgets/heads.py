@@ -27,14 +27,12 @@ from napari_nucleiseg.state import (
     REGION_LEVEL,
     VALUES,
 )
+from napari_nucleiseg.viewer.head_parts import HeadParts
 from napari_nucleiseg.viewer.head_titles import head_title
-from napari_nucleiseg.viewer.heads import Heads
 from napari_nucleiseg.viewer.heads_engine import PATCH
 from napari_nucleiseg.viewer.heads_layer import COLOURS
-from napari_nucleiseg.viewer.heads_nuclei import HeadsNuclei
-from napari_nucleiseg.viewer.heads_pointing import HeadsPointing
-from napari_nucleiseg.viewer.heads_teaching import HeadsTeaching
 from napari_nucleiseg.viewer.messages import Hint, Progress
+from napari_nucleiseg.widgets.dialogs import ask_slide_attention
 from napari_nucleiseg.widgets.form import Choice, NumberSlider, Switch, about
 from napari_nucleiseg.widgets.head_gallery import HeadGallery
 from napari_nucleiseg.widgets.head_ranking import HeadRanking
@@ -54,30 +52,22 @@ GALLERY, PINNED, RANKING, TEACHING = "Gallery", "Pinned", "Nuclei", "Teach"
 
 
 class HeadsPanel(QWidget):
-    """Shows `Heads`.
+    """Shows `HeadParts`.
 
     Parameters
     ----------
-    heads : Heads
+    parts : HeadParts
         What is shown and asked for.
-    pointing : HeadsPointing
-        Ties the pointer on the slide to the gallery.
-    nuclei : HeadsNuclei
-        Ranks heads against nuclei.
-    teaching : HeadsTeaching
-        Teaches a head what was painted.
     theme : str
         Of napari, when it is made.
     """
 
-    def __init__(
-        self, heads: Heads, pointing: HeadsPointing, nuclei: HeadsNuclei, teaching: HeadsTeaching, theme: str
-    ) -> None:
+    def __init__(self, parts: HeadParts, theme: str) -> None:
         super().__init__()
         self.setObjectName("nucleiseg heads")
-        self.heads, self.pointing = heads, pointing
-        self.ranking = HeadRanking(nuclei)
-        self.teaching = HeadTeachingTab(teaching, heads.session)
+        self.heads, self.pointing, self.slide = parts.heads, parts.pointing, parts.slide
+        self.ranking = HeadRanking(parts.nuclei)
+        self.teaching = HeadTeachingTab(parts.teaching, parts.heads.session)
         self._warning_colour = warning_colour(theme)
         self._hint = Hint()
         row = QHBoxLayout(self)
@@ -105,6 +95,10 @@ class HeadsPanel(QWidget):
         self.look_button.setToolTip(
             "Show what the heads look at in what you see now; what was looked at before is kept"
         )
+        self.slide_button = QPushButton("Slide…")
+        self.slide_button.setToolTip(
+            "Show where a model of whole slides looked: a file that `napari-nucleiseg cohort predict` wrote"
+        )
         self.follow = Switch(wishes, "follow")
         self.bar = QProgressBar()
         self.stop_button = QPushButton("Stop")
@@ -119,7 +113,10 @@ class HeadsPanel(QWidget):
         column = QVBoxLayout()
         column.setSpacing(6)
         column.addLayout(form)
-        column.addWidget(self.look_button)
+        looks = QHBoxLayout()
+        looks.addWidget(self.look_button, 1)
+        looks.addWidget(self.slide_button)
+        column.addLayout(looks)
         column.addLayout(running)
         column.addWidget(self.follow)
         column.addWidget(self.hint, 1)
@@ -195,6 +192,7 @@ class HeadsPanel(QWidget):
         events.asking.connect(self.ask_button.setChecked)
         self.look_button.clicked.connect(heads.look)
         self.stop_button.clicked.connect(heads.stop)
+        self.slide_button.clicked.connect(self._on_slide_clicked)
         self.pin_button.clicked.connect(heads.pin)
         self.unpin_button.clicked.connect(self._on_unpin_clicked)
         self.ask_button.toggled.connect(self._on_ask_toggled)
@@ -302,6 +300,11 @@ class HeadsPanel(QWidget):
     def _on_colours_changed(self, _name: str) -> None:
         self.heads.make_gallery()
         self._on_pins_changed()
+
+    def _on_slide_clicked(self) -> None:
+        path = ask_slide_attention(self)
+        if path:
+            self.slide.show(path)
 
     def _on_ask_toggled(self, on: bool) -> None:
         self.heads.wishes.asking = on

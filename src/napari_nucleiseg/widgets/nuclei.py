@@ -332,7 +332,9 @@ class NucleiWidget(QWidget):
         """Shut down when the window does."""
         if event.type() == QEvent.Type.Close and watched is self._window:
             docks = self.docks
-            learns = any(part.is_running for part in (self.controller.teaching, docks.unlabelled, docks.heads_teaching))
+            learns = any(
+                part.is_running for part in (self.controller.teaching, docks.unlabelled, docks.head_parts.teaching)
+            )
             if learns and not dialogs.ask_leave(self):
                 event.ignore()
                 return True
