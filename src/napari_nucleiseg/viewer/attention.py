@@ -120,7 +120,7 @@ class AttentionPainting:
     def _on_heads_changed(self, titles: Any) -> None:
         opened = self._shelf.now
         if opened is not None:
-            self._attends[opened.model] = ATTENTION in titles
+            self._attends[opened.model] = any(name.partition(":")[0] == ATTENTION for name in titles)
         self._offer()
         if self._session.painting and self.has_looked:
             self._show_heatmap()

@@ -91,10 +91,14 @@ class OpenedSlide:
             self.project = None
 
     def heatmap_levels(self, head: str) -> tuple[Any, str, YX] | None:
-        """Return levels, title and level-0 pixels per pixel of the kept maps of one output; None if there are none."""
+        """Return levels, title and level-0 pixels per pixel of the kept maps of one output; None if there are none.
+
+        Of an output with several channels one is meant: ``name:channel``.
+        """
         if self.project is None or self.plan is None:
             return None
-        levels = self.project.maps.levels(self.done_key[0], head)
+        name, _, channel = head.partition(":")
+        levels = self.project.maps.levels(self.done_key[0], name, int(channel or 0))
         return None if levels is None else (levels, self.head_titles.get(head, head), self.plan.grid.downsample)
 
     def foreground(self, region: Region) -> NDArray[np.float32] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
@@ -16,6 +16,9 @@ from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.viewer.segmentation import Planned, Told, Wish, run
 from napari_nucleiseg.viewer.sentences import hint_after, hint_before
 
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.models.spec import ModelSpec
+
 LANE = "segment"
 PROGRESS_S = 0.2
 PREPARING_S = 0.3
@@ -23,6 +26,21 @@ LONG_S = 1.0
 # A pace is told once so much of it has been seen.
 PACE_TILES = 4
 PACE_S = 3.0
+
+
+def titles_of(spec: ModelSpec) -> dict[str, str]:
+    """Return the outputs of a model that can be shown, each channel by itself, with their titles.
+
+    A channel goes by its output's name, if there are several with ``:`` and its number from 0 after it.
+    """
+    found: dict[str, str] = {}
+    for head in spec.heads:
+        title = head.title or head.name
+        if head.shown and head.channels == 1:
+            found[head.name] = title
+        elif head.shown:
+            found |= {f"{head.name}:{channel}": f"{title} {channel + 1}" for channel in range(head.channels)}
+    return found
 
 
 class Segmenter:
@@ -126,7 +144,7 @@ class Segmenter:
         self._planned = planned
         opened.plan, opened.done_key = planned.plan, (planned.model.version, planned.key)
         opened.model = wish.model
-        opened.head_titles = {head.name: head.title or head.name for head in planned.model.spec.heads if head.shown}
+        opened.head_titles = titles_of(planned.model.spec)
         self.heads_changed.emit(opened.head_titles)
         self.hinted.emit(hint_before(wish, planned))
         if planned.todo and not planned.too_many:
