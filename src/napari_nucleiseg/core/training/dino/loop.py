@@ -93,15 +93,14 @@ def pretrain(
     if config.threads:
         torch.set_num_threads(config.threads)
     with joined(config.device) as (processes, device), opened(config, sources) as (learned, held_out, origins):
+        part = processes.part_of(config.batch_size)
         stage = stage_of(config, processes, device, patch_encoder)
         learner = Learner(config, stage.params, device, processes)
         checkpoint = DinoCheckpoint(config, learner, origins, stage.patch_card)
         start = checkpoint.restore()
         if start >= config.steps:
             return
-        maker = BatchMaker(
-            stage.samples(learned), seed=config.seed, size=config.batch_size, part=processes.rank, parts=processes.count
-        )
+        maker = BatchMaker(stage.samples(learned), seed=config.seed, size=config.batch_size, part=part)
         examination = Examination(stage.samples(held_out, held_out=True), config) if held_out else None
         with checkpoint.left_whole(), closing(prepared(maker.batch, start, config.steps, workers=1)) as batches:
             began = time.perf_counter()

@@ -11,6 +11,8 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
+from napari_nucleiseg.core.errors import DataError
+
 # One process may read slides for hours while the others wait.
 _PATIENCE = timedelta(days=2)
 
@@ -32,6 +34,22 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this process writes files."""
         return self.rank == 0
+
+    def part_of(self, size: int) -> range:
+        """Return which samples of a batch are this process's.
+
+        Raises
+        ------
+        DataError
+            If they cannot be parted evenly.
+        """
+        if size % self.count:
+            raise DataError(
+                f"a batch of {size} cannot be parted among {self.count} processes; choose a multiple of "
+                f"{self.count} (batch_size)"
+            )
+        part = size // self.count
+        return range(self.rank * part, (self.rank + 1) * part)
 
     def mean(self, tensor: Tensor) -> Tensor:
         """Return the mean of a tensor over all processes, which take part in the same order."""

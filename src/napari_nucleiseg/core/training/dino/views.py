@@ -75,15 +75,13 @@ class BatchMaker:
         Streams with different numbers give different crops under one seed.
     size : int
         Samples of a whole batch.
-    part, parts : int
-        Which of equal parts of each batch is made here.
+    part : range, optional
+        Which samples of each batch are made here; default all.
     """
 
-    def __init__(
-        self, samples: Samples, *, seed: int, size: int, stream: int = 0, part: int = 0, parts: int = 1
-    ) -> None:
+    def __init__(self, samples: Samples, *, seed: int, size: int, stream: int = 0, part: range | None = None) -> None:
         self.samples, self.seed, self.stream, self.size = samples, seed, stream, size
-        self.own = range(part * size // parts, (part + 1) * size // parts)
+        self.own = range(size) if part is None else part
 
     def batch(self, number: int) -> Batch:
         """Return (this part of) batch `number`."""
