@@ -7,8 +7,9 @@ number is larger by 4 in all slides: these can be told from the others. Another 
 the slide is (3 more or less), or how soon something happens (between these). The label is nowhere else. With shuffled
 labels there is nothing to learn, and intervals must hold 0.5.
 
-``attention`` is the share of attention on the planted features of 20 slides that nobody learned from, by the weights
-that were fitted to all others; a network that looks everywhere alike gives ``by chance``.
+``best`` is what the planted number itself would score, because survival is part chance. ``attention`` is the share of
+attention on the planted features of 20 slides that nobody learned from, by the weights that were fitted to all others;
+a network that looks everywhere alike gives ``by chance``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from napari_nucleiseg.core.training.cohort.bags import ENDING, Bag, BagCard, fin
 from napari_nucleiseg.core.training.cohort.config import CohortConfig
 from napari_nucleiseg.core.training.cohort.crossvalidation import train_cohort
 from napari_nucleiseg.core.training.cohort.labels import load_cohort
+from napari_nucleiseg.core.training.cohort.metrics import score_of
 from napari_nucleiseg.core.training.cohort.prediction import slide_attention
+from napari_nucleiseg.core.training.cohort.tasks import task_of
 
 WIDTH, MARK, SIGNAL = 192, 4.0, 3.0
 FRESH = 20
@@ -71,7 +74,10 @@ def cohort_in(folder, task, count, *, shuffled, seed):
         writer = csv.writer(file)
         writer.writerow(("slide", "label") if task == CLASSES else ("slide", "time", "event"))
         writer.writerows((f"s{number:04d}", *rows[place]) for number, place in enumerate(order))
-    return load_cohort(find_bags([folder]), folder / "labels.csv", task)
+    cohort = load_cohort(find_bags([folder]), folder / "labels.csv", task)
+    target = task_of(cohort, CohortConfig(task=task))
+    known = np.stack((-kinds, kinds), axis=1)  # of two classes, or the last of them as a risk
+    return cohort, score_of(target.pairs(np.arange(count), known))
 
 
 def looked_at(table, task, folder, seed):
@@ -91,7 +97,7 @@ def looked_at(table, task, folder, seed):
 def compare(task, options, *, shuffled):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cohort = cohort_in(folder, task, options.slides, shuffled=shuffled, seed=options.seed)
+        cohort, best = cohort_in(folder, task, options.slides, shuffled=shuffled, seed=options.seed)
         config = CohortConfig(
             out=str(folder / "run"),
             task=task,
@@ -110,7 +116,8 @@ def compare(task, options, *, shuffled):
                 break
         seconds = time.perf_counter() - start
         attention, chance = looked_at(table, task, folder, options.seed)
-    print(f"\n{task}, {'shuffled' if shuffled else 'planted'}: {seconds:.0f} s, attention by chance {chance:.2f}")
+    kind = "shuffled" if shuffled else "planted"
+    print(f"\n{task}, {kind}: {seconds:.0f} s, best {best:.3f}, attention by chance {chance:.2f}")
     print(f"| aggregator | {table.metric}, mean ± sd | pooled (95 %) | attention |\n|---|---|---|---|")
     for row in table.rows:
         pooled = f"{row.pooled:.3f} ({row.low:.3f} to {row.high:.3f})"
