@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.attention.forward import EncoderForward
 from napari_nucleiseg.core.attention.patches import PatchPlan
-from napari_nucleiseg.core.errors import ModelError, StoreError
+from napari_nucleiseg.core.errors import ModelError, SlideError, StoreError
 from napari_nucleiseg.core.inference.ahead import map_ahead
 from napari_nucleiseg.core.inference.predict import Cancelled, never
 from napari_nucleiseg.core.models.encoders import REGION, EncoderSpec, LoadedEncoder
@@ -21,7 +22,9 @@ from napari_nucleiseg.core.models.weights import ModelCard
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.tokens import PatchTokens, TokenLayout, TokenStore
 
+logger = logging.getLogger(__name__)
 READERS, DEPTH = 2, 8
+DAMAGED = "Part of the slide cannot be read; it is looked at as glass, and what is said of it is not kept:"
 
 
 @dataclass(eq=False)
@@ -164,7 +167,7 @@ def look(
     Raises
     ------
     SlideError
-        If a patch cannot be read.
+        If a patch cannot be read; what lies in a damaged part of the file is looked at as glass, and that is said.
     ModelError
         If a network cannot run, or the two do not fit together.
     """
@@ -179,10 +182,10 @@ def look(
     missing = [tile for tile in plan.centre_first if tile not in looked.patches]
     if missing:
         forward = EncoderForward(encoder, device, exact=exact, on_message=on_message)
+        keeper = _Keeper(slide, plan, store, on_message)
         for tiles, said in _answers(slide, plan, forward, missing, cancelled):
             looked.patches.update(zip(tiles, said, strict=True))
-            if store is not None and not _kept(store, tiles, said, on_message):
-                store = None
+            keeper.keep(tiles, said)
             yield LookStep(looked, len(looked.patches), total, len(looked.patches) - before)
     if region_encoder is not None and looked.is_whole and not cancelled():
         forward = EncoderForward(region_encoder, device, exact=exact, on_message=on_message)
@@ -221,7 +224,12 @@ def _answers(
     """Iterate over batches of patches and what was said of them; reading runs ahead. The first patch goes alone."""
 
     def read(tile: int) -> tuple[int, NDArray[np.uint8]]:
-        return tile, plan.read(slide, tile)
+        try:
+            return tile, plan.read(slide, tile)
+        except OSError as error:
+            raise SlideError(
+                f"{slide.path} cannot be read any more ({error}). Check that the drive is connected, and look again."
+            ) from error
 
     size = 1
     batch: list[tuple[int, NDArray[np.uint8]]] = []
@@ -242,15 +250,31 @@ def _said(forward: EncoderForward, batch: list[tuple[int, NDArray[np.uint8]]]) -
     return tiles, forward.patches(np.stack([pixels for _, pixels in batch]))
 
 
-def _kept(
-    store: TokenStore, tiles: list[int], said: list[PatchTokens], on_message: Callable[[str], None] | None
-) -> bool:
-    """Keep answers; return whether that is possible."""
-    try:
+class _Keeper:
+    """Keeps answers as long as that is possible, and says once what is not kept and why."""
+
+    def __init__(
+        self, slide: Slide, plan: PatchPlan, store: TokenStore | None, on_message: Callable[[str], None] | None
+    ) -> None:
+        self._slide, self._plan, self._store = slide, plan, store
+        self._tell = on_message or logger.warning
+        self._told_of_damage = False
+
+    def keep(self, tiles: list[int], said: list[PatchTokens]) -> None:
+        """Keep what was said of those patches that could be read."""
+        # The list grows while other threads read: look at a copy.
+        damage = list(self._slide.damage)
         for tile, tokens in zip(tiles, said, strict=True):
+            hurt = [each for each in damage if each.region.overlaps(self._plan.box_of(tile))]
+            if hurt and not self._told_of_damage:
+                self._told_of_damage = True
+                self._tell(f"{DAMAGED} {hurt[0].reason}")
+            if not hurt and self._store is not None:
+                self._put(self._store, tile, tokens)
+
+    def _put(self, store: TokenStore, tile: int, tokens: PatchTokens) -> None:
+        try:
             store.put(tile, tokens)
-    except StoreError as error:
-        if on_message is not None:
-            on_message(f"What the heads attend to is not kept: {error}")
-        return False
-    return True
+        except StoreError as error:
+            self._store = None
+            self._tell(f"What the heads attend to is not kept: {error}")

@@ -20,8 +20,8 @@ from napari_nucleiseg.core.slides.tissue import TissueMask
 if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
 
-# Pixels of the label image in the side of a token from which its share of nuclei is told.
-PIXELS_A_TOKEN = 8
+# Points in the side of a token from which its share of nuclei is told.
+LEAST_POINTS, MOST_POINTS = 8, 32
 NO_NUCLEI = "There are no nuclei here to rank heads against. Segment the view first (“View” in the Nuclei panel)."
 
 
@@ -36,29 +36,30 @@ def nuclei_fractions(project: Project, looked: Looked) -> NDArray[np.float32]:
         Says where the tokens lie.
     """
     plan = looked.plan
-    side = plan.spec.side
-    shape = plan.rows * side, plan.columns * side
-    step, origin = plan.token_step, plan.origin
-    planes = project.labels.levels
-    wanted = max(min(step) / PIXELS_A_TOKEN, 1.0)
-    level = min(len(planes) - 1, int(math.log2(wanted)))
-    plane = planes[level]
-    factor = project.shape[0] / plane.shape[0], project.shape[1] / plane.shape[1]
-    # As many pixels a token on each side, taken where their centres lie; beside the slide there are no nuclei.
-    places = []
-    for start, count, size, scale, extent in zip(origin, shape, step, factor, plane.shape, strict=True):
-        centres = start + (np.arange(count * PIXELS_A_TOKEN) + 0.5) * size / PIXELS_A_TOKEN
-        at = np.floor(centres / scale).astype(np.int64)
-        places.append(np.where((at >= 0) & (at < extent), at, -1))
-    inside = [at[at >= 0] for at in places]
-    if not all(len(at) for at in inside):
-        return np.zeros(shape, np.float32)
-    box = Region.from_bounds(int(inside[0][0]), int(inside[1][0]), int(inside[0][-1]) + 1, int(inside[1][-1]) + 1)
-    ids = np.asarray(plane[box.slices])
-    mask = np.zeros((len(places[0]), len(places[1])), np.bool_)
-    rows, columns = (np.flatnonzero(at >= 0) for at in places)
-    mask[np.ix_(rows, columns)] = ids[np.ix_(inside[0] - box.y, inside[1] - box.x)] > 0
-    return area_fractions(mask, *shape)
+    side, step = plan.spec.side, plan.token_step
+    # As many points a token on each side as it has pixels; beside the slide there are no nuclei. Coarser levels are of
+    # no use: in them nuclei grow, so that none vanishes.
+    points = YX(*(min(max(math.ceil(size), LEAST_POINTS), MOST_POINTS) for size in step))
+    labels = project.labels.levels[0]
+    across = _pixels_at(plan.origin.x, plan.columns * side, step.x, points.x, project.shape[1])
+    found = []
+    for row in range(plan.rows):
+        top = plan.origin.y + row * side * step.y
+        down = _pixels_at(top, side, step.y, points.y, project.shape[0])
+        mask = np.zeros((len(down), len(across)), np.bool_)
+        rows, columns = down >= 0, across >= 0
+        if rows.any() and columns.any():
+            ys, xs = down[rows], across[columns]
+            ids = np.asarray(labels[int(ys[0]) : int(ys[-1]) + 1, int(xs[0]) : int(xs[-1]) + 1])
+            mask[np.ix_(rows, columns)] = ids[np.ix_(ys - ys[0], xs - xs[0])] > 0
+        found.append(area_fractions(mask, side, plan.columns * side))
+    return np.concatenate(found)
+
+
+def _pixels_at(start: float, tokens: int, size: float, points: float, extent: int) -> NDArray[np.int64]:
+    """Return the level-0 pixel that each of so many points a token lies in, along one side; -1 beside the slide."""
+    places = np.floor(start + (np.arange(tokens * int(points)) + 0.5) * size / points).astype(np.int64)
+    return np.where((places >= 0) & (places < extent), places, -1)
 
 
 def rank_looked(project: Project, looked: Looked, tissue: TissueMask | None = None) -> tuple[HeadScore, ...]:
@@ -134,7 +135,10 @@ def painted_nuclei(
     step = YX(project.shape[0] / plane.shape[0], project.shape[1] / plane.shape[1])
     box = region.scaled_outward(1 / step.y, 1 / step.x).intersect(Region(0, 0, *plane.shape))
     found = np.asarray(plane[box.slices])
-    place = np.minimum(np.searchsorted(ids, found), max(len(ids) - 1, 0))
-    known = (found > 0) & (ids[place] == found)
-    picture = np.where(known, values[place], np.nan).astype(np.float32)
-    return picture, TokenGrid(picture.shape[0], picture.shape[1], step, YX(box.y * step.y, box.x * step.x))
+    height, width = found.shape
+    picture = np.full((height, width), np.nan, np.float32)
+    if len(ids):
+        place = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
+        known = (found > 0) & (ids[place] == found)
+        picture[known] = values[place[known]]
+    return picture, TokenGrid(height, width, step, YX(box.y * step.y, box.x * step.x))

@@ -123,10 +123,16 @@ class PatchPlan:
         SlideError
             If it cannot be read.
         """
+        return read_tile(slide, self.grid, _as_tile(self.grid, tile, self._box_px(tile)))
+
+    def box_of(self, tile: int) -> Region:
+        """Return what a patch covers, level-0 pixels, clipped to the slide."""
+        return self.grid.level0_of(self._box_px(tile))
+
+    def _box_px(self, tile: int) -> Region:
         row, column = divmod(tile, self.grid.columns)
         side = self.spec.input_px
-        box = Region(row * side + self.shift_px, column * side + self.shift_px, side, side)
-        return read_tile(slide, self.grid, _as_tile(self.grid, tile, box))
+        return Region(row * side + self.shift_px, column * side + self.shift_px, side, side)
 
     def shifts(self, step_px: int, count: int) -> Iterator[PatchPlan]:
         """Iterate over the same rectangle on grids moved by 0, `step_px`, ... pixels: `count` of them."""
@@ -166,11 +172,9 @@ def plan_patches(slide: Slide, spec: EncoderSpec, region: Region, *, most: int =
     Raises
     ------
     DataError
-        If nothing of the region lies on the slide.
+        If nothing of the region lies on the slide, or it is no encoder of patches.
     MissingPixelSizeError, PixelSizeError
         If the slide does not say how large its pixels are, or they are too large or small.
-    ModelError
-        If it is no encoder of patches.
     """
     if spec.kind != PATCH:
         raise DataError(f"{spec.name} looks at regions made of patches, not at pixels; give an encoder of patches")

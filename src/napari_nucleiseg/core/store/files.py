@@ -61,7 +61,9 @@ def read_file(path: str) -> bytes | None:
 
 def write_file(path: str, data: bytes, scratch: str) -> None:
     """Write a file that is either there as a whole or not at all; `scratch` is a folder on the same disk."""
-    temporary = os.path.join(scratch, f"{threading.get_ident()}.part")  # noqa: PTH118  # a path object costs more
+    # Threads of two processes may bear the same number.
+    name = f"{os.getpid()}-{threading.get_ident()}.part"
+    temporary = os.path.join(scratch, name)  # noqa: PTH118  # a path object costs more
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o644)
         try:

@@ -8,8 +8,11 @@ lock is needed: whoever writes a chunk writes the same one, whole or not at all.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 import threading
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,14 +21,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.models.files import sweep
 from napari_nucleiseg.core.store.failure import explained
-from napari_nucleiseg.core.store.files import ZSTD_LEVEL, decode_chunk, encode_chunk, read_file, write_file
+from napari_nucleiseg.core.store.files import (
+    ZSTD_LEVEL,
+    decode_chunk,
+    encode_chunk,
+    read_file,
+    remove_file,
+    write_file,
+)
 from napari_nucleiseg.core.store.maps import folder_name
 
 ENDING = ".tokens"
 DEFAULT_BUDGET_BYTES = 1 << 30
-# How often, in chunks written, it is looked whether all together have become too many.
+# How often, in chunks written, it is looked whether all together have become too many; the first time at the first.
 SWEEP_EVERY = 256
+# What programs that were killed left half written is removed when nobody can be writing it any more.
+_LEFT_BEHIND_S = 3600.0
+_SCRATCH = ".begun-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,7 @@ class TokenStore:
     layout : TokenLayout
         What is kept; another layout under the same name begins anew.
     budget_bytes : int
-        Most bytes that this encoder may take here; the oldest are dropped.
+        Most bytes that all encoders and shifts may take here together; the oldest chunks are dropped.
     """
 
     def __init__(self, root: Path, layout: TokenLayout, *, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
@@ -124,9 +138,9 @@ class TokenStore:
             if not self._is_ready:
                 self._begin()
             write_file(self._path(patch), encode_chunk(values), str(self.folder))
-            self._written += 1
             if self._written % SWEEP_EVERY == 0:
                 self._sweep()
+            self._written += 1
 
     def bytes_on_disk(self) -> int:
         """Return the bytes that the chunks take."""
@@ -149,14 +163,29 @@ class TokenStore:
         return bool(stated == asdict(self.layout))
 
     def _begin(self) -> None:
+        """Make the array, in the place of one of another layout, unless another program has made it meanwhile."""
+        if not self._has_layout():
+            self._root.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._root))
+            try:
+                self._create(scratch / "new")
+                if self.folder.exists() and not self._has_layout():
+                    self.folder.rename(scratch / "former")
+                # Whole and at once: a folder that is there is never one that is being made.
+                (scratch / "new").rename(self.folder)
+            except OSError:
+                if not self._has_layout():
+                    raise
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        self._is_ready = True
+
+    def _create(self, folder: Path) -> None:
         import zarr
         from zarr.codecs import BytesCodec, ZstdCodec
 
-        # Another layout, or chunks that were begun and have none.
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._root.mkdir(parents=True, exist_ok=True)
         zarr.create_array(
-            store=self.folder,
+            store=folder,
             shape=(self.layout.patches, self.layout.values),
             chunks=(1, self.layout.values),
             dtype="float16",
@@ -168,14 +197,26 @@ class TokenStore:
             attributes={"tokens": asdict(self.layout)},
             zarr_format=3,
         )
-        self._is_ready = True
 
     def _sweep(self) -> None:
-        """Drop the oldest chunks beyond the budget."""
-        found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob("c.*"))
+        """Drop the oldest chunks of all encoders beyond the budget, and what was left half written."""
+        found, now = [], time.time()
+        for folder in self._root.glob(f"*{ENDING}"):
+            sweep(folder)
+            with suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    # Another program may be sweeping, too.
+                    with suppress(FileNotFoundError):
+                        status = entry.stat()
+                        if entry.name.startswith("c."):
+                            found.append((status.st_mtime, status.st_size, entry.path))
+        for scratch in self._root.glob(f"{_SCRATCH}*"):
+            with suppress(OSError):
+                if now - scratch.stat().st_mtime > _LEFT_BEHIND_S:
+                    shutil.rmtree(scratch, ignore_errors=True)
         surplus = sum(size for _, size, _ in found) - self.budget_bytes
-        for _, size, path in found:
+        for _, size, path in sorted(found):
             if surplus <= 0:
                 break
-            path.unlink(missing_ok=True)
+            remove_file(path)
             surplus -= size
