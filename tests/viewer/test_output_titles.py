@@ -36,7 +36,7 @@ def test_each_channel_has_its_own_heatmap(tmp_path):
     store.put("m@1", 0, {"attention": planes, "nuclei": planes[:1]})
 
     class Plan:
-        class grid:  # noqa: N801
+        class grid:
             downsample = YX(1.0, 1.0)
 
     class Project:
@@ -49,6 +49,7 @@ def test_each_channel_has_its_own_heatmap(tmp_path):
         ("attention:0", "attention 1", 10),
     ):
         levels, said, step = opened.heatmap_levels(name)
-        assert said == title and step == YX(1.0, 1.0)
+        assert said == title
+        assert step == YX(1.0, 1.0)
         assert np.unique(np.asarray(levels[0][Region(0, 0, 64, 64).slices])).tolist() == [value]
     assert opened.heatmap_levels("missing") is None

@@ -13,6 +13,7 @@ from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.head_parts import HeadParts
 from napari_nucleiseg.viewer.history import History
 from napari_nucleiseg.viewer.measured_nuclei import MeasuredNuclei
+from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.next_region import NextRegion
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.viewer.regions import Regions
@@ -55,11 +56,14 @@ class Docks:
         self.unlabelled = Unlabelled(controller.teaching, controller.catalogue, controller.display)
         controller.slide_changed.connect(self._on_slide_changed)
         # Its key works while the dock is closed.
-        self.next_region.said.connect(controller.hint_changed.emit)
+        self.next_region.said.connect(self._on_said)
         self.clustering = Clustering(controller)
         self.head_parts = HeadParts(controller)
         self.heads, self.heads_nuclei = self.head_parts.heads, self.head_parts.nuclei
         viewer.events.theme.connect(self._on_theme_changed)
+
+    def _on_said(self, hint: Hint) -> None:
+        self._controller.hint_changed.emit(hint)
 
     def show_table(self) -> None:
         """Show the table of nuclei."""

@@ -172,11 +172,7 @@ def look(
         If a network cannot run, or the two do not fit together.
     """
     must_fit(encoder, region_encoder)
-    looked = Looked(plan, {tile: known[tile] for tile in plan.tiles if tile in known} if known else {})
-    for tile in plan.tiles:
-        kept = None if store is None or tile in looked.patches else store.get(tile)
-        if kept is not None:
-            looked.patches[tile] = kept
+    looked = _recalled(plan, store, known or {})
     total, before = plan.rows * plan.columns, len(looked.patches)
     yield LookStep(looked, before, total, 0)
     missing = [tile for tile in plan.centre_first if tile not in looked.patches]
@@ -191,6 +187,16 @@ def look(
         forward = EncoderForward(region_encoder, device, exact=exact, on_message=on_message)
         looked.region = forward.region(looked.features())
         yield LookStep(looked, total, total, total - before)
+
+
+def _recalled(plan: PatchPlan, store: TokenStore | None, known: Mapping[int, PatchTokens]) -> Looked:
+    """Return what is known of a plan before anything is computed."""
+    looked = Looked(plan)
+    for tile in plan.tiles:
+        tokens = known.get(tile) or (None if store is None else store.get(tile))
+        if tokens is not None:
+            looked.patches[tile] = tokens
+    return looked
 
 
 def must_fit(encoder: LoadedEncoder, region_encoder: LoadedEncoder | None) -> None:
