@@ -177,13 +177,8 @@ def train_cohort(
         judged.append(found)
         rows.append(_row(found, task, cohort, config))
         path = folder / f"{name}.safetensors"
-        if run.memory.has_weights(path):
-            run.pass_over(len(folds))
-        else:
-            fitted = yield from run.fitted(name, np.arange(len(folds)), FINAL)
-            if fitted is None:
-                return None
-            save_model(path, fitted.network, fitted.spec, _card(fitted, run, rows[-1]), half=False)
+        if not (yield from run.saved(name, path, rows[-1])):
+            return None
         outputs[name] = str(path)
     table = CohortTable(task.metric, tuple(rows), len(folds), _patients(cohort), outputs, cohort.notes)
     _write(folder / TABLE, _document(table, config))
@@ -236,6 +231,16 @@ class _Run:
         judged = FoldJudged(fitted.scores(self.shelf, np.flatnonzero(self.folds == fold)), fitted.loss)
         self.memory.add(name, fold, judged)
         return judged
+
+    def saved(self, name: str, path: Path, row: Row) -> Generator[CohortStep, None, bool]:
+        """Fit to all slides and save that, unless an earlier run has; return whether it is there."""
+        if self.memory.has_weights(path):
+            self.pass_over(len(self.folds))
+            return True
+        fitted = yield from self.fitted(name, np.arange(len(self.folds)), FINAL)
+        if fitted is not None:
+            save_model(path, fitted.network, fitted.spec, _card(fitted, self, row), half=False)
+        return fitted is not None
 
     def fitted(self, name: str, learned: NDArray[np.int64], part: str) -> Generator[CohortStep, None, Fitted | None]:
         """Train a network on some slides."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,21 +124,35 @@ def fit(
     spec, network = build_aggregator(name, params)
     network.to(device).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    total, step, losses = config.epochs * len(learned), 0, [0.0]
-    size = config.slides_a_step(len(learned))
+    total, step, losses, size = config.epochs * len(learned), 0, [0.0], config.slides_a_step(len(learned))
     for epoch in range(1, config.epochs + 1):
-        order, losses = task.order(learned, rng), []
-        for number, place in enumerate(order):
-            logits, _ = network(torch.from_numpy(shelf[int(place)]).to(device))
-            loss = task.loss(logits, int(place))
-            # The mean over its step, of which the last of an epoch may have fewer slides.
-            (loss / min(size, len(order) - number // size * size)).backward()
-            if (number + 1) % size == 0 or number + 1 == len(order):
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
+        losses = []
+        for loss in _epoch(network, optimiser, shelf=shelf, task=task, order=task.order(learned, rng), size=size):
             step += 1
-            losses.append(float(loss.detach()))
-            yield FitStep(step, total, epoch, losses[-1])
+            losses.append(loss)
+            yield FitStep(step, total, epoch, loss)
             if cancelled():
                 return None
     return Fitted(spec, network.eval(), task, float(np.mean(losses)))
+
+
+def _epoch(
+    network: Aggregator,
+    optimiser: torch.optim.Optimizer,
+    *,
+    shelf: Shelf,
+    task: ClassTask | SurvivalTask,
+    order: NDArray[np.int64],
+    size: int,
+) -> Iterator[float]:
+    """Learn from each slide of an order, `size` of them a step, and iterate over their losses."""
+    device = next(network.parameters()).device
+    for number, place in enumerate(order):
+        logits, _ = network(torch.from_numpy(shelf[int(place)]).to(device))
+        loss = task.loss(logits, int(place))
+        # The mean over its step, of which the last of an epoch may have fewer slides.
+        (loss / min(size, len(order) - number // size * size)).backward()
+        if (number + 1) % size == 0 or number + 1 == len(order):
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        yield float(loss.detach())
