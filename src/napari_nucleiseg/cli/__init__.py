@@ -31,6 +31,7 @@ COMMANDS = {
     "finetune": "teach a model with what you corrected",
     "teach-head": "teach one head of attention with what you painted",
     "cluster": "part a region into clusters without labels",
+    "heads": "write what attention heads look at, and rank them against nuclei",
     "features": "describe slides by what encoders make of them",
     "cohort": "learn from labelled slides which are which, and judge others",
     "evaluate": "score predicted labels against true ones",
