@@ -34,7 +34,7 @@ COLUMNS = (
     ("Nuclei", "Share of its attention that lies on nuclei"),
     ("Tissue", "Share of its attention that lies on other tissue"),
     ("Glass", "Share of its attention that lies on glass"),
-    ("× chance", "How many times as much lies on nuclei as if it looked everywhere alike"),
+    ("Gain", "How many times as much lies on nuclei as if it looked everywhere alike"),
 )
 MARGIN, DOT = 30, 3.5
 DOTS, BEST, LINE = QColor("#56b4e9"), QColor("#ffd400"), QColor("#888888")
@@ -81,8 +81,8 @@ class HeadRanking(QWidget):
             buttons.addWidget(button)
         buttons.addStretch(1)
         row = QHBoxLayout()
-        row.addWidget(self.table, 3)
-        row.addWidget(self.plot, 2)
+        row.addWidget(self.table, 5)
+        row.addWidget(self.plot, 3)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 4, 0, 0)
         column.setSpacing(4)
