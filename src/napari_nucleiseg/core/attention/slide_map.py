@@ -67,10 +67,12 @@ def read_slide_attention(path: str | os.PathLike[str]) -> SlideAttention:
         slide, aggregator, prediction = (str(found.get(name, "")) for name in ("slide", "aggregator", "prediction"))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}). Check that it is there.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(_something_else(path, error)) from error
-    if not len(attention) or boxes.shape != (len(attention), 4) or not np.isfinite(attention).all():
+    if attention.ndim != 1 or not attention.size or boxes.shape != (attention.size, 4):
         raise DataError(_something_else(path, "boxes and attention do not belong together"))
+    if not np.isfinite(attention).all() or (boxes[:, :2] >= boxes[:, 2:]).any():
+        raise DataError(_something_else(path, "boxes have no extent, or attention is no number"))
     return SlideAttention(slide, aggregator, prediction, boxes, attention, scores)
 
 
