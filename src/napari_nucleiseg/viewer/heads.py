@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_nucleiseg.core.errors import LicenceNotAcceptedError, MissingPixelSizeError, NucleiSegError
-from napari_nucleiseg.state import BOTH, LAST_LAYER, NO_ENCODER, PATCHES, HeadWishes
+from napari_nucleiseg.state import BOTH, LAST_LAYER, MEAN, NO_ENCODER, PATCHES, HeadWishes
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.encoder_list import EncoderList
 from napari_nucleiseg.viewer.head_titles import title_of, wish_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_nucleiseg.viewer.opened import OpenedSlide
 
 SETTLED_S, SHOWN_S = 0.25, 0.1
+WISHED, MOVED = "wish for heads", "heads view"
 NO_SLIDE = "Open a slide first: the heads show what they look at in the view."
 NOT_FLAT = "Switch to the two-dimensional view (Ctrl+Y) to look at heads."
 NO_ENCODERS = "There is no transformer to look with. Get one with: napari-nucleiseg models get hipt-256"
@@ -103,8 +104,8 @@ class Heads:
             )),
             (events.opacity, self._on_style_wished),
             (events.colours, self._on_style_wished),
-            (events.encoder, self._on_look_wished),
-            (events.region_encoder, self._on_look_wished),
+            (events.encoder, self._on_encoder_wished),
+            (events.region_encoder, self._on_encoder_wished),
             (events.averaged, self._on_look_wished),
             (events.tissue_only, self._on_look_wished),
             (events.follow, self._on_view_moved),
@@ -127,8 +128,6 @@ class Heads:
         if self._is_open:
             self._is_open = False
             self._connections.close()
-        self.jobs.cancel(LANE)
-        self.jobs.forget(LANE)
         self.drop()
         self.layer.close()
 
@@ -316,6 +315,11 @@ class Heads:
 
     def drop(self) -> None:
         """Forget what was looked at, and what was pinned of it."""
+        # What is still on its way would be of what is gone.
+        for lane in (LANE, GALLERY):
+            self.jobs.cancel(lane)
+        for key in (LANE, WISHED, MOVED):
+            self.jobs.forget(key)
         self.looks = self.shown = self.asked = None
         self._opened = self._slide = None
         self.layer.hide()
@@ -333,24 +337,34 @@ class Heads:
     def _on_style_wished(self, _value: Any = None) -> None:
         self.layer.restyle(opacity=self.wishes.opacity, colours_name=self.wishes.colours)
 
-    def _on_look_wished(self, _value: Any = None) -> None:
-        wishes = self.wishes
+    def _on_encoder_wished(self, _name: Any = None) -> None:
+        """Another transformer has other heads and layers."""
+        wishes, specs = self.wishes, self.encoders.specs
         if wishes.region_encoder and wishes.region_encoder not in self.encoders.regions():
             wishes.region_encoder = NO_ENCODER
         if not wishes.region_encoder and wishes.level != PATCHES:
             wishes.level = PATCHES
-        if self.looks is not None or wishes.follow:
-            wishes.layer = LAST_LAYER
-            self.jobs.later(LANE, SHOWN_S, self.look)
+        for name, head, layer, first in (
+            (wishes.encoder, "head", "layer", "0"), (wishes.region_encoder, "region_head", "region_layer", MEAN),
+        ):  # fmt: skip
+            spec, wished = specs.get(name), getattr(wishes, head)
+            if spec is not None and wished.isdecimal() and int(wished) >= spec.heads:
+                setattr(wishes, head, first)
+            if spec is not None and getattr(wishes, layer) >= spec.depth:
+                setattr(wishes, layer, LAST_LAYER)
+        self._on_look_wished()
+
+    def _on_look_wished(self, _value: Any = None) -> None:
+        if self.looks is not None or self.is_running or self.wishes.follow:
+            self.jobs.later(WISHED, SHOWN_S, self.look)
 
     def _on_view_moved(self, _event: Any = None) -> None:
         if self.wishes.follow:
-            self.jobs.later("heads view", SETTLED_S, self.look)
+            self.jobs.later(MOVED, SETTLED_S, self.look)
 
     def _on_slide_changed(self, _slide: Any) -> None:
         """Another slide is in hand, or its pixels have another size."""
         if self._opened is not None and self.opened is None:
-            self.jobs.cancel(LANE)
             self.progress_changed.emit(None)
             self.drop()
             self.said.emit(Hint())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,7 +208,9 @@ class HeadsEngine:
             before = sum(len(looked.patches) for looked in looks)
             step: LookStep | None = None
             for step in steps:
-                yield Looks(looking, (*looks, step.looked), before + step.done, total)
+                # A copy: what is drawn must not grow while it is drawn, in another thread.
+                now = replace(step.looked, patches=dict(step.looked.patches))
+                yield Looks(looking, (*looks, now), before + step.done, total)
             if step is None or cancelled():
                 return
             looks.append(step.looked)

@@ -17,6 +17,7 @@ from napari_nucleiseg.viewer.messages import Hint
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.attention.shown import MapWish, ShownMap
+    from napari_nucleiseg.viewer.heads_engine import Looks
 
 ASK = "Click on the slide: the map then shows what that place attends to. Click beside the map to go back."
 BESIDE = "That place was not looked at. Click inside the map, or look at the view first."
@@ -142,6 +143,9 @@ class HeadsPointing:
         def on_value(attention: Any) -> None:
             from napari_nucleiseg.core.attention.shown import query_map
 
+            if not self._is_shown(looks):
+                return
+
             def asked(wish: MapWish) -> ShownMap:
                 return query_map(looks.looks[0], tile, attention, wish)
 
@@ -166,12 +170,20 @@ class HeadsPointing:
         def on_value(said: Any) -> None:
             from napari_nucleiseg.core.attention.shown import region_query_map
 
+            if not self._is_shown(looks):
+                return
+
             def asked(wish: MapWish) -> ShownMap:
                 return region_query_map(looks.looks[0], said, wish)
 
             self._show(asked, (row + 0.5) / plan.rows, (column + 0.5) / plan.columns)
 
         self._jobs.start(LANE, work, on_value=on_value, on_error=heads.on_failed)
+
+    def _is_shown(self, looks: Looks) -> bool:
+        """Whether what was asked is still what is shown: its answer may come late."""
+        now = self._heads.looks
+        return now is not None and now.looking is looks.looking
 
     def _show(self, asked: Any, y: float, x: float) -> None:
         self._heads.asked, self._heads.asked_title = asked, "token"
