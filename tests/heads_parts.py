@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 
+import numpy as np
 import tifffile
 import torch
 
@@ -57,9 +58,9 @@ def write_encoders():
 
 
 def write_discs(path, mpp_um=MPP_UM, shape=(HEIGHT, WIDTH)):
-    """Write a slide of dark discs; without `mpp_um` it does not say how large its pixels are."""
+    """Write a slide of dark discs, each in one token; without `mpp_um` it does not say how large its pixels are."""
     told = {} if mpp_um is None else {"resolution": (1e4 / mpp_um,) * 2, "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(path, disc_picture(shape), photometric="rgb", **told)
+    tifffile.imwrite(path, np.roll(disc_picture(shape), -8, axis=(0, 1)), photometric="rgb", **told)
     return path
 
 

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import tifffile
-from napari.components import ViewerModel
 
 from dark_model import disc_picture
 from heads_parts import (
@@ -14,13 +13,10 @@ from heads_parts import (
     COLUMNS,
     ROWS,
     SIDE,
-    Windowless,
-    use_home,
     write_discs,
     write_encoder,
     write_encoders,
 )
-from napari_nucleiseg.core.attention.forward import EncoderForward
 from napari_nucleiseg.core.attention.patches import plan_patches
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.models.weights import remember_acceptance
@@ -28,48 +24,6 @@ from napari_nucleiseg.state import BOTH, LAST_LAYER, PATCHES, REGION_LEVEL
 from napari_nucleiseg.viewer.heads import IS_CUT, NO_ENCODERS, NO_SLIDE, NOT_FLAT
 from napari_nucleiseg.viewer.heads_pointing import ASK, BESIDE
 from napari_nucleiseg.viewer.messages import LicenceQuestion, PixelSizeQuestion
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    use_home(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def computed(monkeypatch):
-    """How many patches were computed, batch by batch."""
-    batches, patches = [], EncoderForward.patches
-    monkeypatch.setattr(EncoderForward, "patches", lambda self, x: batches.append(len(x)) or patches(self, x))
-    return batches
-
-
-@pytest.fixture
-def empty(pump, tmp_path):
-    """Nothing is open, and there is no encoder."""
-    made = Windowless(ViewerModel(), pump, tmp_path)
-    made.parts.heads.open()
-    made.parts.pointing.open()
-    made.settle()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ready(empty, tmp_path):
-    """A slide and encoders."""
-    write_encoders()
-    empty.heads.encoders.list()
-    empty.open(write_discs(tmp_path / "discs.tif"))
-    assert empty.wishes.encoder == "tiny"
-    return empty
-
-
-@pytest.fixture
-def seen(ready, computed):
-    """The same, looked at."""
-    ready.look()
-    assert sum(computed) == ALL
-    return ready
 
 
 def image(seen):
@@ -80,23 +34,23 @@ def image(seen):
 # ---------------------------------------------------------------------- nothing to look at
 
 
-def test_what_is_missing_is_a_sentence(empty, tmp_path):
-    empty.look()
-    assert empty.said[-1] == NO_SLIDE
-    empty.open(write_discs(tmp_path / "discs.tif"))
-    empty.look()
-    assert empty.said[-1] == NO_ENCODERS
+def test_what_is_missing_is_a_sentence(bare, tmp_path):
+    bare.look()
+    assert bare.said[-1] == NO_SLIDE
+    bare.open(write_discs(tmp_path / "discs.tif"))
+    bare.look()
+    assert bare.said[-1] == NO_ENCODERS
     write_encoders()
-    empty.heads.encoders.list()
-    empty.settle()
-    empty.viewer.dims.ndisplay = 3
-    empty.look()
-    assert empty.said[-1] == NOT_FLAT
-    empty.viewer.dims.ndisplay = 2
-    empty.viewer.scene.camera.center = (0, 5000, 5000)
-    empty.look()
-    assert "out of sight" in empty.said[-1]
-    assert not empty.layers()
+    bare.heads.encoders.list()
+    bare.settle()
+    bare.viewer.dims.ndisplay = 3
+    bare.look()
+    assert bare.said[-1] == NOT_FLAT
+    bare.viewer.dims.ndisplay = 2
+    bare.viewer.scene.camera.center = (0, 5000, 5000)
+    bare.look()
+    assert "out of sight" in bare.said[-1]
+    assert not bare.layers()
 
 
 def test_a_pixel_size_is_asked_for_and_then_it_is_looked_at(ready, tmp_path):
@@ -128,12 +82,12 @@ def test_a_licence_is_asked_for_and_then_it_is_looked_at(ready):
     assert len(ready.layers()) == 1
 
 
-def test_ours_are_chosen_before_those_with_bounds(empty):
+def test_ours_are_chosen_before_those_with_bounds(bare):
     write_encoder("a-bound", **BOUND)
     write_encoder("free", seed=1)
-    empty.heads.encoders.list()
-    empty.settle()
-    assert empty.wishes.encoder == "free"
+    bare.heads.encoders.list()
+    bare.settle()
+    assert bare.wishes.encoder == "free"
 
 
 # ---------------------------------------------------------------------- looking

@@ -9,7 +9,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_nucleiseg.core.errors import DataError, NucleiSegError
-from napari_nucleiseg.state import BOTH, LAST_LAYER, PATCHES, REGION_LEVEL
+from napari_nucleiseg.state import LAST_LAYER, PATCHES, REGION_LEVEL
 from napari_nucleiseg.viewer.heads import Heads
 from napari_nucleiseg.viewer.heads_lanes import MEASURING, RANKING, SEEDING
 from napari_nucleiseg.viewer.heads_layer import made_layer
@@ -58,6 +58,8 @@ class HeadsNuclei:
         self._layer: Any = None
         self._seeds: Any = None
         self._is_coloured = False
+        self._goes: bool | None = None
+        """Whether to go to the most (or least) attended nucleus as soon as it is known; None goes nowhere."""
         heads.looked.connect(self._on_looked)
         heads.shown_changed.connect(self._on_shown_changed)
 
@@ -112,9 +114,11 @@ class HeadsNuclei:
         layer = LAST_LAYER if score.layer == depth - 1 else score.layer
         if self.of_region:
             wishes.region_layer, wishes.region_head = layer, str(score.head)
+            if wishes.level == PATCHES:
+                wishes.level = REGION_LEVEL
         else:
             wishes.layer, wishes.head = layer, str(score.head)
-            if wishes.level not in {PATCHES, BOTH}:
+            if wishes.level == REGION_LEVEL:
                 wishes.level = PATCHES
 
     # ------------------------------------------------------------------ nuclei
@@ -143,7 +147,7 @@ class HeadsNuclei:
 
         def on_error(error: BaseException) -> None:
             # What is known belongs to another map, or to another view.
-            self.measured, self._order = None, []
+            self.measured, self._order, self._goes = None, [], None
             self.measured_changed.emit()
             if not (quiet and isinstance(error, DataError)):
                 self._on_failed(error)
@@ -158,6 +162,9 @@ class HeadsNuclei:
         if picture is not None:
             self._show_picture(picture)
         self.measured_changed.emit()
+        goes, self._goes = self._goes, None
+        if goes is not None and self._order:
+            self.go(most=goes)
 
     def colour(self, *, on: bool) -> None:
         """Colour the nuclei by their attention, or no longer."""
@@ -185,6 +192,7 @@ class HeadsNuclei:
         opened = self._heads.opened
         if self.measured is None or opened is None or opened.project is None or not self._order:
             self.measure()
+            self._goes = most if self._jobs.is_running(MEASURING) else None
             return
         project = opened.project
         place = self._at[most] = (self._at.get(most, -1) + 1) % len(self._order)
@@ -255,7 +263,7 @@ class HeadsNuclei:
             for lane in (RANKING, MEASURING, SEEDING):  # their answers would be of what is gone
                 self._jobs.cancel(lane)
                 self._jobs.forget(lane)
-            self.measured, self.scores, self._order = None, (), []
+            self.measured, self.scores, self._order, self._goes = None, (), [], None
             self.marker.hide()
             self._remove("_layer")
             self._remove("_seeds")
