@@ -1,7 +1,8 @@
 """What looking with every head costs beside the network: look against the bare forward, all heads, seen views, memory.
 
 Run ``python benchmarks/heads_speed.py [--rounds 3] [--side 1024] [--region 4096]``. One thread on one processor, CPU
-time, best of the rounds, random weights, float32 (a seen view and other heads: what was kept). Slide: the small one of
+time, best of the rounds, random weights, float32 (``--own-precision``: as in the window, bfloat16 where that is faster; a seen
+view and other heads: what was kept). Slide: the small one of
 `$NUCLEISEG_DATA` (default ``../shared/data``), else a synthetic one. The large region is synthetic, as that slide is
 smaller; it is drawn before the clock starts. "Attend" makes features, all heads of all layers and rollout; "features
 only" is the network with fused attention, which has no maps.
@@ -58,17 +59,17 @@ def last_of(steps):
     return last
 
 
-def against_bare(name, encoder, side_px, rounds, folder):
+def against_bare(name, encoder, side_px, rounds, folder, *, exact):
     """Look with an empty store against the forward of the same patches from memory."""
     slide = slide_opened()
     plan = middle(slide, side_px, encoder.spec)
     pixels = np.stack([plan.read(slide, tile) for tile in plan.tiles])
-    bare = EncoderForward(encoder, "cpu", exact=True)
+    bare = EncoderForward(encoder, "cpu", exact=exact)
     turns = itertools.count()
 
     def looked():
         store = token_store(folder / f"{name[:4]}-{next(turns)}", plan, encoder.version)
-        last_of(look(slide_opened(), plan, encoder, store=store, device="cpu", exact=True))
+        last_of(look(slide_opened(), plan, encoder, store=store, device="cpu", exact=exact))
 
     def features_alone():
         bare.features(pixels)
@@ -122,7 +123,7 @@ def seen_again(encoder, rounds, folder):
     return good & verdict("the map of another head, cpu ms", best["head"].cpu * 1e3, 20, form="{:.1f}")
 
 
-def child(side_px):
+def child(side_px, *, exact):
     """Look at a region with both encoders, put both levels together; print what it took as JSON."""
     encoder, other = encoder_of(), encoder_of("hipt-4k")
     imported = peak_mib()
@@ -132,7 +133,7 @@ def child(side_px):
     drawn = spent(lambda: [plan.read(slide, tile) for tile in plan.tiles])
 
     def work():
-        looked = last_of(look(slide, plan, encoder, other, device="cpu", exact=True)).looked
+        looked = last_of(look(slide, plan, encoder, other, device="cpu", exact=exact)).looked
         found["map"] = shown_map([looked], MapWish("both", region_head="0"))
 
     took = spent(work)
@@ -145,21 +146,30 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", type=int, default=1024, help="side of what is looked at, px at 20x")
     parser.add_argument("--region", type=int, default=4096, help="side of the region of both levels; 0 leaves it out")
+    parser.add_argument("--own-precision", action="store_true", help="as in the window: bfloat16 where that is faster")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     wanted = parser.parse_args()
+    exact = not wanted.own_precision
     one_thread(pinned=not wanted.child)
     if wanted.child:
-        child(wanted.region)
+        child(wanted.region, exact=exact)
         return
     print(f"slide: {SAMPLE.name if SAMPLE.exists() else 'synthetic'}\n")
     good = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for title, params in SIZES.items():
-            good &= against_bare(title, encoder_of(params=params), wanted.side, wanted.rounds, folder)
+            good &= against_bare(title, encoder_of(params=params), wanted.side, wanted.rounds, folder, exact=exact)
         good &= seen_again(encoder_of(), wanted.rounds, folder / "seen")
     if wanted.region:
-        command = [sys.executable, __file__, "--child", "--region", str(wanted.region)]
+        command = [
+            sys.executable,
+            __file__,
+            "--child",
+            "--region",
+            str(wanted.region),
+            *(["--own-precision"] * (not exact)),
+        ]
         one = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         table(
             ("both levels", "patches", "cpu s", "wall s", "drawing, cpu s", "libraries, weights, MiB", "peak, MiB"),

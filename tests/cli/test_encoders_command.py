@@ -20,6 +20,7 @@ def _one_home(monkeypatch, tmp_path):
     """Commands of one test see what the former has kept."""
     monkeypatch.setattr("platformdirs.user_data_dir", lambda *_a, **_k: str(tmp_path / "home"))
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_a, **_k: str(tmp_path / "cache"))
+    monkeypatch.setattr("napari_nucleiseg.core.models.encoders.SHIPPED_FOLDER", tmp_path / "none")
 
 
 @pytest.fixture

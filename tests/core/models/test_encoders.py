@@ -30,6 +30,7 @@ SMALL = {"embed": 12, "depth": 2, "heads": 3, "patch_px": 8, "input_px": 32, "gr
 def home(tmp_path, monkeypatch):
     for module in (weights, encoders):
         monkeypatch.setattr(module, "user_folder", lambda: tmp_path / "home")
+    monkeypatch.setattr("napari_nucleiseg.core.models.encoders.SHIPPED_FOLDER", tmp_path / "none")
     own_encoders_folder().mkdir(parents=True)
     return tmp_path / "home"
 
