@@ -1,11 +1,11 @@
 """What looking with every head costs beside the network: look against the bare forward, all heads, seen views, memory.
 
-Run ``python benchmarks/heads_speed.py [--rounds 3] [--side 1024] [--region 4096]``. One thread on one processor, CPU
-time, best of the rounds, random weights, float32 (``--own-precision``: as in the window, bfloat16 where that is faster; a seen
-view and other heads: what was kept). Slide: the small one of
-`$NUCLEISEG_DATA` (default ``../shared/data``), else a synthetic one. The large region is synthetic, as that slide is
-smaller; it is drawn before the clock starts. "Attend" makes features, all heads of all layers and rollout; "features
-only" is the network with fused attention, which has no maps.
+Run ``python benchmarks/heads_speed.py [--rounds 3] [--side 1024] [--region 4096] [--own-precision]``. One thread on
+one processor, CPU time, best of the rounds, random weights, float32; with ``--own-precision`` as in the window,
+bfloat16 where that is faster (a seen view and other heads: what was kept). Slide: the small one of `$NUCLEISEG_DATA`
+(default ``../shared/data``), else a synthetic one. The large region is synthetic, as that slide is smaller; it is drawn
+before the clock starts. "Attend" makes features, all heads of all layers and rollout; "features only" is the network
+with fused attention, which has no maps.
 """
 
 import argparse

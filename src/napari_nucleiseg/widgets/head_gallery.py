@@ -110,7 +110,10 @@ class HeadGallery(QWidget):
         for name, frame in frames.items():
             painter.fillRect(frame, BACKGROUND)
             painter.drawPixmap(frame, self._pictures[name])
-            painter.setPen(PICKED if name == self._name else ink)
+            painter.setPen(ink)
+            font = painter.font()
+            font.setBold(name == self._name)
+            painter.setFont(font)
             above = QRect(frame.left(), frame.top() - CAPTION, frame.width() + GAP, CAPTION)
             painter.drawText(above, Qt.AlignmentFlag.AlignVCenter, self.titles.get(name, name))
             if name == self._name:
