@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_nucleiseg.viewer.encoder_download import EncoderDownload
 from napari_nucleiseg.viewer.heads import Heads
 from napari_nucleiseg.viewer.heads_nuclei import HeadsNuclei
 from napari_nucleiseg.viewer.heads_pointing import HeadsPointing
@@ -34,6 +35,8 @@ class HeadParts:
         """Teaches a head what was painted."""
         self.slide = HeadsSlide(self.heads)
         """Shows where a model of whole slides looked."""
+        self.download = EncoderDownload(self.heads)
+        """Gets the encoders that others publish."""
 
     def close(self) -> None:
         """Stop, and take all layers away."""

@@ -135,6 +135,18 @@ class HeadsEngine:
         """Load an encoder anew when it is next used."""
         self._loaded.pop(name, None)
 
+    def published(self) -> tuple[ModelCard, ...]:
+        """Return the cards of the encoders that can be downloaded, those of patches first."""
+        from napari_nucleiseg.core.models.published import PUBLISHED
+
+        return tuple(one.card() for one in PUBLISHED.values())
+
+    def get_published(self, name: str, progress: Callable[[int, int], None]) -> ModelCard:
+        """Download a published encoder whose licence was accepted; see `core.models.published`."""
+        from napari_nucleiseg.core.models.published import get_published
+
+        return get_published(name, progress=progress)
+
     def accept_licence(self, card: ModelCard) -> None:
         """Remember that the user accepted the licence of these weights."""
         from napari_nucleiseg.core.models.weights import remember_acceptance

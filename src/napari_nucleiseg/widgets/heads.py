@@ -48,6 +48,7 @@ LEVEL_NAMES = {PATCHES: "Patches", REGION_LEVEL: "Region", BOTH: "Both together"
 VALUE_NAMES = {"percentile": "Percentile", "share": "Share", "raw": "Raw"}
 AVERAGED_NAMES = {1: "One grid", 2: "2 shifted grids", 4: "4 shifted grids"}
 NO_PINS = "“Pin” keeps the map that is shown here, to compare it with others."
+PUBLISHED_NAMES = {"hipt-256", "hipt-4k"}
 GALLERY, PINNED, RANKING, TEACHING = "Gallery", "Pinned", "Nuclei", "Teach"
 
 
@@ -65,7 +66,7 @@ class HeadsPanel(QWidget):
     def __init__(self, parts: HeadParts, theme: str) -> None:
         super().__init__()
         self.setObjectName("nucleiseg heads")
-        self.heads, self.pointing, self.slide = parts.heads, parts.pointing, parts.slide
+        self.heads, self.pointing, self.slide, self.download = parts.heads, parts.pointing, parts.slide, parts.download
         self.ranking = HeadRanking(parts.nuclei)
         self.teaching = HeadTeachingTab(parts.teaching, parts.heads.session)
         self._warning_colour = warning_colour(theme)
@@ -99,6 +100,11 @@ class HeadsPanel(QWidget):
         self.slide_button.setToolTip(
             "Show where a model of whole slides looked: a file that `napari-nucleiseg cohort predict` wrote"
         )
+        self.get_button = QPushButton("Get HIPT…")
+        self.get_button.setToolTip(
+            "Download HIPT's transformers, trained on 10,678 slides (1.1 GB, of which 98 MB stay).\n"
+            "Not for commercial use: you are asked for their licence first."
+        )
         self.follow = Switch(wishes, "follow")
         self.bar = QProgressBar()
         self.stop_button = QPushButton("Stop")
@@ -116,6 +122,7 @@ class HeadsPanel(QWidget):
         looks = QHBoxLayout()
         looks.addWidget(self.look_button, 1)
         looks.addWidget(self.slide_button)
+        looks.addWidget(self.get_button)
         column.addLayout(looks)
         column.addLayout(running)
         column.addWidget(self.follow)
@@ -191,7 +198,9 @@ class HeadsPanel(QWidget):
         events.colours.connect(self._on_colours_changed)
         events.asking.connect(self.ask_button.setChecked)
         self.look_button.clicked.connect(heads.look)
-        self.stop_button.clicked.connect(heads.stop)
+        self.stop_button.clicked.connect(self._on_stop_clicked)
+        self.get_button.clicked.connect(self.download.begin)
+        self.download.progress_changed.connect(self._on_downloaded)
         self.slide_button.clicked.connect(self._on_slide_clicked)
         self.pin_button.clicked.connect(heads.pin)
         self.unpin_button.clicked.connect(self._on_unpin_clicked)
@@ -218,6 +227,7 @@ class HeadsPanel(QWidget):
             box.setToolTip("\n".join(line for line in lines if line))
         self._offer_heads()
         self.look_button.setEnabled(bool(patches))
+        self.get_button.setVisible(not encoders.cards.keys() >= PUBLISHED_NAMES)
 
     def _offer_heads(self) -> None:
         encoders, wishes = self.heads.encoders, self.heads.wishes
@@ -246,6 +256,16 @@ class HeadsPanel(QWidget):
             self.bar.setRange(0, progress.total)
             self.bar.setValue(progress.done)
             self.bar.setFormat("%v of %m patches" if progress.total else "")
+
+    def _on_downloaded(self, progress: Progress | None) -> None:
+        self._on_progress(progress)
+        if progress is not None and progress.total:
+            self.bar.setFormat(f"{progress.title}: %v of %m MB")
+
+    def _on_stop_clicked(self) -> None:
+        self.heads.stop()
+        if self.download.is_running:
+            self.download.stop()
 
     def _on_looked(self) -> None:
         if self.heads.looks is None:
