@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_nucleiseg.core.errors import NucleiSegError
-from napari_nucleiseg.state import LAST_LAYER, PATCHES
+from napari_nucleiseg.state import PATCHES
 from napari_nucleiseg.viewer.heads import Heads
 from napari_nucleiseg.viewer.heads_lanes import TEACH as LANE
 from napari_nucleiseg.viewer.jobs import Cancelled
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from napari_nucleiseg.viewer.opened import OpenedSlide
 
 KEEPING = "head versions"
-NO_PAINT = (
-    "Nothing is painted yet. Press “Paint attention”, paint where this head should look and where it should not, in "
-    "several places, and teach again."
-)
 ONE_HEAD = "Choose the one head that is to be taught: the mean, maximum and rollout of all heads cannot be."
 PATCHES_ONLY = "Heads of patches can be taught. Choose the level “Patches” first."
 LOOK_FIRST = "Look at the view first, choose a head, and paint where it should look."
@@ -57,12 +53,16 @@ class HeadsTeaching:
     """`Progress`, or None when nothing is taught."""
     ended = Signal(object)
     """`HeadTaught`, or None if it was stopped or failed."""
+    used_changed = Signal(str)
+    """The encoder of this name is in hand now: what was taught, or the one before."""
 
     def __init__(self, heads: Heads) -> None:
         self._heads, self._jobs = heads, heads.jobs
         self.last: HeadTaught | None = None
         self.former = ""
         """Name of the encoder that was in hand before the last one was adopted."""
+        self.is_taken = False
+        """Whether what was taught last is used although it was refused."""
 
     def close(self) -> None:
         """Stop; nothing is kept of a lesson that has not ended."""
@@ -98,7 +98,7 @@ class HeadsTeaching:
                 else:
                     yield step
 
-        self.last = None
+        self.last, self.is_taken = None, False
         self._jobs.start(
             LANE,
             work,
@@ -125,25 +125,32 @@ class HeadsTeaching:
             self._heads.said.emit(Hint("Stopped. The head is as it was."))
             self._end()
 
+    @property
+    def can_take(self) -> bool:
+        """Whether what was taught last was refused, and is not used."""
+        return self.last is not None and not (self.last.outcome.adopted or self.is_taken)
+
     def take(self) -> None:
         """Use what was taught last although it was refused."""
         taught = self.last
-        if taught is None or taught.outcome.adopted:
+        if taught is None or not self.can_take:
             return
 
         def work(_cancelled: Cancelled) -> Iterator[Any]:
             yield self._heads.engine.take_head(taught.version)
 
-        self._jobs.start(
-            KEEPING, work, on_value=lambda version: self._use(version.name), on_error=self._on_version_failed
-        )
+        def on_value(version: Version) -> None:
+            self.is_taken = True
+            self._use(version.name)
+
+        self._jobs.start(KEEPING, work, on_value=on_value, on_error=self._on_version_failed)
 
     def go_back(self) -> None:
         """Use the encoder again that was in hand before."""
         if self.former:
-            self._heads.wishes.encoder = self.former
-            self.former = ""
-            self.ended.emit(None)
+            name, self.former = self.former, ""
+            self._heads.wishes.encoder = name
+            self.used_changed.emit(name)
 
     # ------------------------------------------------------------------ how it goes
 
@@ -163,15 +170,10 @@ class HeadsTeaching:
         self.ended.emit(taught)
 
     def _use(self, name: str) -> None:
-        wishes, layer = self._heads.wishes, self._heads.wishes.layer
-        self.former = wishes.encoder
+        self.former = self._heads.wishes.encoder
+        # It has the same heads and layers: the one that was taught stays in hand.
         self._heads.encoders.list(name)
-        # The head that was taught is the one that is looked at next.
-        self._jobs.later("taught head", 0.3, lambda: self._show(layer))
-
-    def _show(self, layer: int) -> None:
-        if layer != LAST_LAYER:
-            self._heads.wishes.layer = layer
+        self.used_changed.emit(name)
 
     def _on_failed(self, error: BaseException) -> None:
         self.last = None

@@ -82,6 +82,7 @@ class HeadTeachingTab(QWidget):
         teaching.progress_changed.connect(self._on_progress)
         teaching.running_changed.connect(self._on_running)
         teaching.ended.connect(self._on_ended)
+        teaching.used_changed.connect(self._on_used_changed)
         session.events.painting.connect(self._on_painting)
         self._on_painting(session.painting)
         self._on_running(teaching.is_running)
@@ -121,15 +122,24 @@ class HeadTeachingTab(QWidget):
             if not self.text.text():
                 self.text.setText(ABOUT)
         else:
-            outcome = taught.outcome
-            verdict = f"In use: {taught.version.name}." if outcome.adopted else "Not taken."
-            drift = f"Features turned by {outcome.drift.cosine:.4f} and changed by {outcome.drift.change:.1%}."
-            self.text.setText(f"<b>{verdict}</b> {outcome.reason}<br>{drift}<br>{outcome.told}")
+            self._show_verdict(taught)
+        self._show_buttons()
+
+    def _show_verdict(self, taught: HeadTaught) -> None:
+        outcome, is_taken = taught.outcome, self._teaching.is_taken
+        verdict = f"In use: {taught.version.name}." if outcome.adopted or is_taken else "Not taken."
+        drift = f"Features turned by {outcome.drift.cosine:.4f} and changed by {outcome.drift.change:.1%}."
+        self.text.setText(f"<b>{verdict}</b> {outcome.reason}<br>{drift}<br>{outcome.told}")
+
+    def _on_used_changed(self, name: str) -> None:
+        if not self._teaching.former:
+            self.text.setText(f"<b>In use: {name}.</b> What was taught is still in the list of transformers.")
+        elif self._teaching.is_taken and self._teaching.last is not None:
+            self._show_verdict(self._teaching.last)
         self._show_buttons()
 
     def _show_buttons(self) -> None:
-        last = self._teaching.last
-        self.take_button.setVisible(last is not None and not last.outcome.adopted)
+        self.take_button.setVisible(self._teaching.can_take)
         self.back_button.setVisible(bool(self._teaching.former))
 
 
