@@ -42,7 +42,6 @@ class HeadsLayer:
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
         self._layer: Any = None
-        self._shape: tuple[Any, ...] = ()
         self._pinned: list[Any] = []
 
     @property
@@ -59,19 +58,19 @@ class HeadsLayer:
     def show(self, opened: OpenedSlide, shown: ShownMap, title: str, *, opacity: float, colours_name: str) -> None:
         """Show a map in place of the one before; only what differs is touched, so that this takes milliseconds."""
         name = f"{slide_name(opened.slide)} {title}"
-        shape = opened.slide.fingerprint, shown.grid
-        if self.layer is None or shape != self._shape:
-            visible = self._layer is None or self.layer is None or bool(self._layer.visible)
+        layer = self.layer
+        if layer is None or opened.slide.fingerprint != layer.metadata[OWNER]:
             self.hide()
-            self._shape = shape
             self._layer = made_layer(opened, shown, name, opacity, colours_name)
-            self._layer.visible = visible
             opened.insert_above(self._viewer, self._layer, opened.layer)
             return
-        layer = self._layer
         if tuple(layer.contrast_limits) != shown.limits:
             layer.contrast_limits_range = layer.contrast_limits = shown.limits
         layer.data = shown.values
+        # A new layer would take napari many times as long as to move the one there is.
+        for what, value in _placed(opened, shown).items():
+            if what in {"scale", "translate"} and tuple(getattr(layer, what)) != tuple(value):
+                setattr(layer, what, value)
         if layer.name != name:
             layer.name = name
 
@@ -113,12 +112,6 @@ def made_layer(opened: OpenedSlide, shown: ShownMap, name: str, opacity: float, 
     """Return a layer that shows a map where it lies on the slide."""
     from napari.layers import Image
 
-    grid = shown.grid
-    placed = placement(opened.slide.mpp_um, grid.token_px)
-    unit = opened.slide.mpp_um or (1.0, 1.0)
-    placed["translate"] = tuple(
-        first + corner * side for first, corner, side in zip(placed["translate"], grid.origin, unit, strict=True)
-    )
     return Image(
         shown.values,
         name=name,
@@ -128,5 +121,15 @@ def made_layer(opened: OpenedSlide, shown: ShownMap, name: str, opacity: float, 
         blending="translucent",
         interpolation2d="nearest",
         metadata={OWNER: opened.slide.fingerprint, ROLE: "attention heads"},
-        **placed,
+        **_placed(opened, shown),
     )
+
+
+def _placed(opened: OpenedSlide, shown: ShownMap) -> dict[str, Any]:
+    grid = shown.grid
+    placed = placement(opened.slide.mpp_um, grid.token_px)
+    unit = opened.slide.mpp_um or (1.0, 1.0)
+    placed["translate"] = tuple(
+        first + corner * side for first, corner, side in zip(placed["translate"], grid.origin, unit, strict=True)
+    )
+    return placed
