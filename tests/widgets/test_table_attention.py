@@ -37,6 +37,12 @@ def show_map(panel, shown):
     heads.shown_changed.emit()
 
 
+@pytest.fixture(autouse=True)
+def _no_encoders(monkeypatch, tmp_path):
+    """What is shown is made here: nothing is looked at in its place."""
+    monkeypatch.setattr("napari_nucleiseg.core.models.encoders.SHIPPED_FOLDER", tmp_path / "none")
+
+
 @pytest.fixture
 def table(viewer, panel, disc_slide, qtbot):
     """The table on a slide that is segmented and of whose left half a map is shown."""
