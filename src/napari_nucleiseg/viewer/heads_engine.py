@@ -160,6 +160,7 @@ class HeadsEngine:
         names: tuple[str, str],
         *,
         averaged: int = 1,
+        coarse: bool = False,
         tissue: Callable[[], TissueMask] | None = None,
     ) -> Looking:
         """Plan what a region needs.
@@ -174,6 +175,8 @@ class HeadsEngine:
             Of the encoders of patches and of regions; the latter may be empty.
         averaged : int
             How many shifted grids are averaged.
+        coarse : bool
+            Whether they are shifted by parts of a patch, for maps of the region, rather than of a token.
         tissue : callable, optional
             Finds the tissue, if glass is to be left out.
 
@@ -189,9 +192,7 @@ class HeadsEngine:
         other = self.load(names[1]) if names[1] else None
         must_fit(encoder, other)
         plan = plan_patches(slide, encoder.spec, region)
-        step = encoder.spec.patch_px // averaged if averaged > 1 else 0
-        plans = tuple(plan.shifts(step, max(averaged, 1)))
-        return Looking(plans, encoder, other, None if tissue is None else tissue())
+        return Looking(plan.grids(averaged, coarse=coarse), encoder, other, None if tissue is None else tissue())
 
     def look(
         self,

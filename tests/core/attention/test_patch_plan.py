@@ -210,3 +210,13 @@ def test_tissue_is_told_at_the_middle_of_each_token(found, seed):
 
 def test_tokens_are_parts_of_patches():
     assert SPEC.side * TOKEN == SIDE
+
+
+def test_grids_that_are_averaged_move_by_parts_of_a_token_or_of_a_patch():
+    spec = patch_encoder().spec
+    plan = plan_patches(slide_of(noise(64, 64)), spec, Region(0, 0, 64, 64))
+    token, patch = spec.patch_px, spec.input_px
+    assert [one.shift_px for one in plan.grids(4)] == [0, token // 4, token // 2, 3 * token // 4]
+    assert [one.shift_px for one in plan.grids(4, coarse=True)] == [0, patch // 4, patch // 2, 3 * patch // 4]
+    assert plan.grids(1) == (plan,)
+    assert plan.grids(0, coarse=True) == (plan,)

@@ -139,6 +139,15 @@ class PatchPlan:
         for turn in range(count):
             yield replace(self, shift_px=turn * step_px)
 
+    def grids(self, count: int, *, coarse: bool = False) -> tuple[PatchPlan, ...]:
+        """Return the same rectangle on `count` grids whose maps are averaged, the slide's own first.
+
+        Each is moved by a part of a token against the one before; by a part of a whole patch if `coarse`, which is for
+        maps of a region, whose cells are patches.
+        """
+        side = self.spec.input_px if coarse else self.spec.patch_px
+        return tuple(self.shifts(side // max(count, 1), max(count, 1)))
+
     def tissue_fractions(self, tissue: TissueMask | None) -> NDArray[np.float32]:
         """Return how much of each token is tissue, ``(rows, columns)`` of tokens, float32 in 0..1."""
         side = self.spec.side

@@ -195,8 +195,7 @@ def _look(
 ) -> Iterator[HeadsNoted | HeadsAdvanced]:
     """Look at all grids; put the last step of each into `found`. Only where a project is already, answers are kept."""
     messages: list[str] = []
-    step_px = plan.spec.patch_px // job.averaged if job.averaged > 1 else 0
-    for moved in plan.shifts(step_px, job.averaged):
+    for moved in plan.grids(job.averaged, coarse=job.wish.level != "patch"):
         store = None
         if folder is not None and (folder / DATABASE).is_file():
             store = token_store(folder / MAPS, moved, encoders[0].version)
