@@ -117,11 +117,11 @@ class Heads:
     # ------------------------------------------------------------------ life
 
     def open(self) -> None:
-        """Begin to follow wishes and camera; list the encoders."""
+        """Begin to follow wishes and camera; list the encoders, also those that came since the last time."""
         if not self._is_open:
             self._is_open = True
             self._connections.open()
-            self.encoders.list()
+        self.encoders.list()
 
     def close(self) -> None:
         """Take everything away."""

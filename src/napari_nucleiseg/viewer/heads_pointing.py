@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ASK = "Click on the slide: the map then shows what that place attends to. Click beside the map to go back."
 BESIDE = "That place was not looked at. Click inside the map, or look at the view first."
+ESCAPE = "Escape"
 # So many screen pixels are still a click.
 STILL_PX = 4.0
 
@@ -40,7 +41,8 @@ class HeadsPointing:
     def __init__(self, heads: Heads) -> None:
         self._heads, self._viewer, self._jobs = heads, heads.viewer, heads.jobs
         self.marker = Marker(heads.viewer)
-        self._is_open = False
+        self._is_open = self._is_bound = False
+        self._bound_before: Any = None
         heads.wishes.events.asking.connect(self._on_asking_changed)
         heads.looked.connect(self._on_looked)
 
@@ -52,7 +54,8 @@ class HeadsPointing:
             self._viewer.mouse_drag_callbacks.append(self._on_pressed)
 
     def close(self) -> None:
-        """Cease to follow it."""
+        """Cease to follow it, and to ask."""
+        self._heads.wishes.asking = False
         if self._is_open:
             self._is_open = False
             for callbacks, ours in (
@@ -191,9 +194,28 @@ class HeadsPointing:
         self.point(y, x)
 
     def _on_asking_changed(self, on: bool) -> None:
+        self._bind(on=on)
         self._heads.said.emit(Hint(ASK if on else ""))
         if not on:
             self.forget()
+
+    def _bind(self, *, on: bool) -> None:
+        """Let the key Escape end asking as long as it goes on; then it does what it did before."""
+        from napari.utils.key_bindings import coerce_keybinding
+
+        if on == self._is_bound:
+            return
+        self._is_bound = on
+        if on:
+            self._bound_before = self._viewer.keymap.get(coerce_keybinding(ESCAPE))
+            self._viewer.bind_key(ESCAPE, self._on_escape, overwrite=True)
+        else:
+            self._viewer.bind_key(ESCAPE, None)
+            if self._bound_before is not None:
+                self._viewer.bind_key(ESCAPE, self._bound_before)
+
+    def _on_escape(self, _viewer: Any) -> None:
+        self._heads.wishes.asking = False
 
     def _on_looked(self) -> None:
         if self._heads.looks is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
@@ -196,7 +196,7 @@ class HeadsPanel(QWidget):
         events.encoder.connect(self._show_encoders)
         events.region_encoder.connect(self._show_encoders)
         events.colours.connect(self._on_colours_changed)
-        events.asking.connect(self.ask_button.setChecked)
+        events.asking.connect(self._on_asking_changed)
         self.look_button.clicked.connect(heads.look)
         self.stop_button.clicked.connect(self._on_stop_clicked)
         self.get_button.clicked.connect(self.download.begin)
@@ -226,7 +226,6 @@ class HeadsPanel(QWidget):
                 lines += [card.title, f"Licence: {licence_text(card.licence)}", card.notes]
             box.setToolTip("\n".join(line for line in lines if line))
         self._offer_heads()
-        self.look_button.setEnabled(bool(patches))
         self.get_button.setVisible(not encoders.cards.keys() >= PUBLISHED_NAMES)
 
     def _offer_heads(self) -> None:
@@ -329,6 +328,9 @@ class HeadsPanel(QWidget):
     def _on_ask_toggled(self, on: bool) -> None:
         self.heads.wishes.asking = on
 
+    def _on_asking_changed(self, on: bool) -> None:
+        self.ask_button.setChecked(on)
+
     def _on_unpin_clicked(self) -> None:
         for pin in list(self.heads.pins):
             self.heads.unpin(pin)
@@ -361,6 +363,12 @@ class HeadsPanel(QWidget):
         super().showEvent(event)
         self.heads.open()
         self.pointing.open()
+
+    def event(self, event: QEvent) -> bool:
+        """Ask and follow no longer once the dock is closed: napari then takes this out of it."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.heads.wishes.asking = self.heads.wishes.follow = False
+        return bool(super().event(event))
 
 
 def _form() -> QFormLayout:
