@@ -170,6 +170,7 @@ class Panel(QWidget):
         form.addRow("Smallest", self.min_area)
         self.heads_button = QPushButton("Heads…")
         self.heads_button.setToolTip("See what every attention head of a transformer looks at in the view")
+        self.heatmap.setMinimumContentsLength(4)  # beside the button there is less room
         heatmap = QHBoxLayout()
         heatmap.addWidget(self.heatmap, 1)
         heatmap.addWidget(self.heads_button)
