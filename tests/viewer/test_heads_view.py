@@ -11,8 +11,11 @@ from heads_parts import (
     ALL,
     BOUND,
     COLUMNS,
+    MPP_UM,
+    PATCH_PX,
     ROWS,
     SIDE,
+    TOKEN_PX,
     write_discs,
     write_encoder,
     write_encoders,
@@ -469,3 +472,21 @@ def test_the_ring_is_where_the_gallery_is_pointed_at(seen):
     ring = next(layer for layer in seen.viewer.layers if layer.metadata.get("nucleiseg_role") == "marker")
     np.testing.assert_allclose(ring.data, [[128 + 8 - 0.5, 80 + 8 - 0.5]])
     assert Region(0, 0, 256, 320).contains_point(*ring.data[0])
+
+
+def test_grids_of_a_region_move_by_parts_of_a_patch(ready):
+    ready.wishes.region_encoder = "tiny-region"
+    ready.settle()
+    ready.wishes.averaged = 2
+    ready.look()
+    assert [plan.shift_px for plan in ready.heads.looks.looking.plans] == [0, TOKEN_PX // 2]
+    ready.wishes.level = REGION_LEVEL
+    ready.settle()
+    assert [plan.shift_px for plan in ready.heads.looks.looking.plans] == [0, PATCH_PX // 2]
+    assert ready.heads.shown.values.shape == (2 * ROWS, 2 * COLUMNS)
+
+
+def test_a_slide_that_has_to_be_enlarged_is_told(ready, tmp_path):
+    ready.open(write_discs(tmp_path / "coarse.tif", mpp_um=2 * MPP_UM))
+    ready.look()
+    assert any("2.0 times larger" in sentence for sentence in ready.said)

@@ -23,6 +23,7 @@ from napari_nucleiseg.viewer.sentences import OUT_OF_SIGHT, sentence_of
 from napari_nucleiseg.viewer.visible import visible_region
 
 if TYPE_CHECKING:
+    from napari_nucleiseg.core.attention.patches import PatchPlan
     from napari_nucleiseg.core.attention.shown import MapWish, ShownMap
     from napari_nucleiseg.core.geometry import Region
     from napari_nucleiseg.viewer.controller import Controller
@@ -34,6 +35,8 @@ NO_SLIDE = "Open a slide first: the heads show what they look at in the view."
 NOT_FLAT = "Switch to the two-dimensional view (Ctrl+Y) to look at heads."
 NO_ENCODERS = "There is no transformer to look with. Get one with: napari-nucleiseg models get hipt-256"
 IS_CUT = "The view is larger than what is looked at in one piece: its middle is shown. Zoom in to see all of it."
+# Slide pixels this much larger than the transformer's are worth a word.
+COARSE = 1.2
 NO_REGION = "Choose a transformer of regions to see which patches it looks at."
 
 
@@ -107,6 +110,7 @@ class Heads:
             (events.encoder, self._on_encoder_wished),
             (events.region_encoder, self._on_encoder_wished),
             (events.averaged, self._on_look_wished),
+            (events.level, self._on_level_wished),
             (events.tissue_only, self._on_look_wished),
             (events.follow, self._on_view_moved),
             (camera.center, self._on_view_moved),
@@ -165,6 +169,7 @@ class Heads:
         slide, wishes, results = opened.slide, self.wishes, self.session.results_folder
         names, averaged, device = (wishes.encoder, wishes.region_encoder), wishes.averaged, self.session.device
         kept, only_tissue = self.looks if self.opened is opened else None, wishes.tissue_only
+        coarse = wishes.level != PATCHES
 
         def tissue() -> Any:
             if opened.tissue is None:
@@ -175,7 +180,7 @@ class Heads:
 
         def work(cancelled: Cancelled) -> Iterator[Any]:
             looking = self.engine.prepare(
-                slide, region, names, averaged=averaged, tissue=tissue if only_tissue else None
+                slide, region, names, averaged=averaged, coarse=coarse, tissue=tissue if only_tissue else None
             )
             same = kept is not None and kept.is_whole and kept.looking.key == looking.key
             if same and (kept.looking.tissue is None) == (looking.tissue is None):  # type: ignore[union-attr]
@@ -211,7 +216,7 @@ class Heads:
             return
         if self.looks is None or self.looks.looking is not value.looking:
             self.asked = None
-            self.said.emit(Hint(IS_CUT) if value.looking.plans[0].is_cut else Hint())
+            self.said.emit(Hint(" ".join(notes_of(value.looking.plans[0]))))
         self.looks = value
         self.progress_changed.emit(Progress("Looking", value.done, value.total))
         self.jobs.soon(LANE, SHOWN_S, self.show)
@@ -354,6 +359,11 @@ class Heads:
                 setattr(wishes, layer, LAST_LAYER)
         self._on_look_wished()
 
+    def _on_level_wished(self, _level: Any = None) -> None:
+        """The grids that are averaged for a region are others than those for patches."""
+        if self.wishes.averaged > 1:
+            self._on_look_wished()
+
     def _on_look_wished(self, _value: Any = None) -> None:
         if self.looks is not None or self.is_running or self.wishes.follow:
             self.jobs.later(WISHED, SHOWN_S, self.look)
@@ -372,3 +382,15 @@ class Heads:
 
     def _warn(self, sentence: str) -> None:
         self.said.emit(Hint(sentence, is_warning=True))
+
+
+def notes_of(plan: PatchPlan) -> list[str]:
+    """Return what a person should know of what is looked at."""
+    found = [IS_CUT] if plan.is_cut else []
+    coarse = 1 / min(plan.grid.downsample)
+    if coarse > COARSE:
+        found.append(
+            f"The slide's pixels are {coarse:.1f} times larger than those the transformer was made for "
+            f"({plan.spec.mpp_um:g} µm): it is enlarged, and heads may look elsewhere."
+        )
+    return found
