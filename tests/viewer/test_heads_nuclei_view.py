@@ -196,4 +196,4 @@ def test_closed_in_the_middle_nothing_is_left(seen, nuclei):
     seen.settle()
     assert not named(seen, "attention")
     assert not named(seen, "seeds")
-    assert not named(seen, "nucleus in the table")
+    assert not named(seen, "nucleus by attention")

@@ -118,12 +118,12 @@ def test_nuclei_are_coloured_visited_and_listed_with_their_attention(viewer, pan
     click(qtbot, tab.most_button)
     until_idle(qtbot, panel)
     assert "number 1 of" in tab.hint.text()
-    (ring,) = named(viewer, "nucleus in the table")
+    (ring,) = named(viewer, "nucleus by attention")
     first = ring.data[0]
     click(qtbot, tab.least_button)
     until_idle(qtbot, panel)
     assert "from the least attended" in tab.hint.text()
-    assert not np.allclose(named(viewer, "nucleus in the table")[0].data[0], first)
+    assert not np.allclose(named(viewer, "nucleus by attention")[0].data[0], first)
     panel.docks.heads.wishes.head = "1"
     until_idle(qtbot, panel)
     assert not np.array_equal(np.nan_to_num(named(viewer, "nuclei by attention")[0].data), before)

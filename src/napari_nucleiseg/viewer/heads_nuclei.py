@@ -48,7 +48,7 @@ class HeadsNuclei:
 
     def __init__(self, heads: Heads) -> None:
         self._heads, self._viewer, self._jobs = heads, heads.viewer, heads.jobs
-        self.marker = Marker(heads.viewer)
+        self.marker = Marker(heads.viewer, "nucleus by attention")
         self.scores: tuple[HeadScore, ...] = ()
         self.measured: NucleiAttention | None = None
         self.of_region = False

@@ -40,7 +40,7 @@ class HeadsPointing:
 
     def __init__(self, heads: Heads) -> None:
         self._heads, self._viewer, self._jobs = heads, heads.viewer, heads.jobs
-        self.marker = Marker(heads.viewer)
+        self.marker = Marker(heads.viewer, "place that is pointed at")
         self._is_open = self._is_bound = False
         self._bound_before: Any = None
         heads.wishes.events.asking.connect(self._on_asking_changed)

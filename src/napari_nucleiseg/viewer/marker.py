@@ -47,7 +47,19 @@ class Sign:
 
 
 class Marker(Sign):
-    """One ring in one viewer."""
+    """One ring in one viewer.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        To draw in.
+    name : str
+        Of its layer: what it points at.
+    """
+
+    def __init__(self, viewer: Any, name: str = "nucleus in the table") -> None:
+        super().__init__(viewer)
+        self._name = name
 
     def show(self, opened: OpenedSlide, box: Region) -> None:
         """Draw the ring around a box (level-0 pixels) on a slide."""
@@ -57,7 +69,7 @@ class Marker(Sign):
         centre = box.centre
         ring = Points(
             [[centre[0] - 0.5, centre[1] - 0.5]],
-            name="nucleus in the table",
+            name=self._name,
             size=size,
             symbol="disc",
             face_color="transparent",
