@@ -187,7 +187,8 @@ def ask_leave(parent: QWidget | None) -> bool:
     box = QMessageBox(
         QMessageBox.Icon.Question,
         "A model is learning",
-        "Closing stops it. The model in use stays as it is, and starting again goes on from where it stopped.",
+        "Closing stops it. What is in use stays as it is. Starting again goes on from where it stopped; the lesson of "
+        "a head begins anew.",
         parent=parent,
     )
     leave = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)

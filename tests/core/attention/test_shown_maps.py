@@ -273,3 +273,14 @@ def test_a_patch_that_was_asked_is_shown_over_the_region():
     assert (shown.grid.origin, shown.grid.token_px) == (YX(64, 32), YX(2 * SIDE, SIDE))
     rolled = region_query_map(looked, said, MapWish(region_head="rollout", scale="raw"))
     np.testing.assert_array_equal(rolled.values, said.rollout.astype(np.float32))
+
+
+def test_glass_stays_glass_where_both_levels_are_put_together():
+    looked = looked_at()
+    side = PLAN.spec.side
+    inside = np.random.default_rng(5).random((PLAN.rows * side, PLAN.columns * side)) > 0.4
+    tissue = tissue_of_tokens(inside)
+    shown = shown_map([looked], MapWish("both", head="0", region_head="0"), tissue)
+    patches = shown_map([looked], MapWish("patch", head="0"), tissue)
+    assert np.array_equal(np.isnan(patches.values), ~inside)
+    assert np.array_equal(np.isnan(shown.values), np.isnan(patches.values))

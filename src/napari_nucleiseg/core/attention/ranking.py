@@ -213,7 +213,7 @@ def _must_differ(positive: NDArray[np.bool_], least: float) -> None:
     if not positive.any():
         raise DataError(
             f"no token of this view is covered by nuclei to {least:.0%} or more; move to where nuclei were found, or "
-            "lower that share"
+            "look at a larger part of them"
         )
     if positive.all():
         raise DataError(

@@ -99,6 +99,8 @@ def shown_map(looks: Sequence[Looked], wish: MapWish, tissue: TissueMask | None 
             coarse.scores, fine.scores, weight=wish.weight,
             region_coverage=coarse.coverage, patch_coverage=fine.coverage,
         )  # fmt: skip
+        # The cells of the region are coarser than the tissue.
+        values = np.where(np.isnan(fine.scores), np.float32(np.nan), values)
         step = YX(*(fine.step_px * side for side in plan.grid.downsample))
     grid = TokenGrid(values.shape[0], values.shape[1], step, plan.origin)
     return ShownMap(values, grid, _limits(values, wish.scale))
