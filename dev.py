@@ -337,10 +337,13 @@ def run_demo(screenshot: Path | None, slide: Path | None) -> int:
         return subprocess.run(command, env=environment, check=False).returncode
 
 
+WINDOW_TESTS = "tests/widgets"
+
+
 def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
     """Run pytest; on Linux pytest-xvfb gives each run of it a screen of its own where Xvfb is there.
 
-    All tests together are two runs, side by side: those that take long mostly wait for a window.
+    All tests together are two runs, side by side: those of the window, which mostly wait for it, and all others.
     """
     command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments]
     are_all = not fast and all(word.startswith("--") for word in pytest_arguments)
@@ -349,11 +352,11 @@ def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
             command += ["-m", "not slow"] if fast else []
             return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         with clean_environment() as apart, tempfile.TemporaryFile() as told:
-            slow = [*command, "-m", "slow", "-p", "no:cacheprovider"]
-            beside = subprocess.Popen(slow, cwd=ROOT, env=apart, stdout=told, stderr=subprocess.STDOUT)
+            windows = [*command, WINDOW_TESTS, "-p", "no:cacheprovider"]
+            beside = subprocess.Popen(windows, cwd=ROOT, env=apart, stdout=told, stderr=subprocess.STDOUT)
             try:
-                quick = [*command, "-m", "not slow"]
-                status = subprocess.run(quick, cwd=ROOT, env=environment, check=False).returncode
+                others = [*command, f"--ignore={WINDOW_TESTS}"]
+                status = subprocess.run(others, cwd=ROOT, env=environment, check=False).returncode
                 other = beside.wait()
             finally:
                 beside.kill()

@@ -62,7 +62,8 @@ def again():
     return (faults() - before) // 4
 fresh = again()
 choose_device("cpu")
-kept = again()
+# The system may take pages away meanwhile, where memory is short: not every time.
+kept = min(again() for _ in range(4))
 give_back_memory()
 print(fresh, kept)
 """
