@@ -343,7 +343,8 @@ WINDOW_TESTS = "tests/widgets"
 def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
     """Run pytest; on Linux pytest-xvfb gives each run of it a screen of its own where Xvfb is there.
 
-    All tests together are two runs, side by side: those of the window, which mostly wait for it, and all others.
+    All tests together run side by side: those of the window, which mostly wait for it, and all others, after which come
+    those of the window that take long.
     """
     command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments]
     are_all = not fast and all(word.startswith("--") for word in pytest_arguments)
@@ -352,11 +353,13 @@ def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
             command += ["-m", "not slow"] if fast else []
             return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         with clean_environment() as apart, tempfile.TemporaryFile() as told:
-            windows = [*command, WINDOW_TESTS, "-p", "no:cacheprovider"]
+            windows = [*command, WINDOW_TESTS, "-m", "not slow", "-p", "no:cacheprovider"]
             beside = subprocess.Popen(windows, cwd=ROOT, env=apart, stdout=told, stderr=subprocess.STDOUT)
             try:
-                others = [*command, f"--ignore={WINDOW_TESTS}"]
-                status = subprocess.run(others, cwd=ROOT, env=environment, check=False).returncode
+                status = 0
+                for others in ([f"--ignore={WINDOW_TESTS}"], [WINDOW_TESTS, "-m", "slow"]):
+                    answer = subprocess.run([*command, *others], cwd=ROOT, env=environment, check=False).returncode
+                    status = status or answer
                 other = beside.wait()
             finally:
                 beside.kill()

@@ -336,16 +336,18 @@ def marks(commands):
     return [command[command.index("-m", 3) + 1] for command in commands if "-m" in command[3:]]
 
 
-@pytest.mark.parametrize(("front", "beside"), [(0, 0), (1, 0), (0, 2)])
-def test_all_tests_are_two_runs_and_either_can_fail(dev, pytest_runs, capsys, front, beside):
-    pytest_runs.answers.append(front)
+@pytest.mark.parametrize(("front", "beside"), [((0, 0), 0), ((1, 0), 0), ((0, 1), 0), ((0, 0), 2)])
+def test_all_tests_are_three_runs_and_each_can_fail(dev, pytest_runs, capsys, front, beside):
+    pytest_runs.answers += front
     pytest_runs.answers_beside = beside
-    assert bool(dev.run_tests(["--durations=15"], fast=False)) == bool(front or beside)
-    (others,), (windows,) = pytest_runs.commands, pytest_runs.beside
+    assert bool(dev.run_tests(["--durations=15"], fast=False)) == bool(any(front) or beside)
+    (others, slow), (windows,) = pytest_runs.commands, pytest_runs.beside
     # Together they are all tests, and none is run twice.
     assert "--ignore=tests/widgets" in others
+    assert marks([others]) == []
     assert "tests/widgets" in windows
-    assert marks([others, windows]) == []
+    assert "tests/widgets" in slow
+    assert marks([windows, slow]) == ["not slow", "slow"]
     assert all("--durations=15" in command for command in (*pytest_runs.commands, *pytest_runs.beside))
     assert "told by the one beside" in capsys.readouterr().out
 
