@@ -109,8 +109,14 @@ def test_older_steps_come_as_one_scrolls(history, panel, qtbot):
         editor.classify([nucleus_id], 1)
     panel.controller.editing.edited.emit()
     qtbot.waitUntil(lambda: history.model.rowCount() == 200, timeout=WAIT_MS)
-    history.view.scrollToBottom()
-    qtbot.waitUntil(lambda: history.model.rowCount() == 250, timeout=WAIT_MS)
+
+    def all_come():
+        """Scroll to the end, again if the list was made anew meanwhile."""
+        history.view.scrollToTop()
+        history.view.scrollToBottom()
+        return history.model.rowCount() == 250
+
+    qtbot.waitUntil(all_come, timeout=WAIT_MS)
     numbers = [step.number for step in history._history.steps]
     assert numbers == sorted(numbers, reverse=True)
     assert len(set(numbers)) == 250
