@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,45 +91,21 @@ def _read_lessons(
 
     A model of attention is taught at the level of the slides that teach it: so people have seen it.
     """
-    from napari_nucleiseg.cli.project import open_project
+    from napari_nucleiseg.cli.project import projects_with_slides
     from napari_nucleiseg.core.teaching.collect import Lesson, lesson_of
-    from napari_nucleiseg.core.teaching.slides import find_slide
     from napari_nucleiseg.core.training.scales.slide_level import level_of_slide, model_between
 
-    lesson, taus = Lesson(()), list[float]()
-    done: set[Path] = set()
-    used: set[Path] = set()
-    # A project that is named by its slide tells where the slide is.
-    given = [*options.slide, *(path for path in options.projects if _is_slide(path))]
-    with console.progress() as bars:
-        for place, path in enumerate(options.projects):
-            bars.update("reading", place, len(options.projects), path)
-            with open_project(path, writable=False) as project:
-                if project.folder in done:
-                    continue
-                done.add(project.folder)
-                slide = find_slide(project, given)
-                if slide is None:
-                    raise SlideError(
-                        f"The slide {project.slide_name} of {path} is not beside it. Say where it is with --slide PATH."
-                    )
-                used.add(Path(slide.path).absolute())
-                try:
-                    found = lesson_of(project, slide, model.spec, seed)
-                    tau = level_of_slide(model, slide, options.attention_level, project) if found.examples else None
-                    taus += [] if tau is None else [tau]
-                finally:
-                    slide.close()
-                lesson += found
+    lesson, taus, used = Lesson(()), list[float](), set[Path]()
+    with closing(projects_with_slides(options.projects, options.slide, console)) as found:
+        for _path, project, slide, _bars in found:
+            used.add(Path(slide.path).absolute())
+            one = lesson_of(project, slide, model.spec, seed)
+            tau = level_of_slide(model, slide, options.attention_level, project) if one.examples else None
+            taus += [] if tau is None else [tau]
+            lesson += one
     if foreign := [path for path in options.slide if Path(path).absolute() not in used]:
         raise SlideError(f"{', '.join(foreign)} belongs to none of these projects. Check --slide.")
     return model_between(model, taus), lesson
-
-
-def _is_slide(path: str) -> bool:
-    from napari_nucleiseg.core.store.project import DATABASE
-
-    return Path(path).exists() and not (Path(path) / DATABASE).is_file()
 
 
 def _teach(

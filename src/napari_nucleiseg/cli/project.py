@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.errors import SlideError, StoreError
 
 if TYPE_CHECKING:
+    from napari_nucleiseg.cli.console import Console, ProgressBars
+    from napari_nucleiseg.core.slides.pyramid import Slide
     from napari_nucleiseg.core.store.project import Project
 
 
@@ -36,3 +39,55 @@ def _of_slide(path: str) -> Path:
 
     slide = open_slide(path)
     return find_project(slide) or usual_folder(slide)
+
+
+def projects_with_slides(
+    projects: Sequence[str], slides: Sequence[str], console: Console
+) -> Generator[tuple[str, Project, Slide, ProgressBars], None, None]:
+    """Iterate over projects, only looked at, each with its slide; both are open until the next is asked for.
+
+    Close it where its loop can fail (`contextlib.closing`): what is open is closed then, not only when it is forgotten.
+
+    Parameters
+    ----------
+    projects : sequence of str
+        Folders, or slides that they lie beside; one that is named twice comes once.
+    slides : sequence of str
+        Where slides are that do not lie beside their project.
+    console : Console
+        Shows how far it is.
+
+    Yields
+    ------
+    path, project, slide, bars
+        The path as it was named; `bars` take sentences.
+
+    Raises
+    ------
+    SlideError
+        If a slide is not found.
+    StoreError
+        If a project cannot be opened.
+    """
+    from napari_nucleiseg.core.store.project import DATABASE
+    from napari_nucleiseg.core.teaching.slides import find_slide
+
+    done: set[Path] = set()
+    # A project that is named by its slide tells where the slide is.
+    given = [*slides, *(path for path in projects if Path(path).exists() and not (Path(path) / DATABASE).is_file())]
+    with console.progress() as bars:
+        for place, path in enumerate(projects):
+            bars.update("reading", place, len(projects), path)
+            with open_project(path, writable=False) as project:
+                if project.folder in done:
+                    continue
+                done.add(project.folder)
+                slide = find_slide(project, given)
+                if slide is None:
+                    raise SlideError(
+                        f"The slide {project.slide_name} of {path} is not beside it. Say where it is with --slide PATH."
+                    )
+                try:
+                    yield path, project, slide, bars
+                finally:
+                    slide.close()

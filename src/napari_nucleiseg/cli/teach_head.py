@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_nucleiseg.cli.console import OK, PARTLY, Console, ProgressBars
 from napari_nucleiseg.cli.flags import add_flags, read_flags
-from napari_nucleiseg.core.errors import DataError, SlideError
+from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.teaching.heads.config import HeadTeachConfig
 from napari_nucleiseg.core.training.fields import load_fields
 
@@ -81,38 +81,19 @@ def _read_paint(
     """Read what is painted in each project, and patches without paint; the projects are only looked at."""
     import numpy as np
 
-    from napari_nucleiseg.cli.project import open_project
-    from napari_nucleiseg.core.store.project import DATABASE
+    from napari_nucleiseg.cli.project import projects_with_slides
     from napari_nucleiseg.core.teaching.heads.painted import collect_painted, collect_unpainted
-    from napari_nucleiseg.core.teaching.slides import find_slide
 
     patches: list[PaintedPatch] = []
     others: list[NDArray[np.uint8]] = []
-    done: set[Path] = set()
-    # A project that is named by its slide tells where the slide is.
-    given = [*options.slide, *(path for path in options.projects if not (Path(path) / DATABASE).is_file())]
-    given = [path for path in given if Path(path).exists()]
-    with console.progress() as bars:
-        for place, path in enumerate(options.projects):
-            bars.update("reading", place, len(options.projects), path)
-            with open_project(path, writable=False) as project:
-                if project.folder in done:
-                    continue
-                done.add(project.folder)
-                slide = find_slide(project, given)
-                if slide is None:
-                    raise SlideError(
-                        f"The slide {project.slide_name} of {path} is not beside it. Say where it is with --slide PATH."
-                    )
-                try:
-                    found = collect_painted(project, slide, encoder.spec)
-                    if found:
-                        others.append(collect_unpainted(project, slide, encoder.spec, seed=seed))
-                finally:
-                    slide.close()
-                if not found:
-                    bars.say(f"{path} is left out: nothing is painted on it.")
-                patches += found
+    with closing(projects_with_slides(options.projects, options.slide, console)) as given:
+        for path, project, slide, bars in given:
+            found = collect_painted(project, slide, encoder.spec)
+            if found:
+                others.append(collect_unpainted(project, slide, encoder.spec, seed=seed))
+            else:
+                bars.say(f"{path} is left out: nothing is painted on it.")
+            patches += found
     side = encoder.spec.input_px
     return patches, np.concatenate([np.zeros((0, side, side, 3), np.uint8), *others])
 

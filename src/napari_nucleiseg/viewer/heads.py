@@ -102,9 +102,11 @@ class Heads:
         events, camera = self.wishes.events, self.viewer.scene.camera.events
         self._connections = Connections(
             *((signal, self._on_map_wished) for signal in (
-                events.head, events.layer, events.region_head, events.region_layer, events.level, events.weight,
-                events.values,
+                events.layer, events.region_layer, events.level, events.weight, events.values,
             )),
+            # The gallery shows all heads, whichever is meant.
+            (events.head, self.show),
+            (events.region_head, self.show),
             (events.opacity, self._on_style_wished),
             (events.colours, self._on_style_wished),
             (events.encoder, self._on_encoder_wished),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.attention.per_nucleus import NucleiAttention
     from napari_nucleiseg.core.attention.ranking import HeadScore
     from napari_nucleiseg.core.attention.shown import ShownMap
+    from napari_nucleiseg.core.store.project import Project
+    from napari_nucleiseg.viewer.heads_engine import Looks
 
 SETTLED_S = 0.15
 LOOK_FIRST = "Look at the view first."
@@ -75,14 +77,10 @@ class HeadsNuclei:
 
     def rank(self) -> None:
         """Rank all heads of the level against the nuclei of what was looked at."""
-        looks, opened = self._heads.looks, self._heads.opened
-        if looks is None or opened is None or not looks.looks:
-            self._warn(LOOK_FIRST)
+        known = self._known()
+        if known is None:
             return
-        project = opened.project
-        if project is None:
-            self._warn(NO_PROJECT)
-            return
+        looks, project = known
         of_region = self._heads.wishes.level == REGION_LEVEL
 
         def work(_cancelled: Cancelled) -> Iterator[Any]:
@@ -94,6 +92,17 @@ class HeadsNuclei:
             self.ranked.emit(scores)
 
         self._start(RANKING, work, on_value)
+
+    def _known(self) -> tuple[Looks, Project] | None:
+        """Return what was looked at, and the project with its nuclei; None, and a sentence, if there is neither."""
+        looks, opened = self._heads.looks, self._heads.opened
+        if looks is None or opened is None or not looks.looks:
+            self._warn(LOOK_FIRST)
+        elif opened.project is None:
+            self._warn(NO_PROJECT)
+        else:
+            return looks, opened.project
+        return None
 
     def _sentence(self) -> str:
         best = self.scores[0]
@@ -131,14 +140,14 @@ class HeadsNuclei:
         quiet : bool
             Whether nobody asked for it, so that nothing is said where there is nothing to measure.
         """
-        looks, opened, shown = self._heads.looks, self._heads.opened, self._heads.shown
-        if looks is None or opened is None or shown is None or not looks.looks:
+        shown = self._heads.shown
+        if shown is None:
             self._warn(LOOK_FIRST)
             return
-        project = opened.project
-        if project is None:
-            self._warn(NO_PROJECT)
+        known = self._known()
+        if known is None:
             return
+        looks, project = known
         paints = self._is_coloured
 
         def work(_cancelled: Cancelled) -> Iterator[Any]:

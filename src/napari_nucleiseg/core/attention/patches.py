@@ -164,6 +164,17 @@ class PatchPlan:
         return tissue.mask[np.ix_(bounds[0], bounds[1])].astype(np.float32)
 
 
+def patch_grid(slide: Slide, spec: EncoderSpec) -> TileGrid:
+    """Return the one grid of an encoder's patches on a slide.
+
+    Raises
+    ------
+    MissingPixelSizeError, PixelSizeError
+        If the slide does not say how large its pixels are, or they are too large or small.
+    """
+    return TileGrid(slide.shape, model_downsample(slide, spec), spec.input_px, 0, spec.input_px, 0)
+
+
 def plan_patches(slide: Slide, spec: EncoderSpec, region: Region, *, most: int = MOST_CELLS) -> PatchPlan:
     """Plan the patches that a region needs. Pure: nothing is read.
 
@@ -187,8 +198,8 @@ def plan_patches(slide: Slide, spec: EncoderSpec, region: Region, *, most: int =
     """
     if spec.kind != PATCH:
         raise DataError(f"{spec.name} looks at regions made of patches, not at pixels; give an encoder of patches")
-    downsample = model_downsample(slide, spec)
-    grid = TileGrid(slide.shape, downsample, spec.input_px, 0, spec.input_px, 0)
+    grid = patch_grid(slide, spec)
+    downsample = grid.downsample
     wanted = region.intersect(slide.content)
     if wanted.is_empty:
         raise DataError("nothing of the slide lies in this region; move to where there is tissue")

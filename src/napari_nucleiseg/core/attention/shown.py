@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.attention.compose import PUBLISHED, composed, laid_out, over_heads
+from napari_nucleiseg.core.attention.compose import PUBLISHED, all_pairs, composed, laid_out, over_heads
 from napari_nucleiseg.core.attention.grid import TokenGrid
 from napari_nucleiseg.core.attention.look import Looked
 from napari_nucleiseg.core.attention.overlap import Averaged, averaged
@@ -86,24 +86,15 @@ def shown_map(looks: Sequence[Looked], wish: MapWish, tissue: TissueMask | None 
     DataError
         If the region has not been looked at, or there is no such head.
     """
-    plan = looks[0].plan
     if wish.level == "patch":
-        found = _of_patches(looks, wish, tissue)
-        values, step = found.scores, YX(*(found.step_px * side for side in plan.grid.downsample))
-    elif wish.level == "region":
-        found = _of_region(looks, wish, tissue)
-        values, step = found.scores, YX(*(found.step_px * side for side in plan.grid.downsample))
-    else:
-        fine, coarse = _of_patches(looks, wish, tissue), _of_region(looks, wish, tissue)
-        values = composed(
-            coarse.scores, fine.scores, weight=wish.weight,
-            region_coverage=coarse.coverage, patch_coverage=fine.coverage,
-        )  # fmt: skip
-        # The cells of the region are coarser than the tissue.
-        values = np.where(np.isnan(fine.scores), np.float32(np.nan), values)
-        step = YX(*(fine.step_px * side for side in plan.grid.downsample))
-    grid = TokenGrid(values.shape[0], values.shape[1], step, plan.origin)
-    return ShownMap(values, grid, _limits(values, wish.scale))
+        return _placed(_of_patches(looks, wish, tissue), looks, wish)
+    if wish.level == "region":
+        return _placed(_of_region(looks, wish, tissue), looks, wish)
+    fine, coarse = _of_patches(looks, wish, tissue), _of_region(looks, wish, tissue)
+    values = composed(
+        coarse.scores, fine.scores, weight=wish.weight, region_coverage=coarse.coverage, patch_coverage=fine.coverage
+    )
+    return _placed(replace(fine, scores=_on_tissue(values, fine)), looks, wish)
 
 
 def all_heads(looks: Sequence[Looked], wish: MapWish, tissue: TissueMask | None = None) -> dict[str, ShownMap]:
@@ -118,10 +109,19 @@ def all_heads(looks: Sequence[Looked], wish: MapWish, tissue: TissueMask | None 
     if wish.level == "region":
         every = [*region, MEAN, MAX, ROLLOUT]
         return {head: shown_map(looks, replace(wish, region_head=head), tissue) for head in every}
+    fine = [_of_patches(looks, replace(wish, head=head), tissue) for head in patch[: looks[0].plan.spec.heads]]
+    coarse = [_of_region(looks, replace(wish, region_head=head), tissue) for head in region]
+    pairs = all_pairs(
+        np.stack([one.scores for one in coarse]),
+        np.stack([one.scores for one in fine]),
+        weight=wish.weight,
+        region_coverage=coarse[0].coverage,  # of all heads alike
+        patch_coverage=fine[0].coverage,
+    )
     return {
-        f"{head},{other}": shown_map(looks, replace(wish, head=head, region_head=other), tissue)
-        for other in region
-        for head in patch[: looks[0].plan.spec.heads]
+        f"{head},{other}": _placed(replace(one, scores=_on_tissue(pairs[row, column], one)), looks, wish)
+        for row, other in enumerate(region)
+        for column, (head, one) in enumerate(zip(patch, fine, strict=False))
     }
 
 
@@ -173,6 +173,19 @@ def tissue_cells(looked: Looked, tissue: TissueMask | None) -> NDArray[np.float3
     side = plan.spec.side
     tokens = plan.tissue_fractions(tissue).reshape(plan.rows, side, plan.columns, side)
     return np.asarray(tokens.mean(axis=(1, 3)), np.float32)
+
+
+def _placed(found: Averaged, looks: Sequence[Looked], wish: MapWish) -> ShownMap:
+    """Return an averaged map where it lies on the slide."""
+    plan = looks[0].plan
+    step = YX(*(found.step_px * side for side in plan.grid.downsample))
+    rows, columns = found.scores.shape
+    return ShownMap(found.scores, TokenGrid(rows, columns, step, plan.origin), _limits(found.scores, wish.scale))
+
+
+def _on_tissue(values: NDArray[np.float32], fine: Averaged) -> NDArray[np.float32]:
+    """Return both levels together, uncoloured where patches are: region cells are coarser than the tissue."""
+    return np.where(np.isnan(fine.scores), np.float32(np.nan), values)
 
 
 def _of_patches(looks: Sequence[Looked], wish: MapWish, tissue: TissueMask | None) -> Averaged:

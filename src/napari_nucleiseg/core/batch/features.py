@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.attention.forward import EncoderForward
+from napari_nucleiseg.core.attention.patches import patch_grid
 from napari_nucleiseg.core.batch.blocks import Block, regions_of, single_patches, tissue_patches
 from napari_nucleiseg.core.batch.feature_job import FeatureEvent, FeatureJob, FeaturesFinished
 from napari_nucleiseg.core.batch.inputs import Input, find_inputs
 from napari_nucleiseg.core.batch.job import SlideAdvanced, SlideFailed, SlideNoted, SlideStarted
 from napari_nucleiseg.core.errors import DataError, ModelError, NucleiSegError, SlideError, StoreError
 from napari_nucleiseg.core.inference.ahead import map_ahead
-from napari_nucleiseg.core.inference.plan import COARSE_NOTE, TileGrid, model_downsample
+from napari_nucleiseg.core.inference.plan import COARSE_NOTE, TileGrid
 from napari_nucleiseg.core.inference.predict import read_tile
 from napari_nucleiseg.core.models.encoders import PATCH, REGION, LoadedEncoder, load_encoder
 from napari_nucleiseg.core.models.files import sweep
@@ -176,8 +177,8 @@ def _describe(entry: Input, run: _Run) -> Iterator[FeatureEvent]:
     slide = open_slide(entry.path, mpp_um=run.job.mpp_um)
     with closing(slide):
         spec = run.patches.spec
-        downsample = model_downsample(slide, spec)
-        grid = TileGrid(slide.shape, downsample, spec.input_px, 0, spec.input_px, 0)
+        grid = patch_grid(slide, spec)
+        downsample = grid.downsample
         card = run.card(slide, grid)
         with suppress(DataError):  # there is none yet, or a damaged one
             before = read_bag(output)

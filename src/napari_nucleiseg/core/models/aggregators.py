@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_nucleiseg.core.errors import ModelError, WeightsError
+from napari_nucleiseg.core.models.registry import must_be_free
 from napari_nucleiseg.core.models.weights import ModelCard, fit_tensors, load_tensors, must_be_accepted, read_card
 
 CLASSES, SURVIVAL = TASKS = ("classes", "survival")
@@ -125,8 +126,7 @@ def register_aggregator(name: str) -> Callable[[Build], Build]:
     """
 
     def add(build: Build) -> Build:
-        if name in _registry and _registry[name].__module__ != build.__module__:
-            raise ModelError(f"two packages register an aggregator called {name}; rename or uninstall one")
+        must_be_free(name, _registry.get(name), build, "an aggregator")
         _registry[name] = build
         return build
 

@@ -15,11 +15,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from napari_nucleiseg.core.errors import ModelError, WeightsError
+from napari_nucleiseg.core.errors import ModelError
+from napari_nucleiseg.core.models.registry import must_be_free
 from napari_nucleiseg.core.models.weights import (
     SHIPPED_FOLDER,
     ModelCard,
-    file_called,
+    cards_of,
+    files_in,
+    find_file,
     fit_tensors,
     load_tensors,
     must_be_accepted,
@@ -155,8 +158,7 @@ def register_encoder(name: str) -> Callable[[Build], Build]:
     """
 
     def add(build: Build) -> Build:
-        if name in _registry and _registry[name].__module__ != build.__module__:
-            raise ModelError(f"two packages register an encoder called {name}; rename or uninstall one")
+        must_be_free(name, _registry.get(name), build, "an encoder")
         _registry[name] = build
         return build
 
@@ -218,22 +220,12 @@ def own_encoders_folder() -> Path:
 
 def encoder_files() -> dict[str, Path]:
     """Return the weight files of encoders that can be used by name: shipped ones and the user's."""
-    found: dict[str, Path] = {}
-    for folder in (own_encoders_folder(), SHIPPED_FOLDER / FOLDER):
-        if folder.is_dir():
-            found |= {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
-    return found
+    return files_in(own_encoders_folder(), SHIPPED_FOLDER / FOLDER)
 
 
 def available_encoders() -> tuple[ModelCard, ...]:
     """Return the cards of all encoders that can be used by name; unreadable files are left out."""
-    cards = []
-    for path in encoder_files().values():
-        try:
-            cards.append(read_card(path))
-        except WeightsError:
-            continue
-    return tuple(sorted(cards, key=lambda card: card.name))
+    return tuple(sorted(cards_of(encoder_files()), key=lambda card: card.name))
 
 
 def load_encoder(name_or_path: str | os.PathLike[str], *, accept_licence: bool = False) -> LoadedEncoder:
@@ -248,10 +240,7 @@ def load_encoder(name_or_path: str | os.PathLike[str], *, accept_licence: bool =
     ModelError
         If the network is unknown, or finds nuclei and is no encoder.
     """
-    name, files = os.fspath(name_or_path), encoder_files()
-    path = files.get(name, Path(name))
-    if name not in files and path.suffix != ".safetensors" and not path.exists():
-        path = file_called(name, files)
+    path = find_file(os.fspath(name_or_path), encoder_files())
     card = read_card(path)
     must_be_accepted(card, accept_licence=accept_licence)
     if card.network not in encoder_names():

@@ -42,12 +42,24 @@ def register_model(spec: ModelSpec) -> Callable[[Build], Build]:
     """
 
     def add(build: Build) -> Build:
-        if spec.name in _registry and _registry[spec.name][1].__module__ != build.__module__:
-            raise ModelError(f"two packages register a model called {spec.name}; rename or uninstall one")
+        former = _registry.get(spec.name)
+        must_be_free(spec.name, former and former[1], build, "a model")
         _registry[spec.name] = (spec, build)
         return build
 
     return add
+
+
+def must_be_free(name: str, former: Callable[..., object] | None, build: Callable[..., object], what: str) -> None:
+    """Refuse a name that another package has taken; a module that is imported anew may take its own again.
+
+    Raises
+    ------
+    ModelError
+        If it is taken.
+    """
+    if former is not None and former.__module__ != build.__module__:
+        raise ModelError(f"two packages register {what} called {name}; rename or uninstall one")
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -141,31 +141,42 @@ def user_folder() -> Path:
 
 def weight_files() -> dict[str, Path]:
     """Return the weight files that can be used by name: shipped ones and the user's."""
-    found: dict[str, Path] = {}
-    for folder in (user_folder() / "models", SHIPPED_FOLDER):
-        if folder.is_dir():
-            found |= {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
-    return found
+    return files_in(user_folder() / "models", SHIPPED_FOLDER)
+
+
+def files_in(*folders: Path) -> dict[str, Path]:
+    """Return the weight files of folders by name; of one name that of the last folder."""
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.safetensors"))}
 
 
 def available_models() -> tuple[ModelCard, ...]:
     """Return the cards of all weights that can be used by name; unreadable files are left out."""
-    cards = []
-    for path in weight_files().values():
-        try:
-            cards.append(read_card(path))
-        except WeightsError:
-            continue
-    return tuple(sorted(cards, key=lambda card: (card.name != "nuclei", card.name)))
+    return tuple(sorted(cards_of(weight_files()), key=lambda card: (card.name != "nuclei", card.name)))
 
 
-def file_called(name: str, files: Mapping[str, Path]) -> Path:
-    """Return the file whose card has this name: models are listed by it, and a file may be called otherwise."""
+def cards_of(files: Mapping[str, Path]) -> Iterator[ModelCard]:
+    """Iterate over the cards of weight files; unreadable ones are left out."""
     for path in files.values():
         with suppress(WeightsError):
-            if read_card(path).name == name:
+            yield read_card(path)
+
+
+def find_file(name_or_path: str, files: Mapping[str, Path]) -> Path:
+    """Return the weight file of a name, or the path itself.
+
+    Raises
+    ------
+    ModelError
+        If it is neither a path nor a name.
+    """
+    path = files.get(name_or_path, Path(name_or_path))
+    if name_or_path in files or path.suffix == ".safetensors" or path.exists():
+        return path
+    for path in files.values():  # models are listed by the name on their card, and a file may be called otherwise
+        with suppress(WeightsError):
+            if read_card(path).name == name_or_path:
                 return path
-    raise ModelError(f"there is no model called {name}; there are {', '.join(files) or 'none yet'}")
+    raise ModelError(f"there is no model called {name_or_path}; there are {', '.join(files) or 'none yet'}")
 
 
 def read_card(path: str | os.PathLike[str]) -> ModelCard:
@@ -264,10 +275,7 @@ def load_model(name_or_path: str, *, accept_licence: bool = False) -> LoadedMode
     """
     from napari_nucleiseg.core.models.registry import build_network, network_spec
 
-    files = weight_files()
-    path = files.get(name_or_path, Path(name_or_path))
-    if name_or_path not in files and path.suffix != ".safetensors" and not path.exists():
-        path = file_called(name_or_path, files)
+    path = find_file(name_or_path, weight_files())
     card = read_card(path)
     must_be_accepted(card, accept_licence=accept_licence)
     spec = network_spec(card.network, card.params)

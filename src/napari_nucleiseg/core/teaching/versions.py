@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.errors import ModelError, WeightsError
-from napari_nucleiseg.core.models.files import move_new, sweep, write_new, write_over
+from napari_nucleiseg.core.models.files import write_new, write_over
 from napari_nucleiseg.core.models.weights import (
     SHIPPED_FOLDER,
     ModelCard,
-    encode_model,
-    licence_accepted,
     read_card,
-    remember_acceptance,
     user_folder,
     weight_files,
     with_card,
 )
 from napari_nucleiseg.core.teaching.cards import family_of
+from napari_nucleiseg.core.teaching.keeping import cannot_write, inherit_acceptance, move_version, write_version
 from napari_nucleiseg.core.teaching.names import (
     ENDING,
     check_name,
@@ -190,32 +187,18 @@ def keep(outcome: Outcome, *, name: str = "", title: str = "") -> Version:
     folder = models_folder() if outcome.adopted else refused_folder()
     metrics = {**former.metrics, "adopted": outcome.adopted, "reason": outcome.reason}
     card = replace(former, title=_one_line(title) or _title(former), metrics=metrics)
-    while True:
-        chosen = name or next_name(family_of(former), (one.card.parent.partition("@")[0] for one in all_versions()))
-        # What was judged is what is kept: not rounded to half the size.
-        content, _ = encode_model(model.network, model.spec, replace(card, name=chosen), half=False)
-        path = folder / f"{chosen}{ENDING}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder)
-            write_new(path, content)
-        except FileExistsError:
-            if name:
-                check_name(name)
-            if not path.exists():
-                raise WeightsError(
-                    f"{folder} is no folder, so that no model can be kept there. Move it away."
-                ) from None
-        except OSError as error:
-            raise WeightsError(_cannot_write(folder, error, len(content))) from error
-        else:
-            break
-    version = _version(path)
-    if licence_accepted(former):
-        # Who accepted the licence of the former model need not do so again for its child, which has the same.
-        with suppress(OSError):
-            remember_acceptance(version.card)
-    return version
+    path = write_version(
+        folder,
+        model.network,
+        model.spec,
+        card,
+        name=name,
+        check=check_name,
+        following=lambda: next_name(family_of(former), (one.card.parent.partition("@")[0] for one in all_versions())),
+        what="model",
+    )
+    inherit_acceptance(former, path)
+    return _version(path)
 
 
 def take_anyway(version: Version) -> Version:
@@ -230,16 +213,7 @@ def take_anyway(version: Version) -> Version:
     """
     if version.kind != REFUSED:
         raise ModelError(f"{version.name} is in use already: the guard did not refuse it.")
-    target = models_folder() / version.path.name
-    try:
-        move_new(version.path, target)
-    except FileExistsError as error:
-        raise WeightsError(
-            f"{target} is there already, and none is ever overwritten. Export this one instead."
-        ) from error
-    except OSError as error:
-        raise WeightsError(_cannot_write(target.parent, error)) from error
-    return _version(target)
+    return _version(move_version(version.path, models_folder(), "Export this one instead."))
 
 
 def rename(version: Version, title: str) -> Version:
@@ -259,7 +233,7 @@ def rename(version: Version, title: str) -> Version:
         content = version.path.read_bytes()
         write_over(version.path, with_card(content, replace(read_card(version.path), title=_one_line(title))))
     except OSError as error:
-        raise WeightsError(_cannot_write(version.path.parent, error)) from error
+        raise WeightsError(cannot_write(version.path.parent, error)) from error
     return _version(version.path)
 
 
@@ -287,7 +261,7 @@ def export(version: Version, path: str | Path) -> Path:
     except FileExistsError as error:
         raise WeightsError(f"{target} is there already and stays as it is. Choose another name.") from error
     except OSError as error:
-        raise WeightsError(_cannot_write(target.parent, error)) from error
+        raise WeightsError(cannot_write(target.parent, error)) from error
     return target
 
 
@@ -312,7 +286,7 @@ def delete(version: Version) -> tuple[Version, ...]:
         if preferences.get(version.family) == version.card.version:
             write_preferences({key: value for key, value in preferences.items() if key != version.family})
     except OSError as error:
-        raise WeightsError(_cannot_write(version.path.parent, error)) from error
+        raise WeightsError(cannot_write(version.path.parent, error)) from error
     return tuple(other for other in all_versions() if other.card.parent == version.card.version)
 
 
@@ -338,7 +312,7 @@ def prefer(version: Version) -> None:
     try:
         write_preferences({**read_preferences(), version.family: version.card.version})
     except OSError as error:
-        raise WeightsError(_cannot_write(user_folder(), error)) from error
+        raise WeightsError(cannot_write(user_folder(), error)) from error
 
 
 def _version(path: Path) -> Version:
@@ -372,10 +346,3 @@ def _one_line(text: str) -> str:
 def _refuse_shipped(version: Version, what: str) -> None:
     if version.kind == SHIPPED:
         raise ModelError(f"{version.name} comes with the program and cannot be {what}.")
-
-
-def _cannot_write(folder: Path, error: OSError, size: int = 0) -> str:
-    if error.errno == ENOSPC:
-        need = f"; {size / 1e6:.0f} MB are needed" if size else ""
-        return f"The disk that holds {folder} is full{need}. Make space and try again; all that was there is as it was."
-    return f"{folder} cannot be used ({error.strerror or error}). All that was there is as it was."

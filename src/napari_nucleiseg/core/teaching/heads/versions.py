@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from errno import ENOSPC
 from pathlib import Path
 
 from napari_nucleiseg.core.errors import ModelError, WeightsError
 from napari_nucleiseg.core.models.encoders import encoder_files, own_encoders_folder
-from napari_nucleiseg.core.models.files import move_new, sweep, write_new
 from napari_nucleiseg.core.models.weights import (
     SHIPPED_FOLDER,
     ModelCard,
-    encode_model,
-    licence_accepted,
     read_card,
-    remember_acceptance,
 )
 from napari_nucleiseg.core.teaching.cards import family_of
 from napari_nucleiseg.core.teaching.heads.verdict import HeadOutcome
+from napari_nucleiseg.core.teaching.keeping import inherit_acceptance, move_version, write_version
 from napari_nucleiseg.core.teaching.names import ENDING, check_name, number_of
 from napari_nucleiseg.core.teaching.versions import OWN, REFUSED, SHIPPED, TAUGHT, Version
 
@@ -75,32 +71,19 @@ def keep_head(outcome: HeadOutcome, *, name: str = "", title: str = "") -> Versi
     encoder = outcome.encoder
     card = replace(encoder.card, title=" ".join(title.split()) or _title(encoder.card))
     folder = own_encoders_folder() if outcome.adopted else refused_encoders_folder()
-    while True:
-        chosen = name or _next_name(family_of(card))
-        # What was judged is what is kept: not rounded to half the size.
-        content, _ = encode_model(encoder.network, encoder.spec, replace(card, name=chosen), half=False)
-        path = folder / f"{chosen}{ENDING}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder)
-            write_new(path, content)
-        except FileExistsError:
-            if name:
-                check_encoder_name(name)
-            if not path.exists():
-                raise WeightsError(
-                    f"{folder} is no folder, so that no encoder can be kept there. Move it away."
-                ) from None
-        except OSError as error:
-            raise WeightsError(_cannot_write(folder, error)) from error
-        else:
-            break
-    version = _version(path)
-    if licence_accepted(replace(card, name=card.parent.partition("@")[0])):
-        # Who accepted the licence of the former encoder need not do so again for its child, which has the same.
-        with suppress(OSError):
-            remember_acceptance(version.card)
-    return version
+    path = write_version(
+        folder,
+        encoder.network,
+        encoder.spec,
+        card,
+        name=name,
+        check=check_encoder_name,
+        following=lambda: _next_name(family_of(card)),
+        what="encoder",
+        tells_size=False,
+    )
+    inherit_acceptance(replace(card, name=card.parent.partition("@")[0]), path)
+    return _version(path)
 
 
 def take_head_anyway(version: Version) -> Version:
@@ -115,14 +98,7 @@ def take_head_anyway(version: Version) -> Version:
     """
     if version.kind != REFUSED:
         raise ModelError(f"{version.name} is in use already: the guard did not refuse it.")
-    target = own_encoders_folder() / version.path.name
-    try:
-        move_new(version.path, target)
-    except FileExistsError as error:
-        raise WeightsError(f"{target} is there already, and none is ever overwritten. Move it away first.") from error
-    except OSError as error:
-        raise WeightsError(_cannot_write(target.parent, error)) from error
-    return _version(target)
+    return _version(move_version(version.path, own_encoders_folder(), "Move it away first."))
 
 
 def _version(path: Path) -> Version:
@@ -156,9 +132,3 @@ def _title(card: ModelCard) -> str:
     shown = ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
     where = f"head {card.taught.get('head')} of layer {card.taught.get('layer')}"
     return f"{family_of(card)}, {where} taught by paint on {shown or 'pictures'}"
-
-
-def _cannot_write(folder: Path, error: OSError) -> str:
-    if error.errno == ENOSPC:
-        return f"The disk that holds {folder} is full. Make space and try again; all that was there is as it was."
-    return f"{folder} cannot be used ({error.strerror or error}). All that was there is as it was."

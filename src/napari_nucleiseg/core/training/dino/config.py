@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_nucleiseg.core.training.config import resolved
 from napari_nucleiseg.core.training.fields import load_fields, settings_problem
-from napari_nucleiseg.core.training.scales.config import SlideSet
+from napari_nucleiseg.core.training.scales.config import SlideSet, slides_from
 
 _ANY, _SHARE = (0.0, math.inf), (0.0, 1.0)
 _COUNT = (1, math.inf)
@@ -279,8 +279,8 @@ def load_dino_config(path: str) -> DinoConfig:
     encoder = config.patch_encoder
     return replace(
         config,
-        slides=tuple(replace(item, path=at(item.path)) for item in config.slides),
-        validate=tuple(replace(item, path=at(item.path)) for item in config.validate),
+        slides=slides_from(config.slides, base),
+        validate=slides_from(config.validate, base),
         patch_encoder=at(encoder) if encoder.endswith(".safetensors") else encoder,
         initial=at(config.initial),
     )

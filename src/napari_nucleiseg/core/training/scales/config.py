@@ -260,6 +260,11 @@ def _listed(powers: tuple[float, ...]) -> str:
     return ", ".join(f"{power:g}" for power in powers)
 
 
+def slides_from(slides: tuple[SlideSet, ...], base: Path) -> tuple[SlideSet, ...]:
+    """Return the same slides; relative paths are taken from a folder."""
+    return tuple(replace(item, path=resolved(item.path, base) if item.path else "") for item in slides)
+
+
 def load_scale_config(path: str) -> ScaleConfig:
     """Read a configuration from a JSON file; relative paths are taken from its folder.
 
@@ -276,8 +281,8 @@ def load_scale_config(path: str) -> ScaleConfig:
 
     return replace(
         config,
-        slides=tuple(replace(item, path=at(item.path)) for item in config.slides),
-        validate=tuple(replace(item, path=at(item.path)) for item in config.validate),
+        slides=slides_from(config.slides, base),
+        validate=slides_from(config.validate, base),
         stain_target=at(config.stain_target),
         imagenet=at(config.imagenet),
         initial=at(config.initial),
