@@ -109,6 +109,13 @@ def test_hidden_pixels_of_nobody_go(project):
     assert len(mended(project).wrong_claims) == 3
 
 
+def test_hidden_pixels_beside_their_nucleus_are_dropped(project):
+    (key,) = project.ledger.reader.execute("SELECT min(id) FROM claims").fetchone()
+    spoil(project, f"UPDATE claim_boxes SET x0 = x0 + 4000, x1 = x1 + 4000 WHERE id = {key}")
+    assert mended(project).wrong_claims == (key,)
+    assert project.ledger.reader.execute("SELECT count(*) FROM claims WHERE id = ?", (key,)).fetchone() == (0,)
+
+
 @pytest.mark.parametrize("change", ["y0 = y0 - 1", "x1 = x1 + 2", "y = y + 1", "area_um2 = area_um2 * 1.5", "cell = 3"])
 def test_nuclei_of_people_are_measured_anew(project, change):
     before = whole(project)[1]

@@ -42,7 +42,7 @@ class TableReport:
     odd_rows : tuple of int
         Nuclei whose row contradicts itself, such as rejected and shown; repaired by what the image shows.
     wrong_claims : tuple of int
-        Hidden pixels that belong to no nucleus or cannot be read; repaired by dropping them.
+        Hidden pixels that belong to no nucleus, lie beside theirs or cannot be read; repaired by dropping them.
     wrong_geometry : tuple of int
         Nuclei of people whose box, centroid or area is not that of their pixels, or nuclei that are listed in a wrong
         place; repaired by measuring anew.
@@ -206,6 +206,8 @@ def _wrong_claims(database: sqlite3.Connection) -> Iterator[int]:
         "SELECT id FROM claims WHERE id NOT IN (SELECT id FROM nuclei) OR id NOT IN (SELECT id FROM claim_boxes)",
         "SELECT id FROM claim_boxes WHERE id NOT IN (SELECT id FROM claims)",
         "SELECT id FROM claim_boxes JOIN claims USING (id) WHERE length(mask) != ((y1 - y0) * (x1 - x0) + 7) / 8",
+        """SELECT id FROM claim_boxes AS claim JOIN nuclei AS its USING (id)
+        WHERE claim.y0 < its.y0 OR claim.x0 < its.x0 OR claim.y1 > its.y1 OR claim.x1 > its.x1""",
     ):
         yield from (row[0] for row in database.execute(query))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,42 +60,66 @@ class Turn:
     def restore(self) -> None:
         """Bring the tables back and find out what becomes of the pixels."""
         wanted = dict(self._wanted.get(NUCLEI, {}))
-        lost = self._lost()
+        current = None if self._to is None else self._labels.read(self._edit.region)
+        lost = self._lost(current)
         for key in lost:
             wanted.pop(key)
-        taken = self._restore_pixels(lost)
+        taken = self._restore_pixels(current, lost)
         put_rows(self._database, NUCLEI, wanted)
         if taken:
             self._measure_anew(wanted)
-        self._restore_claims(lost)
+        self._restore_claims(lost, wanted)
         for table in set(self._wanted) - {NUCLEI, CLAIMS}:
             put_rows(self._database, table, self._wanted[table])
         self._reopen(wanted)
 
-    def _lost(self) -> set[int]:
+    def _lost(self, current: Ids | None) -> set[int]:
         """Return the nuclei that the edit left in the table and that are gone: a model has replaced them.
 
-        The id of one that is gone may be another's by now: each run of a model counts the nuclei of a tile anew.
+        The id of one that is gone may be another's by now: each run of a model counts the nuclei of a tile anew, and
+        passes over those that are a person's at that time, so that even the same run may count otherwise.
         """
         left = {key: row for key, row in self._left.get(NUCLEI, {}).items() if row is not None}
         now = rows_of(self._database, NUCLEI, left)
-        return {key for key, row in left.items() if key not in now or now[key][1] != row[1]}
+        return {key for key, row in left.items() if key not in now or not self._is_same(now[key], row, current)}
 
-    def _restore_claims(self, lost: set[int]) -> None:
-        """Give nuclei back what they claim; those that are gone, or whose id is another's by now, claim nothing."""
-        claims = {key: row for key, row in self._wanted.get(CLAIMS, {}).items() if key not in lost}
-        alive = rows_of(self._database, NUCLEI, claims)
-        put_rows(self._database, CLAIMS, {key: row for key, row in claims.items() if _can_claim(alive.get(key), row)})
-
-    def _restore_pixels(self, lost: set[int]) -> bool:
-        """Return whether somebody else took pixels meanwhile."""
-        if self._to is None or self._from is None:
+    def _is_same(self, now: Row, left: Row, current: Ids | None) -> bool:
+        """Whether a row is that of the nucleus which the edit left, not of another with its id."""
+        if now[1] != left[1]:
             return False
-        current = self._labels.read(self._edit.region)
+        if now[1] is None or now[14] or now[4:11] == left[4:11]:
+            return True
+        # It may have lost pixels, but it has won none.
+        if current is None or self._from is None or not self._edit.region.contains(Region.from_bounds(*now[6:10])):
+            return False
+        return not ((current == now[0]) & (self._from != now[0])).any()
+
+    def _restore_claims(self, lost: set[int], wanted: Mapping[int, Row | None]) -> None:
+        """Give nuclei back what they claim; those that are gone, or whose id is another's by now, claim nothing.
+
+        What models have made a nucleus claim meanwhile stays, as far as it still can.
+        """
+        claims: dict[int, Row | None] = {**rows_of(self._database, CLAIMS, wanted)}
+        claims.update((key, row) for key, row in self._wanted.get(CLAIMS, {}).items() if key not in lost)
+        alive = rows_of(self._database, NUCLEI, claims)
+        can = {key for key, row in claims.items() if _can_claim(alive.get(key), row)}
+        put_rows(
+            self._database,
+            CLAIMS,
+            {key: row if key in can else None for key, row in claims.items() if key in can or key in wanted},
+        )
+
+    def _restore_pixels(self, current: Ids | None, lost: set[int]) -> bool:
+        """Return whether somebody else took pixels meanwhile."""
+        if current is None or self._to is None or self._from is None:
+            return False
         mine = (self._to != self._from) & (current == self._from)
+        gone = np.array(sorted(lost), np.uint32)
+        if lost:
+            mine &= ~np.isin(current, gone)
         image = np.where(mine, self._to, current)
         if lost:
-            image[mine & np.isin(image, np.array(sorted(lost), np.uint32))] = 0
+            image[mine & np.isin(image, gone)] = 0
         self.image = image
         return bool(lost) or not np.array_equal(image, np.where(self._to != self._from, self._to, current))
 
