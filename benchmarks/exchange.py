@@ -208,7 +208,7 @@ def other_formats(folder, slide, project):
             print(f"{name} left out: {error}")
             continue
         back = ""
-        if form.ending.endswith((".zarr", ".tif", ".geojson")):
+        if name != "spatialdata" and form.ending.endswith((".zarr", ".tif", ".geojson")):
             with Project.create(folder / f"from-{name}", slide) as empty:
                 back = f"{n / spent(lambda path=path, empty=empty: import_nuclei(empty, path)).cpu:,.0f}"
         size = path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())

@@ -37,7 +37,7 @@ from napari_nucleiseg.core.models.encoders import (
     load_encoder,
 )
 from napari_nucleiseg.core.models.weights import ModelCard
-from napari_nucleiseg.core.training.augment import stain_densities
+from napari_nucleiseg.core.slides.stains import stain_densities
 from napari_nucleiseg.core.training.samples import read_labels, read_picture
 
 # Set: what the head is chosen on, what it is judged on.

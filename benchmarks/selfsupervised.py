@@ -36,7 +36,7 @@ from napari_nucleiseg.core.models.scale_attention import ScaleAttention
 from napari_nucleiseg.core.models.turned import turned
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.registry import open_slide
-from napari_nucleiseg.core.training.augment import stain_densities
+from napari_nucleiseg.core.slides.stains import stain_densities
 from napari_nucleiseg.core.training.clustering.choice import nuclei_of_clusters, proposed_clusters, ranked
 from napari_nucleiseg.core.training.clustering.config import PRESETS, preset
 from napari_nucleiseg.core.training.clustering.fit import cluster

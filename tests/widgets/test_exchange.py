@@ -156,6 +156,9 @@ def test_an_import_is_stopped(opened, geojson, qtbot, monkeypatch):
         ("/a/b.json", "coco", ("/a/b.coco.json", "coco")),
         ("/a/b.labels.zarr", "geojson", ("/a/b.labels.zarr", "zarr")),
         ("/a/b.v2", "parquet", ("/a/b.v2.parquet", "parquet")),
+        ("/a/b.zarr", "spatialdata", ("/a/b.spatial.zarr", "spatialdata")),
+        ("/a/b.spatial.zarr", "zarr", ("/a/b.spatial.zarr", "spatialdata")),
+        ("/a/b.h5ad", "geojson", ("/a/b.h5ad", "anndata")),
     ],
 )
 def test_the_name_says_the_format(chosen, key, written):

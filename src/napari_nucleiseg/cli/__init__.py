@@ -24,6 +24,8 @@ from napari_nucleiseg.core.errors import NucleiSegError
 COMMANDS = {
     "open": "open a slide in napari",
     "segment": "find the nuclei of slides and pictures",
+    "batch": "work through whole cohorts: nuclei, measurements, tables and a summary",
+    "measure": "measure shape, stain and neighbours of each nucleus",
     "export": "write the nuclei of a slide for other programs",
     "import": "take nuclei and annotated regions from a file of another program",
     "train": "train a network on images with labels",
@@ -34,7 +36,7 @@ COMMANDS = {
     "heads": "write what attention heads look at, and rank them against nuclei",
     "features": "describe slides by what encoders make of them",
     "cohort": "learn from labelled slides which are which, and judge others",
-    "evaluate": "score predicted labels against true ones",
+    "evaluate": "score label images or a slide against a reference",
     "models": "list models and versions, show cards, accept licences",
     "check": "look whether the results of a slide are whole, and mend them",
     "doctor": "check this installation and say what to fix",

@@ -96,7 +96,7 @@ def best_of(out: Path) -> dict[str, float]:
 
 def seen_on(glance: Glance) -> dict[str, float]:
     """Return which share of the tile is looked at, and how many times denser haematoxylin is there."""
-    from napari_nucleiseg.core.training.augment import stain_densities
+    from napari_nucleiseg.core.slides.stains import stain_densities
 
     looked = glance.attention > 0.5
     share = float(looked.mean())

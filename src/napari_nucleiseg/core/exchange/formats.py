@@ -30,6 +30,8 @@ class Format:
         Where it is written.
     settings : mapping
         Keyword arguments of that function.
+    measures : bool
+        Whether it has room for what is measured of each nucleus.
     """
 
     title: str
@@ -37,6 +39,7 @@ class Format:
     module: str
     function: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    measures: bool = False
 
 
 FORMATS: Mapping[str, Format] = {
@@ -49,9 +52,11 @@ FORMATS: Mapping[str, Format] = {
         {"overwrite": True, "version": "0.4"},
     ),
     "tif": Format("Label TIFF with a pyramid", ".ome.tif", "label_tiff", "write_label_tiff"),
-    "geojson": Format("QuPath GeoJSON", ".geojson", "geojson", "write_geojson"),
-    "csv": Format("Table of nuclei (CSV)", ".csv", "table", "write_csv"),
-    "parquet": Format("Table of nuclei (Parquet)", ".parquet", "table", "write_parquet"),
+    "geojson": Format("QuPath GeoJSON", ".geojson", "geojson", "write_geojson", measures=True),
+    "csv": Format("Table of nuclei (CSV)", ".csv", "table", "write_csv", measures=True),
+    "parquet": Format("Table of nuclei (Parquet)", ".parquet", "table", "write_parquet", measures=True),
+    "anndata": Format("Table of nuclei (AnnData)", ".h5ad", "annotated_table", "write_anndata", measures=True),
+    "spatialdata": Format("SpatialData store", ".spatial.zarr", "spatial_data", "write_spatialdata", measures=True),
     "coco": Format("COCO annotations", ".coco.json", "coco", "write_coco"),
 }
 
@@ -72,8 +77,8 @@ def format_of(path: str | os.PathLike[str]) -> str:
     found = [ending for ending in endings if name.endswith(ending)]
     if not found:
         raise ExportError(
-            f"{path} does not say in which format. End its name with .geojson, .zarr, .ome.tif, .csv, .parquet or "
-            f".coco.json, or choose one of {', '.join(FORMATS)}."
+            f"{path} does not say in which format. End its name with .geojson, .zarr, .ome.tif, .csv, .parquet, "
+            f".h5ad, .spatial.zarr or .coco.json, or choose one of {', '.join(FORMATS)}."
         )
     return endings[max(found, key=len)]
 

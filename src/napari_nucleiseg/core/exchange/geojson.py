@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from napari_nucleiseg.core.exchange.source import (
     no_progress,
 )
 from napari_nucleiseg.core.exchange.whole_file import whole_file
+from napari_nucleiseg.core.store.nuclei import NucleiTable
 from napari_nucleiseg.core.store.regions import AnnotatedRegion
 
 OBJECT_TYPES = ("detection", "annotation")
@@ -41,6 +42,7 @@ class _Style:
     classes: Mapping[int, str]
     tolerance_px: float
     identities: str
+    source: LabelSource
 
 
 def identities_of(slide: str) -> str:
@@ -91,24 +93,57 @@ def write_geojson(
     ExportError
         If the object type is unknown or the file cannot be written.
     """
+    return write_sources((source,), path, object_type=object_type, tolerance_px=tolerance_px, on_progress=on_progress)
+
+
+def write_sources(
+    sources: Sequence[LabelSource],
+    path: str | os.PathLike[str],
+    *,
+    object_type: str = "detection",
+    tolerance_px: float = 0.0,
+    on_progress: Progress = no_progress,
+) -> int:
+    """Write the nuclei of several sources into one file; see `write_geojson`.
+
+    Parameters
+    ----------
+    sources : sequence of LabelSource
+        Nuclei of one slide; sources with ids in common need fingerprints of their own.
+    path, object_type, tolerance_px
+        See `write_geojson`.
+    on_progress : callable
+        Called with blocks done and in all, source after source.
+
+    Returns
+    -------
+    int
+        Number of nuclei written.
+
+    Raises
+    ------
+    ExportError
+        If the object type is unknown or the file cannot be written.
+    """
     if object_type not in OBJECT_TYPES:
         raise ExportError(f"QuPath knows no object type {object_type}; choose one of {', '.join(OBJECT_TYPES)}")
-    slide = source.fingerprint or source.name
-    classes = {number: _classification(found) for number, found in source.classes.items()}
-    style = _Style(object_type, classes, tolerance_px, identities_of(slide))
     count = 0
     with whole_file(path) as file:
         file.write('{"type":"FeatureCollection","features":[')
         separator = "\n"
-        for region in source.regions:
-            file.write(separator + _region_feature(region, slide))
-            separator = ",\n"
-        for block in iterate_blocks(source, on_progress):
-            features = list(_features(block, style))
-            if features:
-                file.write(separator + ",\n".join(features))
+        for source in sources:
+            slide = source.fingerprint or source.name
+            classes = {number: _classification(found) for number, found in source.classes.items()}
+            style = _Style(object_type, classes, tolerance_px, identities_of(slide), source)
+            for region in source.regions:
+                file.write(separator + _region_feature(region, slide))
                 separator = ",\n"
-            count += len(features)
+            for block in iterate_blocks(source, on_progress):
+                features = list(_features(block, style))
+                if features:
+                    file.write(separator + ",\n".join(features))
+                    separator = ",\n"
+                count += len(features)
         file.write("\n]}\n")
     return count
 
@@ -148,18 +183,27 @@ def _descriptions(block: NucleiBlock, style: _Style) -> tuple[list[str], list[st
         for number, words in named.items()
     }
     identities, properties = [], []
-    for nucleus, number, area, score, approved in zip(
+    for nucleus, number, area, score, approved, more in zip(
         table.ids.tolist(),
         numbers,
         _measured(AREA, table.areas_um2, 3),
         _measured(SCORE, table.scores, 4),
         table.approved.tolist(),
+        _measures(table, style.source),
         strict=True,
     ):
         identities.append(f"{style.identities}{nucleus:08x}")
         verdict = f',"{APPROVED}":1' if approved else ""
-        properties.append(f'{heads[number]},"measurements":{{"{LABEL}":{nucleus}{area}{score}{verdict}}}')
+        properties.append(f'{heads[number]},"measurements":{{"{LABEL}":{nucleus}{area}{score}{verdict}{more}}}')
     return identities, properties
+
+
+def _measures(table: NucleiTable, source: LabelSource) -> list[str]:
+    """Return what was measured of each nucleus, as members of a JSON object."""
+    values = source.measured(table)
+    # "Perimeter, µm" is "Perimeter µm", as QuPath writes its own.
+    columns = [_measured(column.title.replace(",", ""), values[column.name], 4) for column in source.measured_columns]
+    return ["".join(texts) for texts in zip(*columns, strict=True)] or [""] * len(table)
 
 
 def _measured(name: str, values: NDArray[np.float32], digits: int) -> list[str]:

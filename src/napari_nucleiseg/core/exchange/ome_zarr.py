@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from zarr.codecs import ZstdCodec
 
 from napari_nucleiseg.core.errors import ExportError
 from napari_nucleiseg.core.exchange.source import LabelArray, LabelSource, Progress, block_regions, no_progress
+from napari_nucleiseg.core.exchange.whole_file import whole_folder
 from napari_nucleiseg.core.geometry import Region
 
 CHUNK_PX = 512
@@ -50,22 +50,12 @@ def write_ome_zarr(
     """
     if version not in VERSIONS:
         raise ExportError(f"OME-Zarr {version} is not written; choose one of {', '.join(VERSIONS)}")
-    target = Path(path)
-    replaced = overwrite and any((target / name).is_file() for name in ("zarr.json", ".zgroup"))
-    if target.exists() and not replaced:
-        raise ExportError(f"{target} exists already; choose another name or remove it first")
-    partial = target.with_name(f".{target.name}.part")
-    try:
-        if partial.exists():
-            shutil.rmtree(partial)
+    with whole_folder(path, lambda target: overwrite and _is_zarr(target)) as partial:
         _write(source, partial, version, on_progress)
-        if replaced:
-            shutil.rmtree(target)
-        partial.replace(target)
-    except OSError as error:
-        raise ExportError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_zarr(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("zarr.json", ".zgroup"))
 
 
 def _write(source: LabelSource, folder: Path, version: str, on_progress: Progress) -> None:

@@ -52,6 +52,36 @@ class NamedClass:
         return [int(part, 16) for part in found.groups()] if found else []
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What is measured of each nucleus and stands in tables beside what the project knows.
+
+    Parameters
+    ----------
+    name : str
+        In tables; says its unit: ``perimeter_um``.
+    title : str
+        For people: ``Perimeter, µm``.
+    about : str
+        The formula, in one sentence.
+    """
+
+    name: str
+    title: str
+    about: str = ""
+
+
+class Measures(Protocol):
+    """Measured values of nuclei; exporters need not know who measures."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What is measured, in the order of the table."""
+
+    def of(self, table: NucleiTable) -> Mapping[str, NDArray[np.float32]]:
+        """Return the values ``(n,)`` of each column by its name, rows as in `table`; NaN is not measured."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelSource:
     """A slide's nuclei as exporters see them.
@@ -72,6 +102,8 @@ class LabelSource:
         What the numbers in the table mean.
     regions : tuple of AnnotatedRegion
         What people outlined.
+    measures : Measures, optional
+        What is measured of each nucleus; tables have its columns at their end.
     """
 
     levels: tuple[LabelArray, ...]
@@ -81,12 +113,25 @@ class LabelSource:
     fingerprint: str = ""
     classes: Mapping[int, NamedClass] = field(default_factory=dict)
     regions: tuple[AnnotatedRegion, ...] = ()
+    measures: Measures | None = None
 
     @property
     def region(self) -> Region:
         """All of the finest level."""
         height, width = self.levels[0].shape[:2]
         return Region(0, 0, int(height), int(width))
+
+    @property
+    def measured_columns(self) -> tuple[Column, ...]:
+        """What `measured` returns; empty without measures."""
+        return () if self.measures is None else self.measures.columns
+
+    def measured(self, table: NucleiTable) -> dict[str, NDArray[np.float32]]:
+        """Return the measures ``(n,)`` of the nuclei of a table by column, in their order; NaN is not measured."""
+        if self.measures is None:
+            return {}
+        values = self.measures.of(table)
+        return {column.name: values[column.name] for column in self.measures.columns}
 
     def only_in(self, region: Region) -> LabelSource:
         """Return a source whose table holds only the nuclei with their centroid in `region`; pixels stay all."""

@@ -7,6 +7,9 @@ import math
 import os
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_nucleiseg.core.errors import MissingDependencyError
 from napari_nucleiseg.core.exchange.source import LabelSource, Progress, iterate_tables, no_progress
 from napari_nucleiseg.core.exchange.whole_file import whole_file, whole_path
@@ -32,7 +35,7 @@ COLUMNS = (
 
 
 def write_csv(source: LabelSource, path: str | os.PathLike[str], *, on_progress: Progress = no_progress) -> int:
-    """Write the nuclei table: centroid, bounding box (half-open), area, class, score, origin.
+    """Write the nuclei table: centroid, bounding box (half-open), area, class, score, origin; then what was measured.
 
     Parameters
     ----------
@@ -56,8 +59,9 @@ def write_csv(source: LabelSource, path: str | os.PathLike[str], *, on_progress:
     count = 0
     with whole_file(path) as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow((*COLUMNS, *(column.name for column in source.measured_columns)))
         for table in iterate_tables(source, on_progress):
+            measured = [_numbers(values) for values in source.measured(table).values()]
             for row in range(len(table)):
                 y, x = (float(value) for value in table.centroids[row])
                 writer.writerow(
@@ -74,6 +78,7 @@ def write_csv(source: LabelSource, path: str | os.PathLike[str], *, on_progress:
                         _number(table.scores[row], 4),
                         table.origins[row],
                         int(table.approved[row]),
+                        *(column[row] for column in measured),
                     )
                 )
             count += len(table)
@@ -119,13 +124,16 @@ def write_parquet(source: LabelSource, path: str | os.PathLike[str], *, on_progr
         "origin": pa.string(),
         "approved": pa.bool_(),
     }
-    schema = pa.schema([(name, kinds[name]) for name in COLUMNS])
+    measured = [
+        pa.field(column.name, pa.float32(), metadata={"title": column.title, "about": column.about})
+        for column in source.measured_columns
+    ]
+    schema = pa.schema([*(pa.field(name, kinds[name]) for name in COLUMNS), *measured])
     count = 0
     with whole_path(path) as partial, parquet.ParquetWriter(str(partial), schema) as file:
         for table in iterate_tables(source, on_progress):
-            arrays = [
-                pa.array(values, kinds[name], from_pandas=True) for name, values in _columns(source, table).items()
-            ]
+            columns = {**_columns(source, table), **source.measured(table)}
+            arrays = [pa.array(columns[kind.name], kind.type, from_pandas=True) for kind in schema]
             file.write_table(pa.Table.from_arrays(arrays, schema=schema))
             count += len(table)
     return count
@@ -144,6 +152,11 @@ def class_name(source: LabelSource, number: int) -> str:
     """Return the name of a class; empty for 0, which is none."""
     found = source.classes.get(number)
     return found.name if found else f"Class {number}" * bool(number)
+
+
+def _numbers(values: NDArray[np.float32]) -> list[str]:
+    """Return six digits of each value; an empty cell for what was not measured."""
+    return [f"{value:.6g}" if math.isfinite(value) else "" for value in values.tolist()]
 
 
 def _number(value: float, digits: int) -> str:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from skimage import measure
 
 from napari_nucleiseg.core.decoders.distance import interior_of
+from napari_nucleiseg.core.slides.stains import stain_densities
 from napari_nucleiseg.core.teaching.examples import Example
-from napari_nucleiseg.core.training.augment import stain_densities
 
 # Micrometres.
 FARTHEST_SHIFT_UM = 6.0

@@ -8,20 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_nucleiseg.core.slides.stains import DENSITY, STAINS, UNMIX
 from napari_nucleiseg.core.training.config import AugmentConfig
 
 UInt8Image = NDArray[np.uint8]
-
-# Optical density of haematoxylin, eosin and the residual, unit rows (Ruifrok & Johnston 2001).
-STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
-STAINS /= np.linalg.norm(STAINS, axis=1, keepdims=True)
-UNMIX = np.linalg.inv(STAINS).astype(np.float32)
-_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
-
-
-def stain_densities(image: UInt8Image) -> NDArray[np.float32]:
-    """Return the optical density of haematoxylin, eosin and the residual, shape (y, x, 3), not negative."""
-    return np.maximum(_DENSITY[image] @ UNMIX, 0)
 
 
 def jitter_stains(image: UInt8Image, strength: float, rng: np.random.Generator) -> UInt8Image:
@@ -45,7 +35,7 @@ def jitter_stains(image: UInt8Image, strength: float, rng: np.random.Generator) 
     gains = np.exp(rng.normal(0, strength, 3)).astype(np.float32)
     shift = (rng.normal(0, 0.05 * strength, 3).astype(np.float32) @ bent).astype(np.float32)
     matrix = UNMIX @ (gains[:, None] * bent)
-    density = np.maximum(_DENSITY[image].reshape(-1, 3) @ matrix + shift, 0)
+    density = np.maximum(DENSITY[image].reshape(-1, 3) @ matrix + shift, 0)
     changed: NDArray[np.uint8] = np.clip(256 * np.exp(-density) - 1, 0, 255).astype(np.uint8).reshape(image.shape)
     return changed
 

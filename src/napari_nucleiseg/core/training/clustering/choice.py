@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, decoder
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.training.augment import stain_densities
+from napari_nucleiseg.core.slides.stains import stain_densities
 
 
 @dataclass(frozen=True, slots=True)

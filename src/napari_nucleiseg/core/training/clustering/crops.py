@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.training.augment import stain_densities
+from napari_nucleiseg.core.slides.stains import stain_densities
 from napari_nucleiseg.core.training.clustering.config import ClusterConfig
 
 NOT_SEEN = -1

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everyone knows it 
 
 from napari_nucleiseg.core.models.scale_attention import ScaleAttention, ScaleClassifier
 from napari_nucleiseg.core.models.spec import ModelSpec
-from napari_nucleiseg.core.training.augment import stain_densities
+from napari_nucleiseg.core.slides.stains import stain_densities
 from napari_nucleiseg.core.training.scales.config import ScaleConfig
 from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource
 

@@ -22,8 +22,9 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.slides.pyramid import Slide, UInt8Image
 from napari_nucleiseg.core.slides.registry import can_open, open_slide
+from napari_nucleiseg.core.slides.stains import stain_densities
 from napari_nucleiseg.core.slides.tissue import TissueMask, tissue_mask
-from napari_nucleiseg.core.training.augment import jitter_stains, lab_statistics, stain_densities, transfer_stain
+from napari_nucleiseg.core.training.augment import jitter_stains, lab_statistics, transfer_stain
 from napari_nucleiseg.core.training.samples import read_picture
 from napari_nucleiseg.core.training.scales.config import ScaleConfig, SlideSet
 from napari_nucleiseg.core.training.scales.shapes import UNKNOWN, shape_labels, slide_levels
