@@ -96,6 +96,7 @@ def alias_svs(
     seed: int = 0,
     density_per_mm2: float = 4000,
     full: bool = False,
+    pieces: int | None = None,
 ) -> AliasSlide:
     """Write a pyramidal BigTIFF as Aperio does, with 4x steps, thumbnail, label and macro.
 
@@ -113,11 +114,16 @@ def alias_svs(
         Of the tissue.
     full : bool
         All blocks are tissue; default only those within an ellipse in the middle.
+    pieces : int, optional
+        Only so many blocks are tissue, here and there, as biopsies lie on a slide.
     """
     if block % (TILE * STEP) or min(height, width) < block:
         raise ValueError(f"a block of {block} px must be a multiple of {TILE * STEP} and fit {height} x {width}")
     tissue_block = synthetic_slide(block, block, mpp_um, seed, density_per_mm2=density_per_mm2, glass=False)
     tissue = _tissue_blocks(height // block, width // block, full=full)
+    if pieces is not None:
+        tissue = np.zeros_like(tissue)
+        tissue.flat[np.random.default_rng(seed).choice(tissue.size, pieces, replace=False)] = True
     result = AliasSlide(Path(path), (height, width), tissue_block, tissue)
     picture = tissue_block.levels[0][...]
     about = f"AppMag = {10 / mpp_um:g}|MPP = {mpp_um:.4f}"

@@ -152,7 +152,8 @@ def test_importing_the_windows_does_not_load_torch() -> None:
 def test_every_package_that_is_imported_is_declared(trees: dict[str, ast.Module]) -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
-    extras = [project["optional-dependencies"][extra] for extra in ("pyside6", "slides", "dicom", "parquet", "zoo")]
+    wanted = ("pyside6", "slides", "dicom", "parquet", "zoo", "exchange", "spatial", "cluster")
+    extras = [project["optional-dependencies"][extra] for extra in wanted]
     declared = {re.split(r"[^\w-]", line)[0].lower() for line in [*project["dependencies"], *itertools.chain(*extras)]}
     providers = packages_distributions()
     imported = {

@@ -24,7 +24,7 @@ from napari_nucleiseg.core.errors import NucleiSegError
 COMMANDS = {
     "open": "open a slide in napari",
     "segment": "find the nuclei of slides and pictures",
-    "batch": "work through whole cohorts: nuclei, measurements, tables and a summary",
+    "batch": "work through whole cohorts: nuclei, tables, a summary",
     "measure": "measure shape, stain and neighbours of each nucleus",
     "export": "write the nuclei of a slide for other programs",
     "import": "take nuclei and annotated regions from a file of another program",

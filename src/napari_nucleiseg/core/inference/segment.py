@@ -19,7 +19,7 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.ahead import run_ahead
 from napari_nucleiseg.core.inference.device import Message
 from napari_nucleiseg.core.inference.instances import find_nuclei
-from napari_nucleiseg.core.inference.plan import InferencePlan, Tile, plan_inference
+from napari_nucleiseg.core.inference.plan import InferencePlan, PlannedTiles, Tile, plan_inference
 from napari_nucleiseg.core.inference.predict import (
     Cancelled,
     StoredMaps,
@@ -69,6 +69,28 @@ class TileDone:
     reason: str
     done: int
     total: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundTile:
+    """The nuclei of one tile, not written anywhere yet.
+
+    Parameters
+    ----------
+    tile : Tile
+        Which.
+    nuclei : TileNuclei or None
+        What the tile owns; None where it could not be read or decoded.
+    seconds : float
+        Wall clock of its forward and decoding.
+    reason : str
+        Why there is nothing, or what was wrong with part of it; a sentence for people.
+    """
+
+    tile: Tile
+    nuclei: TileNuclei | None
+    seconds: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,20 +244,67 @@ def segment_picture(
         If the options make no sense or the network cannot run.
     """
     plan = plan_inference(slide, model.spec)
-    job = _Job(slide, model, plan, options or default_options(model), device, batch_size, cancelled, on_message)
-    heads = needed_heads(model.spec, shown=False)
-    with closing(_decoded(_forwarded(job, heads, without=()), job)) as results:
+    found = find_in_tiles(
+        slide,
+        model,
+        plan,
+        options,
+        device=device,
+        batch_size=batch_size,
+        cancelled=cancelled,
+        on_message=on_message,
+    )
+    with closing(found) as results:
         return join_tiles((result.nuclei for result in results if result.nuclei is not None), slide.shape)
 
 
-def _forwarded(
-    job: _Job, heads: tuple[str, ...], without: set[int] | tuple[()]
-) -> Generator[TilePrediction, None, None]:
+def find_in_tiles(
+    slide: Slide,
+    model: LoadedModel,
+    plan: InferencePlan,
+    options: DecodeOptions | None = None,
+    *,
+    tiles: PlannedTiles | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    cancelled: Cancelled = never,
+    on_message: Message | None = None,
+) -> Generator[FoundTile, None, None]:
+    """Find the nuclei of tiles of a plan and write nothing: the same reading, forward and decoding as `segment`.
+
+    Parameters
+    ----------
+    slide, model, plan, options, device, batch_size, cancelled, on_message
+        As for `segment`.
+    tiles : PlannedTiles, optional
+        Some of the plan's tiles; default all.
+
+    Yields
+    ------
+    FoundTile
+        In the order of `tiles`.
+
+    Raises
+    ------
+    SlideError
+        If many tiles in a row cannot be read.
+    ModelError
+        If the options make no sense or the network cannot run.
+    """
+    job = _Job(slide, model, plan, options or default_options(model), device, batch_size, cancelled, on_message)
+    heads = needed_heads(model.spec, shown=False)
+    with closing(_decoded(_forwarded(job, heads, plan.tiles if tiles is None else tiles), job)) as results:
+        for result in results:
+            seconds = result.prediction.seconds + result.seconds
+            yield FoundTile(result.prediction.tile, result.nuclei, seconds, result.reason)
+
+
+def _forwarded(job: _Job, heads: tuple[str, ...], tiles: PlannedTiles) -> Generator[TilePrediction, None, None]:
     return predict(
         job.plan,
         job.slide,
         job.model,
-        tiles=job.plan.tiles.without(without),
+        tiles=tiles,
         device=job.device,
         batch_size=job.batch_size,
         heads=heads,
@@ -257,7 +326,7 @@ def _predictions(
         if maps is not None and _fits(maps, heads, tile):
             settled.add(tile.index)
             yield TilePrediction(tile, maps, kept=True)
-    yield from _forwarded(job, heads, settled)
+    yield from _forwarded(job, heads, job.plan.tiles.without(settled))
 
 
 def _fits(maps: StoredMaps, heads: tuple[str, ...], tile: Tile) -> bool:

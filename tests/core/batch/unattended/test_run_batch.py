@@ -1,0 +1,340 @@
+import json
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from dark_model import disc_picture
+from napari_nucleiseg.core.batch.engines.base import Ending, Outcome
+from napari_nucleiseg.core.batch.engines.here import LocalEngine
+from napari_nucleiseg.core.batch.job import SlideAdvanced, SlideFailed, SlideNoted
+from napari_nucleiseg.core.batch.unattended import work
+from napari_nucleiseg.core.batch.unattended.database import read_run_database
+from napari_nucleiseg.core.batch.unattended.job import BatchFinished, SlideDone
+from napari_nucleiseg.core.batch.unattended.run import run_batch
+from napari_nucleiseg.core.batch.unattended.tiling import Heap, Pace
+from napari_nucleiseg.core.errors import ModelError, SlideError, StoreError
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.inference import predict
+from napari_nucleiseg.core.store.lock import WriterLock
+from napari_nucleiseg.core.store.project import Project
+from project_content import assert_same, content_of
+
+pytestmark = pytest.mark.usefixtures("dark")
+
+
+def of_kind(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def test_labels_are_bit_for_bit_those_of_the_plain_loop(write_slide, job_for, run_here, undisturbed, tmp_path):
+    path = write_slide()
+    events = run_here(job_for(path))
+    (done,) = of_kind(events, SlideDone)
+    assert done.nuclei > 100
+    assert_same(tmp_path / "out" / "a.nucleiseg", undisturbed(path))
+    assert of_kind(events, BatchFinished)[0].done == 1
+    assert not (tmp_path / "out" / "a.nucleiseg" / "parcels").exists()
+
+
+def test_tables_hold_measurements_and_pandas_reads_them(write_slide, job_for, run_here, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    run_here(job_for(write_slide(), formats=("parquet", "csv", "geojson"), measure=True))
+    table = pandas.read_parquet(tmp_path / "out" / "a.parquet")
+    assert len(table) == len(pandas.read_csv(tmp_path / "out" / "a.csv")) > 100
+    assert {"perimeter_um", "solidity"} <= set(table.columns)
+    assert table["solidity"].between(0.8, 1.0).all()
+    features = json.loads((tmp_path / "out" / "a.geojson").read_text())
+    assert len(features.get("features", features)) == len(table)
+
+
+def test_what_is_done_is_not_done_again(write_slide, job_for, run_here, dark):
+    job = job_for(write_slide("a.svs"), write_slide("b.svs", (400, 500)), formats=("csv",))
+    first = run_here(job)
+    forwards = dark.log.tiles
+    again = run_here(job)
+    assert [event.from_before for event in of_kind(again, SlideDone)] == [True, True]
+    assert of_kind(again, BatchFinished)[0].nuclei == of_kind(first, BatchFinished)[0].nuclei
+    assert dark.log.tiles == forwards
+
+
+@pytest.mark.parametrize("missing", ["a.csv", "a.nucleiseg/project.sqlite"])
+def test_results_that_are_gone_are_made_again(missing, write_slide, job_for, run_here, tmp_path):
+    job = job_for(write_slide(), formats=("csv",))
+    run_here(job)
+    before = (tmp_path / "out" / "a.csv").read_text()
+    if "sqlite" in missing:
+        for file in sorted((tmp_path / "out" / "a.nucleiseg").rglob("*"), reverse=True):
+            file.unlink() if file.is_file() else file.rmdir()
+    else:
+        (tmp_path / "out" / missing).unlink()
+    (done,) = of_kind(run_here(job), SlideDone)
+    assert not done.from_before
+    assert (tmp_path / "out" / "a.csv").read_text() == before
+
+
+def test_other_settings_make_results_stale_and_other_formats_cost_no_forward(write_slide, job_for, run_here, dark):
+    path = write_slide()
+    run_here(job_for(path))
+    forwards = dark.log.tiles
+    run_here(job_for(path, formats=("csv",)))
+    assert dark.log.tiles == forwards
+    (done,) = of_kind(run_here(job_for(path, min_area_um2=30.0)), SlideDone)
+    assert not done.from_before
+    assert dark.log.tiles > forwards
+
+
+def test_a_slide_that_was_replaced_is_told_and_the_others_go_on(write_slide, job_for, run_here):
+    path, other = write_slide("a.svs"), write_slide("b.svs", (400, 500))
+    run_here(job_for(path, other))
+    write_slide("a.svs", (500, 500))
+    events = run_here(job_for(path, other))
+    (failed,) = of_kind(events, SlideFailed)
+    assert "belongs to another slide" in failed.reason
+    assert of_kind(events, SlideDone)[0].from_before
+
+
+def test_one_bad_slide_never_stops_a_cohort(write_slide, job_for, run_here, tmp_path):
+    good = write_slide("a.svs"), write_slide("c.svs", (400, 500))
+    bad = tmp_path / "slides" / "b.svs"
+    bad.write_bytes(b"II*\0 no slide at all")
+    events = run_here(job_for(tmp_path / "slides"))
+    assert {event.path for event in of_kind(events, SlideDone)} == set(map(str, good))
+    (failed,) = of_kind(events, SlideFailed)
+    finished = of_kind(events, BatchFinished)[0]
+    assert (failed.path, failed.reason) == finished.failures[0]
+    slides, _ = read_run_database(tmp_path / "out")
+    assert [slides[name].state for name in "abc"] == ["done", "failed", "done"]
+    page = (tmp_path / "out" / "summary.html").read_text()
+    assert "data:image/jpeg;base64," in page
+    assert failed.reason.split("'")[0][:30] in page
+
+
+def test_a_slide_removed_in_mid_run_fails_alone(write_slide, job_for, tmp_path):
+    first, second = write_slide("a.svs", (1500, 1500)), write_slide("b.svs", (1500, 1500))
+    events, removed = [], False
+    for event in run_batch(job_for(first, second), engine=LocalEngine(in_process=True)):
+        events.append(event)
+        if isinstance(event, SlideAdvanced) and event.path == str(first) and not removed and event.done > 2:
+            second.unlink()
+            removed = True
+    (failed,) = of_kind(events, SlideFailed)
+    assert failed.path == str(second)
+    assert [event.path for event in of_kind(events, SlideDone)] == [str(first)]
+
+
+def test_cancelled_runs_go_on_where_they_were(write_slide, job_for, run_here, undisturbed, dark, tmp_path):
+    path = write_slide(shape=(1500, 1500))
+    job, advanced = job_for(path), []
+    for event in run_batch(job, engine=LocalEngine(in_process=True), cancelled=lambda: len(advanced) > 5):
+        if isinstance(event, SlideAdvanced) and event.stage == "segmenting":
+            advanced.append(event)
+    assert isinstance(event, BatchFinished)
+    assert event.left == 1
+    assert read_run_database(tmp_path / "out")[0]["a"].state == "stopped"
+    (done,) = of_kind(run_here(job), SlideDone)
+    assert done.nuclei > 500
+    assert dark.log.tiles == 36, "a tile was forwarded twice, or not at all"
+    assert_same(tmp_path / "out" / "a.nucleiseg", undisturbed(path))
+
+
+def test_while_paused_nothing_is_given_out(write_slide, job_for):
+    polls = []
+
+    def paused():
+        polls.append(0)
+        return len(polls) < 4
+
+    events = run_batch(job_for(write_slide()), engine=LocalEngine(in_process=True), paused=paused)
+    assert isinstance(list(events)[-1], BatchFinished)
+    assert len(polls) >= 4
+
+
+def test_corrections_make_the_tables_stale(write_slide, job_for, run_here, tmp_path):
+    job = job_for(write_slide(), formats=("csv",))
+    run_here(job)
+    with Project.open(tmp_path / "out" / "a.nucleiseg") as project:
+        project.approve(project.nuclei_in(Region(0, 0, *project.shape)).ids[:1])
+    (done,) = of_kind(run_here(job), SlideDone)
+    assert not done.from_before
+    assert ",1\n" in (tmp_path / "out" / "a.csv").read_text().replace("\r", "")
+
+
+def test_a_project_in_use_is_told_and_done_by_the_next_run(write_slide, job_for, run_here, tmp_path):
+    job = job_for(write_slide())
+    run_here(replace(job, min_area_um2=20.0))
+    lock = WriterLock(tmp_path / "out" / "a.nucleiseg" / "project.lock")
+    (failed,) = of_kind(run_here(job), SlideFailed)
+    assert "in use by" in failed.reason
+    lock.release()
+    assert of_kind(run_here(job), SlideDone)
+
+
+def test_two_runs_in_one_folder_are_refused(write_slide, job_for, run_here, tmp_path):
+    (tmp_path / "out").mkdir()
+    lock = WriterLock(tmp_path / "out" / "batch.lock")
+    with pytest.raises(StoreError, match="in use by"):
+        run_here(job_for(write_slide()))
+    lock.release()
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_done(write_slide, job_for, run_here, monkeypatch, tmp_path):
+    job = job_for(write_slide("a.svs"), write_slide("b.svs"))
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr("napari_nucleiseg.core.batch.unattended.run.shutil.disk_usage", lambda _: usage)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_nucleiseg.core.batch.unattended.parcels.write_over", full)
+        with pytest.raises(StoreError, match="is full"):
+            run_here(job)
+    assert len(of_kind(run_here(job), SlideDone)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"formats": ("xlsx",)}, "no format"),
+        ({"engine": "spark"}, "no engine spark"),
+        ({"scheduler": "tcp://a:1"}, "for the engine dask"),
+        ({"attention_maps": True}, "name an encoder"),
+        ({"threads": 0}, "one thread"),
+        ({"unit_s": 0.0}, "more than 0 seconds"),
+    ],
+)
+def test_a_job_that_makes_no_sense_is_refused_in_words(changes, sentence, write_slide, job_for, run_here):
+    with pytest.raises(ModelError, match=sentence):
+        run_here(job_for(write_slide(), **changes))
+
+
+def test_a_slide_without_pixel_size_says_so_and_a_manifest_gives_it(write_slide, job_for, run_here, tmp_path):
+    plain = tmp_path / "slides" / "plain.tif"
+    plain.parent.mkdir()
+    tifffile.imwrite(plain, disc_picture((400, 500)), tile=(256, 256), photometric="rgb", metadata=None)
+    (failed,) = of_kind(run_here(job_for(plain)), SlideFailed)
+    assert failed.kind == "MissingPixelSizeError"
+    manifest = tmp_path / "cohort.csv"
+    manifest.write_text("Path,mpp,case\nslides/plain.tif,0.5,C-7\n")
+    (done,) = of_kind(run_here(job_for(manifest)), SlideDone)
+    assert done.nuclei > 50
+    assert "C-7" in (tmp_path / "out" / "summary.html").read_text()
+
+
+def test_the_database_remembers_runs_versions_and_seconds(write_slide, job_for, run_here, tmp_path):
+    run_here(job_for(write_slide()))
+    slides, runs = read_run_database(tmp_path / "out")
+    assert runs[-1].state == "done"
+    assert runs[-1].versions["model"].startswith("nuclei")
+    assert slides["a"].seconds["segment"] > 0
+    assert slides["a"].told["tissue_mm2"] > 0
+    with sqlite3.connect(tmp_path / "out" / "batch.sqlite") as connection:
+        assert connection.execute("SELECT value FROM meta").fetchone() == ("1",)
+    assert len(content_of(tmp_path / "out" / "a.nucleiseg")[1]) == slides["a"].nuclei
+
+
+def test_damaged_tiles_are_left_out_told_and_tried_again(write_slide, job_for, run_here, monkeypatch):
+    path = write_slide(shape=(1000, 1000))
+    read = predict.read_tile
+
+    def broken(slide, grid, tile):
+        if tile.index == 5:
+            raise SlideError("its bytes are no picture")
+        return read(slide, grid, tile)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "read_tile", broken)
+        events = run_here(job_for(path))
+    assert of_kind(events, SlideDone)[0].skipped_tiles == 1
+    assert "its bytes are no picture" in of_kind(events, SlideNoted)[0].sentence
+    (again,) = of_kind(run_here(job_for(path)), SlideDone)
+    assert (again.skipped_tiles, again.from_before) == (0, False)
+
+
+def test_a_drive_that_is_gone_fails_the_slide_and_keeps_what_is_done(write_slide, job_for, run_here, monkeypatch, dark):
+    path, done = write_slide(shape=(1500, 1500)), []
+    read = predict.read_tile
+
+    def gone(slide, grid, tile):
+        if len(done) >= 10:
+            raise OSError(5, "Input/output error")
+        done.append(tile)
+        return read(slide, grid, tile)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "read_tile", gone)
+        (failed,) = of_kind(run_here(job_for(path)), SlideFailed)
+    assert "the slide or its drive seems to be gone" in failed.reason
+    assert of_kind(run_here(job_for(path)), SlideDone)
+    assert dark.log.tiles == 36
+
+
+class Wild(LocalEngine):
+    """An engine that answers in any order, loses workers before and after their work, and tears parcels."""
+
+    def __init__(self, seed):
+        super().__init__(in_process=True)
+        self._random = np.random.default_rng(seed)
+        self._held = []
+
+    @property
+    def workers(self):
+        return 3
+
+    @property
+    def waiting(self):
+        return super().waiting + len(self._held)
+
+    def collect(self, timeout_s):
+        self._held += super().collect(timeout_s)
+        if len(self._held) < 3 and super().waiting:
+            return []
+        self._random.shuffle(self._held)
+        out, self._held = self._held[:2], self._held[2:]
+        return [self._spoilt(outcome) for outcome in out]
+
+    def _spoilt(self, outcome):
+        is_tiles = "segment" in outcome.task.name
+        fate = self._random.random()
+        if fate < 0.2 and is_tiles:
+            return Outcome(outcome.task, Ending.DIED, None, "killed", "BrokenProcessPool")
+        if fate < 0.3 and is_tiles and outcome.value.parcel:
+            Path(outcome.value.parcel).write_bytes(b"torn")
+        if fate < 0.4 and is_tiles and outcome.value.parcel:
+            Path(outcome.value.parcel).unlink(missing_ok=True)
+        return outcome
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_labels_do_not_depend_on_order_deaths_or_lost_parcels(
+    seed, write_slide, job_for, run_here, undisturbed, monkeypatch, tmp_path
+):
+    # Nobody dies three times at one tile here, so that nothing is given up.
+    monkeypatch.setattr("napari_nucleiseg.core.batch.unattended.tiling.PATIENCE", 100)
+    path = write_slide(shape=(1500, 1100))
+    events = run_here(job_for(path, unit_s=1.0), engine=Wild(seed))
+    assert of_kind(events, SlideDone)[0].skipped_tiles == 0
+    assert_same(tmp_path / "out" / "a.nucleiseg", undisturbed(path))
+
+
+def test_a_task_that_finds_no_memory_is_halved_until_a_tile_is_given_up(write_slide, job_for, run_here, monkeypatch):
+    find, sizes = work.find_in_tiles, []
+
+    def hungry(*args, tiles, **more):
+        sizes.append(len(tiles))
+        if len(tiles) > 2 or 3 in tiles.indices:
+            raise MemoryError
+        return find(*args, tiles=tiles, **more)
+
+    monkeypatch.setattr(work, "find_in_tiles", hungry)
+    monkeypatch.setattr(Pace, "at_once", 8)
+    monkeypatch.setattr(Heap, "cut", lambda heap, most, workers, cut=Heap.cut: cut(heap, most, 0.1))
+    events = run_here(job_for(write_slide(shape=(1000, 1000))))
+    assert {8, 4, 2, 1} <= set(sizes)
+    (done,) = of_kind(events, SlideDone)
+    assert done.skipped_tiles == 1
+    assert "three times" in of_kind(events, SlideNoted)[0].sentence
