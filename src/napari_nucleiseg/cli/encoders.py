@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of converting."""
-    parser.add_argument("--as", dest="network", default="", metavar="ENCODER", help="of convert-encoder: what it fits")
-    parser.add_argument("--name", dest="called", default="", metavar="NAME", help="of convert-encoder: how to call it")
+    parser.add_argument(
+        "--as",
+        dest="network",
+        default="",
+        metavar="ENCODER",
+        help="of convert-encoder: what it fits; of export: the format",
+    )
+    parser.add_argument(
+        "--name", dest="called", default="", metavar="NAME", help="of convert-encoder and import: how to call it"
+    )
     parser.add_argument(
         "--reads",
         default="",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from napari_nucleiseg.cli import encoders, versions
+from napari_nucleiseg.cli import encoders, models_exchange, versions
 from napari_nucleiseg.cli.cards import COLUMNS, document_of, rows_of
 from napari_nucleiseg.cli.console import OK, Console
 from napari_nucleiseg.core.errors import ModelError
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 # What is done to a version, and what its third word is.
 _CHANGES = {"rename": "TITLE", "export": "FILE", "delete": "", "prefer": "", "take": ""}
-_OF_ENCODERS = ("get", "convert-encoder")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,36 +28,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   show NAME             the card of one
   accept NAME           accept its licence
   rename NAME TITLE     give it another title; its name stays
-  export NAME FILE      copy it to a file or folder; nothing is overwritten
+  export NAME FILE      copy it to a file or folder; nothing is overwritten. --as bioimageio, torchscript or onnx
+                        (or FILE's ending .zip, .pt, .onnx): for other programs
+  import FILE           take one from a bioimage.io package: a zip, a folder, or the rdf.yaml in it
   delete NAME           delete it for good; what was taught from it stays
   prefer NAME           let it open by default; to go back, prefer its parent
   take NAME             use one that the guard refused
   encoders              transformers that look at tissue: those that are here, those that are published
   get NAME              download a published encoder, such as hipt-256
   convert-encoder FILE  make an encoder of a checkpoint: --as hipt-256"""
-    actions = ("list", "tree", "show", "accept", *_CHANGES, "encoders", *_OF_ENCODERS)
+    actions = (*_OF_THEIR_OWN, "show", "accept", *_CHANGES)
     parser.add_argument("action", nargs="?", default="list", choices=actions, metavar="ACTION", help="see below")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of the model; of convert-encoder, the file")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the model; of import and convert-encoder, the file")
     parser.add_argument("to", nargs="?", metavar="TITLE_OR_FILE", help="of rename and export")
-    parser.add_argument("--accept-licence", action="store_true", help="of get: accept its licence, once for all")
+    parser.add_argument("--accept-licence", action="store_true", help="of get, export, import: once for all")
     encoders.add_arguments(parser)
+    models_exchange.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """List, show, accept or change."""
-    from napari_nucleiseg.core.models.weights import available_models
-
-    if options.action == "list":
-        return _list(available_models(), console)
-    if options.action == "tree":
-        return versions.show_tree(console)
-    if options.action == "encoders":
-        return encoders.show_list(console)
-    if options.action in _OF_ENCODERS:
-        return encoders.get(options, console) if options.action == "get" else encoders.convert(options, console)
+    if options.action in _OF_THEIR_OWN:
+        return _OF_THEIR_OWN[options.action](options, console)
     if options.name is None:
+        from napari_nucleiseg.core.models.weights import available_models
+
         raise ModelError(f"say which model to {options.action}; there are {_names(available_models())}")
+    if options.action == "export":
+        return _export(options, console)
     if options.action in _CHANGES:
         word = _CHANGES[options.action]
         if bool(word) != bool(options.to):
@@ -68,11 +67,23 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return _show(card, console) if options.action == "show" else _accept(card, console)
 
 
+def _export(options: argparse.Namespace, console: Console) -> int:
+    if bool(options.to) == bool(options.out):
+        raise ModelError(f"write: napari-nucleiseg models export {options.name} FILE")
+    options.out = options.out or options.to
+    if models_exchange.format_wanted(options) == models_exchange.WEIGHTS:
+        return versions.change("export", options.name, options.out, console)
+    return models_exchange.export(options, console)
+
+
 def _names(cards: tuple[ModelCard, ...]) -> str:
     return ", ".join(card.name for card in cards) or "none yet"
 
 
-def _list(cards: tuple[ModelCard, ...], console: Console) -> int:
+def _list(_options: argparse.Namespace, console: Console) -> int:
+    from napari_nucleiseg.core.models.weights import available_models
+
+    cards = available_models()
     console.table("", COLUMNS, rows_of(cards))
     if not cards:
         console.say("There is no model yet: train one (napari-nucleiseg train --help).")
@@ -91,10 +102,16 @@ def _card(name: str) -> ModelCard:
 
 def _show(card: ModelCard, console: Console) -> int:
     document = document_of(card)
-    rows = [(key.replace("_", " "), _shown(value)) for key, value in document.items() if value not in ("", (), {})]
+    shown = {**document, "params": _without_description(card)}
+    rows = [(key.replace("_", " "), _shown(value)) for key, value in shown.items() if value not in ("", (), {})]
     console.table(card.name, ("", ""), rows)
     console.result(document)
     return OK
+
+
+def _without_description(card: ModelCard) -> dict[str, Any]:
+    """Return build parameters as people read them: what describes the network of another program is for machines."""
+    return {key: value for key, value in card.params.items() if key != "description"}
 
 
 def _shown(value: Any) -> str:
@@ -113,3 +130,14 @@ def _accept(card: ModelCard, console: Console) -> int:
     console.say(f"{card.name} is under {card.licence}" + ("." if card.commercial_use else "; you have accepted that."))
     console.result(document_of(card))
     return OK
+
+
+# Actions that need no name of a model.
+_OF_THEIR_OWN: Mapping[str, Callable[[argparse.Namespace, Console], int]] = {
+    "list": _list,
+    "tree": lambda _options, console: versions.show_tree(console),
+    "import": models_exchange.import_,
+    "encoders": lambda _options, console: encoders.show_list(console),
+    "get": encoders.get,
+    "convert-encoder": encoders.convert,
+}

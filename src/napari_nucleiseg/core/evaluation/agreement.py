@@ -5,14 +5,18 @@ Every score lies between 0 and 1. Where both images are empty it is 1; where onl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
 from napari_nucleiseg.core.evaluation.overlaps import Overlaps
+
+# The assignment of so many pairs takes a few milliseconds.
+_PAIRS_AT_ONCE = 2000
 
 
 class PanopticQuality(NamedTuple):
@@ -62,28 +66,53 @@ def one_to_one(table: Overlaps, weights: NDArray[np.float64]) -> NDArray[np.int6
     table : Overlaps
         Overlapping pairs.
     weights : ndarray of float64, shape (k,)
-        Gain of each pair, 0 or more.
+        Gain of each pair, 0 or more; a pair that gains nothing is not chosen.
 
     Returns
     -------
     ndarray of int64, shape (number of matches,)
         Rows of the table's pairs that are chosen, ascending.
     """
-    count = len(weights)
-    if count == 0:
-        return np.zeros(0, np.int64)
+    chosen = np.zeros(len(weights), np.bool_)
+    # The assignment takes as long as the square of their number, and nuclei far apart have nothing to do with each
+    # other: neighbours are assigned among themselves.
+    for rows in _neighbourhoods(table, np.flatnonzero(weights > 0)):
+        chosen[rows[_assigned(table.truth_index[rows], table.pred_index[rows], weights[rows])]] = True
+    return np.flatnonzero(chosen)
+
+
+def _neighbourhoods(table: Overlaps, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield `rows` in parts that share no nucleus, as many in each as are assigned quickly."""
+    if not len(rows):
+        return
+    total = table.truth_count + table.pred_count
+    ends = table.truth_index[rows], table.pred_index[rows] + table.truth_count
+    graph = coo_array((np.ones(len(rows), np.uint8), ends), shape=(total, total))
+    _, group = connected_components(graph.tocsr(), directed=False)
+    group = group[ends[0]]
+    order = np.argsort(group, kind="stable")
+    firsts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    cuts = firsts[np.flatnonzero(np.diff(firsts // _PAIRS_AT_ONCE, prepend=0))]
+    yield from (rows[part] for part in np.split(order, cuts))
+
+
+def _assigned(
+    truth_index: NDArray[np.int64], pred_index: NDArray[np.int64], weights: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Return which pairs the assignment of highest weight takes; there is at least one pair."""
+    truths, rows = np.unique(truth_index, return_inverse=True)
+    preds, columns = np.unique(pred_index, return_inverse=True)
     # Each true nucleus also gets a partner of its own that gains nothing, so that a full matching always
     # exists; the offset keeps all costs positive, for a stored zero would be an absent edge.
     highest = float(weights.max())
-    alone = np.arange(table.truth_count)
-    costs = np.concatenate((highest - weights + 1.0, np.full(table.truth_count, highest + 1.0)))
-    rows = np.concatenate((table.truth_index, alone))
-    columns = np.concatenate((table.pred_index, alone + table.pred_count))
-    shape = (table.truth_count, table.pred_count + table.truth_count)
-    truth_at, pred_at = min_weight_full_bipartite_matching(coo_array((costs, (rows, columns)), shape=shape).tocsr())
-    partner = np.full(table.truth_count, -1, np.int64)
+    alone = np.arange(len(truths))
+    costs = np.concatenate((highest - weights + 1.0, np.full(len(truths), highest + 1.0)))
+    ends = np.concatenate((rows, alone)), np.concatenate((columns, alone + len(preds)))
+    shape = (len(truths), len(preds) + len(truths))
+    truth_at, pred_at = min_weight_full_bipartite_matching(coo_array((costs, ends), shape=shape).tocsr())
+    partner = np.full(len(truths), -1, np.int64)
     partner[truth_at] = pred_at
-    return np.flatnonzero(partner[table.truth_index] == table.pred_index)
+    return np.asarray(partner[rows] == columns, np.bool_)
 
 
 def _jaccard(table: Overlaps, rows: NDArray[np.int64]) -> float:

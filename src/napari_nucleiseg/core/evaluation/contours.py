@@ -41,13 +41,35 @@ def ahd(truth: LabelImage, pred: LabelImage, table: Overlaps | None = None) -> f
     rows = best_partners(table)
     if not len(rows):
         return float("nan")
-    truth_outlines = _outlines(truth, table.truth_ids)
-    pred_outlines = _outlines(pred, table.pred_ids)
-    distances = [
-        _symmetric_distance(truth_outlines[a], pred_outlines[b])
-        for a, b in zip(table.truth_index[rows], table.pred_index[rows], strict=True)
-    ]
+    distances = outline_distances(
+        truth, pred, table.truth_ids[table.truth_index[rows]], table.pred_ids[table.pred_index[rows]]
+    )
     return float(np.mean(distances))
+
+
+def outline_distances(
+    truth: LabelImage, pred: LabelImage, truth_ids: NDArray[np.int64], pred_ids: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the average symmetric distance between the outlines of nuclei that are given in pairs; see `ahd`.
+
+    Parameters
+    ----------
+    truth, pred : ndarray of integers, shape (y, x)
+        Instance maps of one shape that hold these nuclei whole, 0 is background; others may be in them or cut by them.
+    truth_ids, pred_ids : ndarray of int64, shape (k,)
+        The pairs; an id may occur several times.
+
+    Returns
+    -------
+    ndarray of float64, shape (k,)
+        Pixels, 0 or more.
+    """
+    sides = []
+    for labels, ids in ((truth, truth_ids), (pred, pred_ids)):
+        known, place = np.unique(ids, return_inverse=True)
+        outlines = _outlines(labels, known)
+        sides.append([outlines[index] for index in place.tolist()])
+    return np.array([_symmetric_distance(one, other) for one, other in zip(*sides, strict=True)], np.float64)
 
 
 def ahd_as_coded(truth: LabelImage, pred: LabelImage, table: Overlaps | None = None) -> float:
@@ -95,14 +117,17 @@ def _symmetric_distance(one: Points, other: Points) -> float:
 
 
 def _outlines(labels: LabelImage, ids: NDArray[np.int64]) -> list[Points]:
-    """Return for each of the ascending `ids` its pixels ``(n, 2)`` that have a foreign 4-neighbour or none."""
+    """Return for each of the ascending `ids` its pixels ``(n, 2)`` that have a foreign 4-neighbour; one id at least."""
     padded = np.pad(labels, 1)
     inner = padded[1:-1, 1:-1]
     edge = (inner != padded[:-2, 1:-1]) | (inner != padded[2:, 1:-1])
     edge |= (inner != padded[1:-1, :-2]) | (inner != padded[1:-1, 2:])
     # At the rim of the image the padding is background, so a nucleus cut by the rim has its outline there.
     points = np.argwhere(edge & (labels != 0))
-    owners = np.searchsorted(ids, labels[points[:, 0], points[:, 1]])
+    values = labels[points[:, 0], points[:, 1]]
+    owners = np.minimum(np.searchsorted(ids, values), len(ids) - 1)
+    mine = ids[owners] == values
+    points, owners = points[mine], owners[mine]
     order = np.argsort(owners, kind="stable")
     splits = np.cumsum(np.bincount(owners, minlength=len(ids)))[:-1]
     return np.split(points[order].astype(np.float64), splits)

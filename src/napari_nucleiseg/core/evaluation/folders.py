@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,21 @@ class EvaluationReport:
         DataError
             If the file cannot be written.
         """
-        try:
-            Path(path).write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"the scores cannot be written to {path}: {error.strerror or error}") from error
+        write_document(self.as_dict(), path)
+
+
+def write_document(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write scores as JSON.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+    """
+    try:
+        Path(path).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"the scores cannot be written to {path}: {error.strerror or error}") from error
 
 
 def evaluate_folders(

@@ -10,7 +10,7 @@ import numpy as np
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.evaluation.agreement import aji, aji_plus, detection, dice, panoptic_quality
 from napari_nucleiseg.core.evaluation.contours import ahd, ahd_as_coded
-from napari_nucleiseg.core.evaluation.overlaps import LabelImage, overlaps
+from napari_nucleiseg.core.evaluation.overlaps import LabelImage, Overlaps, overlaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,29 @@ def scores(truth: LabelImage, pred: LabelImage, *, distances: bool = True) -> Im
         If the images are not two instance maps of one shape.
     """
     table = overlaps(truth, pred)
+    nan = float("nan")
+    return table_scores(
+        table,
+        ahd=ahd(truth, pred, table) if distances else nan,
+        ahd_as_coded=ahd_as_coded(truth, pred, table) if distances else nan,
+    )
+
+
+def table_scores(table: Overlaps, *, ahd: float = float("nan"), ahd_as_coded: float = float("nan")) -> ImageScores:
+    """Score what overlaps, however the table was counted.
+
+    Parameters
+    ----------
+    table : Overlaps
+        Overlapping pairs.
+    ahd, ahd_as_coded : float
+        Distances in pixels, which the table does not know; NaN if not computed.
+
+    Returns
+    -------
+    ImageScores
+        All scores.
+    """
     pq, dq, sq = panoptic_quality(table)
     f1, precision, recall = detection(table)
     return ImageScores(
@@ -84,8 +107,8 @@ def scores(truth: LabelImage, pred: LabelImage, *, distances: bool = True) -> Im
         f1=f1,
         precision=precision,
         recall=recall,
-        ahd=ahd(truth, pred, table) if distances else float("nan"),
-        ahd_as_coded=ahd_as_coded(truth, pred, table) if distances else float("nan"),
+        ahd=ahd,
+        ahd_as_coded=ahd_as_coded,
         truth_count=table.truth_count,
         pred_count=table.pred_count,
     )

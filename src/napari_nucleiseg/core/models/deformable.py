@@ -42,17 +42,23 @@ def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor) -> Te
     with torch.autocast(x.device.type, enabled=False):
         dtype = torch.promote_types(x.dtype, torch.float32)
         arguments = (x.to(dtype), offset.to(dtype), mask.to(dtype), weight.to(dtype))
-        operator = _of_torchvision(x.device.type)
+        # An exported network must run where torchvision is not.
+        exported = torch.compiler.is_compiling() or _is_traced()
+        operator = None if exported else _of_torchvision(x.device.type)
         if operator is None:
             return by_grid_sample(*arguments)
         x, offset, mask, weight = arguments
         return operator(x.contiguous(), offset.contiguous(), weight, padding=weight.shape[-1] // 2, mask=mask)
 
 
+def _is_traced() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call] # public, by its page
+
+
 def by_grid_sample(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
     """Do what `deform_conv2d` says with torch alone, one tap after the other, so that few maps are held at once."""
     height, width = x.shape[2:]
-    kernel = weight.shape[-1]
+    kernel = int(weight.shape[-1])  # a plain number also where the network is traced
     rows = torch.arange(height, device=x.device, dtype=x.dtype).view(1, height, 1)
     columns = torch.arange(width, device=x.device, dtype=x.dtype).view(1, 1, width)
     total: Tensor | None = None

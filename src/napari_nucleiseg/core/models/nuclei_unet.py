@@ -139,7 +139,7 @@ SPEC = ModelSpec(
     tile_px=1024,
     halo_px=48,
     size_multiple=32,
-    paper="Ronneberger et al., MICCAI 2015; Cheng et al., CVPR 2020 (offsets)",
+    paper="Ronneberger et al., MICCAI 2015, arXiv 1505.04597; Cheng et al., CVPR 2020, arXiv 1911.10194 (offsets)",
 )
 
 

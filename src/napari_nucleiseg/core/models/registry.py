@@ -16,24 +16,37 @@ if TYPE_CHECKING:
     from torch import nn
 
 Build = Callable[..., "nn.Module"]
+Params = Mapping[str, int | float | str | bool]
+SpecOf = Callable[[Params], ModelSpec]
 ENTRY_POINT_GROUP = "napari_nucleiseg.models"
 
 # Modules of this package that register networks; imported only when a network is asked for.
 _BUILT_IN = (
+    "napari_nucleiseg.core.models.imported",
     "napari_nucleiseg.core.models.nuclei_unet",
     "napari_nucleiseg.core.models.s3net",
     "napari_nucleiseg.core.models.scale_attention",
     "napari_nucleiseg.core.models.unet_2015",
 )
 _registry: dict[str, tuple[ModelSpec, Build]] = {}
+# Of networks that are another one with each weight file.
+_spec_of: dict[str, SpecOf] = {}
 
 
-def register_model(spec: ModelSpec) -> Callable[[Build], Build]:
+def register_model(spec: ModelSpec, *, spec_of: SpecOf | None = None) -> Callable[[Build], Build]:
     """Register the decorated build function under ``spec.name``.
 
     The function takes keyword parameters and returns a ``torch.nn.Module`` whose forward maps
     float32 ``(batch, 3, y, x)``, normalised RGB, to ``dict[str, Tensor]``: for each head of the spec
     a raw map ``(batch, channels, y, x)``, before its activation.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        What it states about itself.
+    spec_of : callable, optional
+        Of a network whose build parameters decide what it states: from these to its spec. Without weights there is no
+        such network, so `network_names` leaves it out.
 
     Raises
     ------
@@ -45,6 +58,8 @@ def register_model(spec: ModelSpec) -> Callable[[Build], Build]:
         former = _registry.get(spec.name)
         must_be_free(spec.name, former and former[1], build, "a model")
         _registry[spec.name] = (spec, build)
+        if spec_of is not None:
+            _spec_of[spec.name] = spec_of
         return build
 
     return add
@@ -71,9 +86,9 @@ def _fill() -> None:
 
 
 def network_names() -> tuple[str, ...]:
-    """Names of all networks, sorted."""
+    """Names of all networks that can be built without weights, sorted."""
     _fill()
-    return tuple(sorted(_registry))
+    return tuple(sorted(_registry.keys() - _spec_of.keys()))
 
 
 def network_spec(name: str, params: Mapping[str, int | float | str | bool] | None = None) -> ModelSpec:
@@ -82,12 +97,12 @@ def network_spec(name: str, params: Mapping[str, int | float | str | bool] | Non
     Raises
     ------
     ModelError
-        If there is no such network.
+        If there is no such network, or the parameters do not describe it.
     """
     _fill()
     if name not in _registry:
         raise ModelError(f"there is no network called {name}; there are {', '.join(network_names())}")
-    spec = _registry[name][0]
+    spec = _spec_of[name](params or {}) if name in _spec_of else _registry[name][0]
     return replace(spec, params={**spec.params, **(params or {})})
 
 

@@ -67,7 +67,8 @@ class UNet2015(nn.Module):
             skips.append(x)
         for level in reversed(range(LEVELS)):
             x = self.up[level](x)
-            x = self.merge[level](torch.cat([_crop(skips[level], x), x], dim=1))
+            skip = skips[level] if self.padded else _crop(skips[level], x)
+            x = self.merge[level](torch.cat([skip, x], dim=1))
         logits: Tensor = self.classes(x)
         return logits
 
@@ -113,7 +114,7 @@ def build_original(in_channels: int = 3, width: int = 64, dropout: float = 0.5) 
         tile_px=1024,
         halo_px=48,
         size_multiple=16,
-        paper="Ronneberger et al., MICCAI 2015; Ioffe & Szegedy, ICML 2015",
+        paper="Ronneberger et al., MICCAI 2015, arXiv 1505.04597; Ioffe & Szegedy, ICML 2015, arXiv 1502.03167",
     )
 )
 def build_padded(in_channels: int = 3, width: int = 64, dropout: float = 0.0) -> UNet2015:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_nucleiseg.core.errors import DoubtfulLabelsError, TeachingError
+from napari_nucleiseg.core.models.imported import is_imported
 from napari_nucleiseg.core.models.registry import build_network
 from napari_nucleiseg.core.models.scale_attention import has_level
 from napari_nucleiseg.core.models.weights import LoadedModel
@@ -161,12 +162,13 @@ def prepare(model: LoadedModel, lesson: Lesson, config: FinetuneConfig) -> Class
     Raises
     ------
     TeachingError
-        If settings make no sense or there is too little to learn from.
+        If settings make no sense, there is too little to learn from, or the model was imported from another program.
     DoubtfulLabelsError
         If labels look wrong and are not to be trusted (`FinetuneConfig.trust_labels`).
     """
     if problem := config.validation_error():
         raise TeachingError(f"The fine-tune cannot start: {problem}.")
+    _refuse_imported(model)
     teach, _ = by_role(lesson.examples)
     painted = model.spec.attends and any(example.attention is not None for example in teach)
     if count_nuclei(teach) < LEAST_TO_LEARN and not painted:
@@ -186,6 +188,14 @@ def prepare(model: LoadedModel, lesson: Lesson, config: FinetuneConfig) -> Class
     digest = hashlib.sha256(repr((model.version, sorted(asdict(config).items(), key=str))).encode())
     digest.update(fingerprint_of((*lesson.examples, *lesson.elsewhere)).encode())
     return Classroom(model, lesson, config, division, examiner, losses, digest.hexdigest()[:16])
+
+
+def _refuse_imported(model: LoadedModel) -> None:
+    if is_imported(model.network):
+        raise TeachingError(
+            f"{model.card.name} was imported from another program and cannot be taught: it is run as it came. Choose "
+            "another model, such as nuclei, to learn from your corrections."
+        )
 
 
 def _refuse_doubtful(lesson: Lesson, examiner: Examiner) -> None:

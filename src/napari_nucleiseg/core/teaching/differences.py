@@ -4,35 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.evaluation.overlaps import Overlaps, overlaps
+from napari_nucleiseg.core.evaluation.kinds import Kind, kinds_of
+from napari_nucleiseg.core.evaluation.overlaps import overlaps
 
 LabelImage = NDArray[np.integer[Any]]
-
-# Outlines that agree this well are the same to the eye; two people drawing one nucleus rarely reach more.
-SAME_IOU = 0.8
-# Two nuclei have to do with each other if more than this part of the smaller one is shared.
-SHARED = 0.5
-
-
-class Kind(IntEnum):
-    """What became of a nucleus; the number is its code in `Differences.codes`, 0 is background."""
-
-    SAME = 1
-    CHANGED = 2
-    SPLIT = 3
-    MERGED = 4
-    ADDED = 5
-    MISSED = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +78,7 @@ def compare_maps(former: LabelImage, now: LabelImage) -> Differences:
         If they are not two instance maps of one shape.
     """
     table = overlaps(former, now)
-    kinds_former, kinds_now, counts = _kinds(table)
+    kinds_former, kinds_now, counts = kinds_of(table)
     codes = _coded(former, table.truth_ids, kinds_former)
     shown = _coded(now, table.pred_ids, kinds_now)
     np.copyto(codes, shown, where=shown > 0)
@@ -138,78 +120,6 @@ def _painted(outlines: Sequence[NDArray[np.floating[Any]]], shape: tuple[int, in
     if not shown.all():
         raise DataError(f"outline {int(np.argmin(shown)) + 1} lies outside of the view or under later ones")
     return canvas
-
-
-def _kinds(table: Overlaps) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[Kind, int]]:
-    """Return the kind of each nucleus of either map, and how often each happened."""
-    kinds = np.zeros(table.truth_count, np.uint8), np.zeros(table.pred_count, np.uint8)
-    counts = dict.fromkeys(Kind, 0)
-    smaller = np.minimum(table.truth_areas[table.truth_index], table.pred_areas[table.pred_index])
-    linked = table.intersections > SHARED * smaller
-    _settle(table, linked, kinds, counts, again=True)
-    return *kinds, counts
-
-
-def _settle(
-    table: Overlaps,
-    linked: NDArray[np.bool_],
-    kinds: tuple[NDArray[np.uint8], NDArray[np.uint8]],
-    counts: dict[Kind, int],
-    *,
-    again: bool,
-) -> None:
-    """Give the nuclei without a kind one, by the groups that the linked pairs make of them."""
-    one, other = table.truth_index, table.pred_index
-    linked = linked & (kinds[0][one] == 0) & (kinds[1][other] == 0)
-    groups, count = _groups(table, linked)
-    sizes = [np.bincount(group[kind == 0], minlength=count) for group, kind in zip(groups, kinds, strict=True)]
-    open_groups = [kind == 0 for kind in kinds]
-    of_group = np.zeros(count, np.uint8)
-    of_group[(sizes[0] == 1) & (sizes[1] == 0)] = Kind.MISSED
-    of_group[(sizes[0] == 0) & (sizes[1] == 1)] = Kind.ADDED
-    of_group[(sizes[0] == 1) & (sizes[1] > 1)] = Kind.SPLIT
-    of_group[(sizes[0] > 1) & (sizes[1] == 1)] = Kind.MERGED
-    pair = (sizes[0] == 1) & (sizes[1] == 1)
-    of_group[pair] = Kind.CHANGED
-    same = linked & (table.ious >= SAME_IOU) & pair[groups[0][one]]
-    of_group[groups[0][one[same]]] = Kind.SAME
-    many = (sizes[0] > 1) & (sizes[1] > 1)
-    if not again:
-        of_group[many] = Kind.CHANGED
-    for kind in Kind:
-        counts[kind] += int(np.count_nonzero(of_group == kind))
-    for kind_of, group, is_open in zip(kinds, groups, open_groups, strict=True):
-        kind_of[is_open] = of_group[group[is_open]]
-    if again and many.any():
-        _take_out(table, linked & many[groups[0][one]], kinds, counts)
-        _settle(table, linked, kinds, counts, again=False)
-
-
-def _take_out(
-    table: Overlaps,
-    linked: NDArray[np.bool_],
-    kinds: tuple[NDArray[np.uint8], NDArray[np.uint8]],
-    counts: dict[Kind, int],
-) -> None:
-    """Settle the pairs that agree by more than half: no nucleus is in two of them."""
-    rows = np.flatnonzero(linked & (table.ious > 0.5))
-    found = np.where(table.ious[rows] >= SAME_IOU, Kind.SAME, Kind.CHANGED).astype(np.uint8)
-    kinds[0][table.truth_index[rows]] = found
-    kinds[1][table.pred_index[rows]] = found
-    for kind in (Kind.SAME, Kind.CHANGED):
-        counts[kind] += int(np.count_nonzero(found == kind))
-
-
-def _groups(table: Overlaps, linked: NDArray[np.bool_]) -> tuple[list[NDArray[np.int64]], int]:
-    """Return the group of each nucleus of either map, and the number of groups."""
-    total = table.truth_count + table.pred_count
-    if not total:
-        return [np.zeros(0, np.int64), np.zeros(0, np.int64)], 0
-    rows, columns = table.truth_index[linked], table.pred_index[linked] + table.truth_count
-    graph = coo_array((np.ones(len(rows), np.uint8), (rows, columns)), shape=(total, total))
-    count, group = connected_components(graph.tocsr(), directed=False)
-    found = group.astype(np.int64)
-    return [found[: table.truth_count], found[table.truth_count :]], int(count)
 
 
 def _coded(labels: LabelImage, ids: NDArray[np.int64], kinds: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -34,7 +34,7 @@ from napari_nucleiseg.core.teaching.preferences import read_preferences, write_p
 if TYPE_CHECKING:
     from napari_nucleiseg.core.teaching.verdict import Outcome
 
-SHIPPED, TAUGHT, REFUSED, OWN = "shipped", "taught", "refused", "own"
+SHIPPED, TAUGHT, REFUSED, OWN, IMPORTED = "shipped", "taught", "refused", "own", "imported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ class Version:
     path : Path
         Where it lies.
     kind : str
-        ``shipped``, ``taught``, ``refused`` (the guard kept it from use) or ``own`` (trained, not taught).
+        ``shipped``, ``taught``, ``refused`` (the guard kept it from use), ``own`` (trained, not taught) or
+        ``imported`` (a network of another program).
     title : str
         One line for people.
     """
@@ -321,6 +322,8 @@ def _version(path: Path) -> Version:
         kind = SHIPPED
     elif path.parent == refused_folder():
         kind = REFUSED
+    elif card.network == IMPORTED:
+        kind = IMPORTED
     else:
         kind = TAUGHT if card.parent else OWN
     return Version(card, path, kind, card.title or path.stem)
