@@ -340,3 +340,40 @@ class HeadWishes:
     asking: bool = _option(
         False, "Ask a token", "Click on the slide to see what the place you click attends to (Esc ends)"
     )
+
+
+HISTOGRAM, SCATTER = PLOTS = ("histogram", "scatter")
+LASSO, RECTANGLE = FENCES = ("lasso", "rectangle")
+# Beside the annotated regions, which go by their number from "1".
+IN_VIEW, WHOLE_SLIDE = "view", "slide"
+AREA, SCORE = "area_um2", "score"
+
+
+@dataclass(eq=False)
+class PlotWishes:
+    """What the user wants plotted of the nuclei; every change emits ``wishes.events.<field>(new, old)``.
+
+    Parameters
+    ----------
+    source : str
+        `IN_VIEW`, `WHOLE_SLIDE`, or the number of an annotated region: whose nuclei are plotted.
+    plot : str
+        One of `PLOTS`.
+    across, up : str
+        Names of the quantities along the axes; a histogram has but the first.
+    fence : str
+        One of `FENCES`: what is drawn around points to select them.
+    coloured : bool
+        Whether nuclei on the slide are coloured by the quantity across.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+    source: str = _option(IN_VIEW, "Nuclei", "Whose measurements are plotted")
+    plot: str = _option(HISTOGRAM, "Plot", "How many nuclei have which value, or one quantity over another")
+    across: str = _option(AREA, "Across", "What is measured from left to right")
+    up: str = _option("solidity", "Up", "What is measured from bottom to top")
+    fence: str = _option(LASSO, "Select with", "What the mouse draws around points to select them", choices=FENCES)
+    coloured: bool = _option(
+        False, "Colour nuclei", "Colour each nucleus on the slide by its value, blue for low and red for high"
+    )

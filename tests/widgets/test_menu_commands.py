@@ -22,6 +22,7 @@ DOCKS = (
     ("show_unlabelled", "Train without labels"),
     ("show_versions", "Versions"),
     ("show_cluster", "Cluster the view"),
+    ("show_batch", "Batch"),
 )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FORMER, NOW, DIFFERENCES = "Former model", "New model", "Differences"
 FORMER_COLOUR, NOW_COLOUR = "#ff8c1a", "#00d45a"
-# What became of nuclei, by the names of `core.teaching.differences.Kind`, and how it is called.
+# What became of nuclei, by the names of `core.evaluation.kinds.Kind`, and how it is called.
 KINDS = {
     "ADDED": ("added", "#2fd35f"),
     "MISSED": ("missed", "#ff3b30"),
@@ -39,7 +39,7 @@ def comparison_layers(slide: Slide, comparison: Comparison) -> tuple[Any, Any, A
     """
     from napari.layers import Labels as FilledLabels
 
-    from napari_nucleiseg.core.teaching.differences import Kind
+    from napari_nucleiseg.core.evaluation.kinds import Kind
     from napari_nucleiseg.viewer.outlines import BY_CLASS, Labels
 
     where = _placed(slide, comparison)

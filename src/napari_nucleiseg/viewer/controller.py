@@ -12,7 +12,7 @@ from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer import editing, exchange, history, nuclei_list, regions, teaching
+from napari_nucleiseg.viewer import editing, exchange, history, judge_lanes, nuclei_list, plot_lanes, regions, teaching
 from napari_nucleiseg.viewer.catalogue import Catalogue
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
@@ -39,7 +39,8 @@ SOON_S = 0.4
 # The window is up by then, and the user is still looking.
 IDLE_S = 2.0
 # Lanes in which a project is worked on: it is closed after them.
-WORKING = ("count", LANE, editing.LANE, *nuclei_list.LANES, regions.LANE, history.LANE, exchange.LANE, *teaching.LANES)
+LISTS = (*nuclei_list.LANES, *plot_lanes.LANES, *judge_lanes.LANES, regions.LANE, history.LANE)
+WORKING = ("count", LANE, editing.LANE, *LISTS, exchange.LANE, *teaching.LANES)
 
 
 class Controller:

@@ -133,14 +133,13 @@ class Exchange:
 
         def work(_cancelled: Cancelled) -> Iterator[int]:
             from napari_nucleiseg.core.exchange.formats import export
-            from napari_nucleiseg.core.exchange.source import source_of_project
+            from napari_nucleiseg.core.measurement.kept import source_for_export
 
             if project.writable:
                 project.flush()
             nuclei = project.census.total()
-            export(
-                source_of_project(project), path, format_name, lambda done, total: self._note("writing", done, total)
-            )
+            source = source_for_export(project, format_name)
+            export(source, path, format_name, lambda done, total: self._note("writing", done, total))
             yield nuclei
 
         # What was drawn last goes with it.

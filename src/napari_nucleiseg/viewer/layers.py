@@ -14,6 +14,8 @@ LayerData = tuple[Any, dict[str, Any], str]
 OWNER = "nucleiseg_of"
 # What a layer of results shows: they are made anew where the panel is opened anew.
 ROLE = "nucleiseg_role"
+# Where the results lie that a slide is to be shown with, if not in their usual place.
+RESULTS = "nucleiseg_results"
 _AXES = ("y", "x")
 
 

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_nucleiseg.core.store.listing import Entry, Listing, Query, entries_of, list_nuclei
+from napari_nucleiseg.core.store.listing import Entry, Ids, Listing, Query, entries_of, list_nuclei
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
@@ -58,6 +60,8 @@ class NucleiList:
     attention_changed = Signal()
     """Of nuclei another attention is known, or none any more."""
     said = Signal(Hint)
+    chosen = Signal(object)
+    """The user has selected rows of these nuclei (ids, in the order of the list)."""
 
     def __init__(self, editing: Editing, display: Display, attention: MeasuredNuclei | None = None) -> None:
         self._editing, self._display, self._attention = editing, display, attention
@@ -66,6 +70,8 @@ class NucleiList:
         self.listing = Listing()
         self.in_view = False
         """Whether only nuclei that the camera shows are listed."""
+        self.only: Ids | None = None
+        """Whether, and which, nuclei (ascending ids) are listed only, because they were selected elsewhere."""
         self._connections = self._make_connections()
         self._query = Query()
         self._listed_of: Project | None = None
@@ -146,6 +152,15 @@ class NucleiList:
             self._query, self.in_view = query, in_view
             self.refresh()
 
+    def show_only(self, ids: Ids | None) -> None:
+        """List these nuclei (ascending ids), as far as what is asked for lets them; None lists others again."""
+        self.only = ids
+        self.refresh()
+
+    def choose(self, rows: NDArray[np.int64]) -> None:
+        """Tell that the user has selected these rows."""
+        self.chosen.emit(self.listing.ids[rows])
+
     def refresh(self) -> None:
         """List anew."""
         opened, project = self._shelf.now, self.project
@@ -159,11 +174,14 @@ class NucleiList:
             query = replace(query, region=visible_region(self._viewer, opened.layer))
 
         measured = None if self._attention is None else self._attention.measured
+        only = self.only
 
         def work(_cancelled: Cancelled) -> Iterator[Listing]:
             by_attention = query.order == ATTENTION
             kept = replace(query, order="id", descending=False) if by_attention else query
             found = list_nuclei(project.ledger.reader, project.census, kept)
+            if only is not None:
+                found = replace(found, ids=found.ids[np.isin(found.ids, only)])
             yield sorted_by_attention(found, query, measured) if by_attention else found
 
         self._jobs.start(LANE, work, on_value=lambda listing: self._on_listed(project, listing))
@@ -281,7 +299,7 @@ class NucleiList:
 
     def _on_slide_switched(self) -> None:
         self.marker.hide()
-        self._picked = 0
+        self._picked, self.only = 0, None
         self._jobs.later(LANE, 0.0, self.refresh)
 
     def _on_layers_changed(self, _event: Any = None) -> None:

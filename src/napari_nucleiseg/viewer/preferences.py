@@ -50,6 +50,19 @@ class Preferences:
             self._settings = None
 
 
+def batch_folder() -> str:
+    """Return the folder that unattended runs wrote to last; empty for none."""
+    settings = _plugin_settings()
+    return "" if settings is None else str(settings.batch.folder)
+
+
+def remember_batch_folder(folder: str) -> None:
+    """Remember where unattended runs write to."""
+    settings = _plugin_settings()
+    if settings is not None:
+        settings.batch.folder = folder
+
+
 def _plugin_settings() -> Any:
     """Return the plugin's settings; None where napari does not know the plugin."""
     from napari.settings import get_plugin_settings

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
 
-from napari_nucleiseg.viewer.layers import OWNER, ROLE, slide_of
+from napari_nucleiseg.viewer.layers import OWNER, RESULTS, ROLE, slide_of
 from napari_nucleiseg.viewer.opened import OpenedSlide
 
 
@@ -63,7 +64,8 @@ class Shelf:
             self.now = None
         else:
             if layer not in self._opened:
-                self._opened[layer] = OpenedSlide(layer.metadata["slide"], layer)
+                results = layer.metadata.get(RESULTS)
+                self._opened[layer] = OpenedSlide(layer.metadata["slide"], layer, results and Path(results))
                 self._clear_away(self._opened[layer])
             self.now = self._opened[layer]
         self.switched.emit(self.now)

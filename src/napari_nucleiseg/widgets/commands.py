@@ -46,6 +46,11 @@ def export_nuclei(viewer: napari.viewer.Viewer) -> None:
     open_panel(viewer).ask_export()
 
 
+def compare_with_reference(viewer: napari.viewer.Viewer) -> None:
+    """Ask with which reference the nuclei of the slide are compared."""
+    open_panel(viewer).docks.compare_with_reference()
+
+
 def show_table(viewer: napari.viewer.Viewer) -> None:
     """Show the table of nuclei."""
     open_panel(viewer).docks.show_table()
@@ -84,6 +89,16 @@ def show_cluster(viewer: napari.viewer.Viewer) -> None:
 def show_heads(viewer: napari.viewer.Viewer) -> None:
     """Show what the heads of transformers look at."""
     open_panel(viewer).docks.show_heads()
+
+
+def show_plots(viewer: napari.viewer.Viewer) -> None:
+    """Show plots of what is measured of nuclei."""
+    open_panel(viewer).docks.show_plots()
+
+
+def show_batch(viewer: napari.viewer.Viewer) -> None:
+    """Show where many slides are worked through unattended."""
+    open_panel(viewer).docks.show_batch()
 
 
 def follow_view(viewer: napari.viewer.Viewer) -> None:

@@ -115,9 +115,21 @@ class Correct(QWidget):
         self.import_button.setToolTip("Take nuclei and regions from a GeoJSON file (QuPath) or a label image")
         self.export_button = QPushButton("Export…")
         self.export_button.setToolTip("Write nuclei and regions for QuPath and other programs, or as a table")
+        self.compare_button = QPushButton("Compare…")
+        self.compare_button.setToolTip(
+            "Compare with a reference (QuPath, label image, another run): what was missed, added, split or merged"
+        )
         self.cluster_button = QPushButton("Cluster…")
         self.cluster_button.setToolTip(
             "Without a model: find groups of pixels in the view that look alike, and choose those that are nuclei"
+        )
+        self.plots_button = QPushButton("Plots…")
+        self.plots_button.setToolTip(
+            f"Measurements as histogram or scatter plot; nuclei are selected by them  ({shortcuts.PLOTS.text})"
+        )
+        self.batch_button = QPushButton("Batch…")
+        self.batch_button.setToolTip(
+            f"Many slides, one after the other, without anybody beside them  ({shortcuts.BATCH.text})"
         )
         self.unlabelled_button = QPushButton("Train without labels…")
         self.unlabelled_button.setToolTip("A network learns where nuclei are from the slides alone: nothing is drawn")
@@ -127,8 +139,10 @@ class Correct(QWidget):
         for row, buttons in enumerate((first, second)):
             for place, button in enumerate(buttons):
                 grid.addWidget(button, row, 2 * place, 1, 2)
-        grid.addWidget(self.cluster_button, 2, 0, 1, 2)
-        grid.addWidget(self.unlabelled_button, 2, 2, 1, 4)
+        for place, button in enumerate((self.plots_button, self.cluster_button, self.batch_button)):
+            grid.addWidget(button, 2, 2 * place, 1, 2)
+        grid.addWidget(self.compare_button, 3, 0, 1, 2)
+        grid.addWidget(self.unlabelled_button, 3, 2, 1, 4)
         return grid
 
     # ------------------------------------------------------------------ what the controller says

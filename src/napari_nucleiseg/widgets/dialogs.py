@@ -184,13 +184,26 @@ def ask_licence(card: ModelCard, parent: QWidget) -> bool:
 
 def ask_leave(parent: QWidget | None) -> bool:
     """Ask whether to close the window while a model is being taught, or learns without labels."""
-    box = QMessageBox(
-        QMessageBox.Icon.Question,
+    return _ask_leave(
         "A model is learning",
         "Closing stops it. What is in use stays as it is. Starting again goes on from where it stopped; the lesson of "
         "a head begins anew.",
-        parent=parent,
+        parent,
     )
+
+
+def ask_leave_batch(parent: QWidget | None) -> bool:
+    """Ask whether to close the window while slides are worked through unattended."""
+    return _ask_leave(
+        "A batch is at work",
+        "Slides are being worked through. Closing stops that; what is done is kept. Start with the same folder goes "
+        "on from there.",
+        parent,
+    )
+
+
+def _ask_leave(title: str, text: str, parent: QWidget | None) -> bool:
+    box = QMessageBox(QMessageBox.Icon.Question, title, text, parent=parent)
     leave = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
     stay = box.addButton("Keep open", QMessageBox.ButtonRole.RejectRole)
     box.setDefaultButton(stay)

@@ -7,22 +7,29 @@ from typing import Any
 
 from qtpy.QtWidgets import QWidget
 
+from napari_nucleiseg.viewer.batch import Batch
 from napari_nucleiseg.viewer.clustering import Clustering
 from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.head_parts import HeadParts
 from napari_nucleiseg.viewer.history import History
+from napari_nucleiseg.viewer.judging import Judging
 from napari_nucleiseg.viewer.measured_nuclei import MeasuredNuclei
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.next_region import NextRegion
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
+from napari_nucleiseg.viewer.plot_data import Ids
+from napari_nucleiseg.viewer.plots import Plots
 from napari_nucleiseg.viewer.regions import Regions
 from napari_nucleiseg.viewer.unlabelled import Unlabelled
 from napari_nucleiseg.viewer.versions import Versions
+from napari_nucleiseg.widgets.batch import BatchPanel
 from napari_nucleiseg.widgets.cluster import ClusterPanel
 from napari_nucleiseg.widgets.heads import HeadsPanel
 from napari_nucleiseg.widgets.history_list import HistoryList
+from napari_nucleiseg.widgets.judging import JudgingPanel
 from napari_nucleiseg.widgets.nuclei_table import NucleiTable
+from napari_nucleiseg.widgets.plots import PlotsPanel
 from napari_nucleiseg.widgets.region_list import RegionList
 from napari_nucleiseg.widgets.teach import TeachPanel
 from napari_nucleiseg.widgets.unlabelled import UnlabelledPanel
@@ -32,6 +39,9 @@ TABLE, REGIONS, HISTORY, TEACH, VERSIONS = "Nuclei table", "Regions", "History",
 CLUSTER = "Cluster the view"
 UNLABELLED = "Train without labels"
 HEADS = "Attention heads"
+PLOTS = "Measurements"
+BATCH = "Batch"
+JUDGING = "Against a reference"
 
 
 class Docks:
@@ -60,6 +70,11 @@ class Docks:
         self.clustering = Clustering(controller)
         self.head_parts = HeadParts(controller)
         self.heads, self.heads_nuclei = self.head_parts.heads, self.head_parts.nuclei
+        self.judging = Judging(controller.editing, controller.display)
+        self.plots = Plots(controller.editing, controller.display, self.regions)
+        self.plots.list_wanted.connect(self._on_list_wanted)
+        # It goes on while its dock is closed.
+        self.batch = Batch(controller)
         viewer.events.theme.connect(self._on_theme_changed)
 
     def _on_said(self, hint: Hint) -> None:
@@ -71,7 +86,15 @@ class Docks:
 
     def _make_table(self) -> NucleiTable:
         attention = MeasuredNuclei(self.heads, self.heads_nuclei)
-        return NucleiTable(NucleiList(self._controller.editing, self._controller.display, attention))
+        nuclei = NucleiList(self._controller.editing, self._controller.display, attention)
+        nuclei.chosen.connect(self.plots.choose)
+        return NucleiTable(nuclei)
+
+    def _on_list_wanted(self, ids: Ids) -> None:
+        self.show_table()
+        table = self._widgets[TABLE]
+        if isinstance(table, NucleiTable):
+            table.nuclei.show_only(ids)
 
     def show_regions(self) -> None:
         """Show the list of annotated regions."""
@@ -95,8 +118,9 @@ class Docks:
         self._show(UNLABELLED, "bottom", lambda: UnlabelledPanel(self.unlabelled, self._viewer.theme))
 
     def _on_slide_changed(self, _slide: Any) -> None:
-        """Another pixel size, too, says whether a slide can be learned from."""
+        """Another pixel size, too, says whether a slide can be learned from; its nuclei are others then."""
         self.unlabelled.refresh()
+        self.judging.stop()
 
     def show_versions(self) -> None:
         """Show the versions of all models."""
@@ -114,9 +138,24 @@ class Docks:
         """Show what the heads of transformers look at."""
         self._show(HEADS, "bottom", lambda: HeadsPanel(self.head_parts, self._viewer.theme))
 
+    def show_plots(self) -> None:
+        """Show plots of what is measured of nuclei."""
+        self._show(PLOTS, "bottom", lambda: PlotsPanel(self.plots, self._viewer.theme))
+
+    def compare_with_reference(self) -> None:
+        """Show how the nuclei compare with a reference, and ask with which if none is compared yet."""
+        self._show(JUDGING, "bottom", lambda: JudgingPanel(self.judging, self.regions))
+        panel = self._widgets[JUDGING]
+        if isinstance(panel, JudgingPanel) and not (self.judging.is_running or self.judging.is_shown):
+            panel.ask()
+
+    def show_batch(self) -> None:
+        """Show where many slides are worked through unattended, beside the panel."""
+        self._show(BATCH, "right", lambda: BatchPanel(self.batch, self._viewer.theme))
+
     def _on_theme_changed(self, _event: Any = None) -> None:
         for panel in self._widgets.values():
-            if isinstance(panel, ClusterPanel | HeadsPanel | UnlabelledPanel):
+            if isinstance(panel, BatchPanel | ClusterPanel | HeadsPanel | PlotsPanel | UnlabelledPanel):
                 panel.set_theme(self._viewer.theme)
 
     def widget(self, name: str) -> QWidget | None:
@@ -136,11 +175,14 @@ class Docks:
         """Take all of them away."""
         self.regions.close()
         self.comparing.close()
+        self.judging.close()
         self.next_region.close()
+        self.plots.close()
         self.clustering.close()
         self.head_parts.close()
         self._viewer.events.theme.disconnect(self._on_theme_changed)
         self.unlabelled.close()
+        self.batch.close()
         for widget in self._widgets.values():
             widget.hide()
             if widget.parent() is not None:

@@ -11,9 +11,10 @@ from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLineEdit, QSlider, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
-from napari_nucleiseg.state import HeadWishes, Session, UnlabelledWishes
+from napari_nucleiseg.state import HeadWishes, PlotWishes, Session, UnlabelledWishes
+from napari_nucleiseg.viewer.batch_wishes import BatchWishes
 
-Wishes = Session | UnlabelledWishes | HeadWishes
+Wishes = Session | UnlabelledWishes | HeadWishes | PlotWishes | BatchWishes
 
 CHOICE_TITLES = {
     "auto": "Automatic",

@@ -118,6 +118,9 @@ class NucleiWidget(QWidget):
         panel.correct.table_button.clicked.connect(self.docks.show_table)
         panel.correct.regions_button.clicked.connect(self.docks.show_regions)
         panel.correct.history_button.clicked.connect(self.docks.show_history)
+        panel.correct.plots_button.clicked.connect(self.docks.show_plots)
+        panel.correct.compare_button.clicked.connect(self.docks.compare_with_reference)
+        panel.correct.batch_button.clicked.connect(self.docks.show_batch)
         panel.correct.teach_button.clicked.connect(self.docks.show_teach)
         panel.correct.unlabelled_button.clicked.connect(self.docks.show_unlabelled)
         panel.heads_button.clicked.connect(self.docks.show_heads)
@@ -127,6 +130,7 @@ class NucleiWidget(QWidget):
         panel.facts.picture_wanted.connect(self._on_picture_wanted)
         self.welcome.open_button.clicked.connect(self._on_open_clicked)
         self.welcome.folder_button.clicked.connect(self._on_folder_clicked)
+        self.welcome.batch_button.clicked.connect(self.docks.show_batch)
         self.welcome.sample_button.clicked.connect(self._on_sample_clicked)
         self._viewer.events.theme.connect(self._on_theme_changed)
 
@@ -145,6 +149,8 @@ class NucleiWidget(QWidget):
             shortcuts.REDO: self.controller.editing.redo,
             shortcuts.NEXT: self.controller.tools.tour.next,
             shortcuts.PROPOSE: self.docks.next_region.next,
+            shortcuts.PLOTS: self.docks.show_plots,
+            shortcuts.BATCH: self.docks.show_batch,
         }
 
     # ------------------------------------------------------------------ what the user does
@@ -335,7 +341,8 @@ class NucleiWidget(QWidget):
             learns = any(
                 part.is_running for part in (self.controller.teaching, docks.unlabelled, docks.head_parts.teaching)
             )
-            if learns and not dialogs.ask_leave(self):
+            works = docks.batch.is_running
+            if (learns and not dialogs.ask_leave(self)) or (works and not dialogs.ask_leave_batch(self)):
                 event.ignore()
                 return True
             self.shutdown()

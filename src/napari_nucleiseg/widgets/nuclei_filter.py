@@ -35,6 +35,9 @@ class NucleiFilter(QWidget):
         self.most = _Area("Up to this area, µm²", LARGEST_UM2)
         self.in_view = QCheckBox("In view")
         self.in_view.setToolTip("Only nuclei that you see; follows the view")
+        self.only = QCheckBox("From the plot")
+        self.only.setToolTip("Only nuclei that were selected in the plot of measurements")
+        self.only.hide()
         self.clear = QPushButton("Show all")
         self.clear.setToolTip("List every nucleus of the slide")
         self.count = QLabel()
@@ -51,10 +54,12 @@ class NucleiFilter(QWidget):
         for box in (self.least, self.most):
             box.valueChanged.connect(self._on_chosen)
         row.addWidget(self.in_view)
+        row.addWidget(self.only)
         row.addWidget(self.clear)
         row.addStretch(1)
         row.addWidget(self.count)
         self.in_view.toggled.connect(self._on_chosen)
+        self.only.toggled.connect(self._on_chosen)
         self.clear.clicked.connect(self._on_cleared)
         self._show_clear()
 
@@ -72,7 +77,7 @@ class NucleiFilter(QWidget):
     @property
     def is_set(self) -> bool:
         """Whether anything is left out."""
-        return self.query(Query()) != Query() or self.in_view.isChecked()
+        return self.query(Query()) != Query() or self.in_view.isChecked() or self.only.isChecked()
 
     def offer(self, classes: Sequence[tuple[int, str, str]], origins: Sequence[str]) -> None:
         """Offer these classes (number, name, colour) and origins."""
@@ -81,6 +86,13 @@ class NucleiFilter(QWidget):
             {ANY: "Any class", 0: "No class", **{number: name for number, name, _colour in classes}},
         )
         _offer(self.origin, {NO_ORIGIN: "From anybody", **{origin: origin_title(origin) for origin in origins}})
+
+    def show_only(self, *, on: bool) -> None:
+        """Say whether only nuclei that were selected in the plot are listed, and offer to list others."""
+        with signals_blocked(self.only):
+            self.only.setChecked(on)
+        self.only.setVisible(on)
+        self._show_clear()
 
     def show_count(self, listed: int, total: int) -> None:
         """Say how many are listed of how many."""
@@ -93,10 +105,12 @@ class NucleiFilter(QWidget):
     def _on_cleared(self) -> None:
         for choice in (self.status, self.class_number, self.origin):
             choice.setCurrentIndex(0)
-        with signals_blocked(self.least), signals_blocked(self.most), signals_blocked(self.in_view):
+        with signals_blocked(self.least), signals_blocked(self.most):
             self.least.setValue(0.0)
             self.most.setValue(LARGEST_UM2)
-            self.in_view.setChecked(False)
+        for box in (self.in_view, self.only):
+            with signals_blocked(box):
+                box.setChecked(False)
         self._on_chosen()
 
     def _show_clear(self) -> None:

@@ -54,7 +54,8 @@ class NucleiTable(QWidget):
     def __init__(self, nuclei: NucleiList) -> None:
         super().__init__()
         self.setObjectName("nucleiseg table")
-        self._nuclei = nuclei
+        self.nuclei = nuclei
+        """What is shown."""
         self._selected_ids: list[int] = []
         self._advance_to: int | None = None
         self.filter = NucleiFilter()
@@ -108,13 +109,14 @@ class NucleiTable(QWidget):
             row.addWidget(button)
 
     def _connect(self) -> None:
-        nuclei, view = self._nuclei, self.view
+        nuclei, view = self.nuclei, self.view
         nuclei.listed.connect(self._on_listed)
         nuclei.pointed.connect(self._on_pointed)
         nuclei.attention_changed.connect(self._show_attention)
         nuclei.said.connect(self._on_said)
         self.filter.changed.connect(self._on_filter_changed)
         view.selectionModel().selectionChanged.connect(self._on_selection_changed)
+        view.selectionModel().selectionChanged.connect(self._on_rows_chosen)
         view.went.connect(self._on_went)
         view.key_pressed.connect(self._on_key_pressed)
         self.approve_button.clicked.connect(lambda: self.approve(approved=True))
@@ -135,29 +137,31 @@ class NucleiTable(QWidget):
 
     def approve(self, *, approved: bool) -> None:
         """Approve what is selected, or take that back."""
-        self._change(lambda rows: self._nuclei.approve(rows, approved=approved))
+        self._change(lambda rows: self.nuclei.approve(rows, approved=approved))
 
     def delete(self, kind: str) -> None:
         """Delete or reject what is selected."""
-        self._change(lambda rows: self._nuclei.delete(rows, kind=kind))
+        self._change(lambda rows: self.nuclei.delete(rows, kind=kind))
 
     def classify(self, number: int) -> None:
         """Give what is selected a class; 0 takes it."""
-        self._change(lambda rows: self._nuclei.classify(rows, number))
+        self._change(lambda rows: self.nuclei.classify(rows, number))
 
     def _change(self, change: Callable[[list[int]], None]) -> None:
         rows = self.rows()
-        if len(rows) and self._nuclei.can_change:
+        if len(rows) and self.nuclei.can_change:
             # Whoever goes through a list one by one sees the next when this one leaves it.
             self._advance_to = int(rows[0]) if len(rows) == 1 else None
             change(rows.tolist())
 
     def _on_filter_changed(self) -> None:
         self._advance_to = None
-        self._nuclei.ask(self.filter.query(self._nuclei.query), in_view=self.filter.in_view.isChecked())
+        if self.nuclei.only is not None and not self.filter.only.isChecked():
+            self.nuclei.show_only(None)
+        self.nuclei.ask(self.filter.query(self.nuclei.query), in_view=self.filter.in_view.isChecked())
 
     def _on_went(self, row: int) -> None:
-        self._nuclei.go_to(row)
+        self.nuclei.go_to(row)
 
     def _on_key_pressed(self, key: str) -> None:
         if key.isdigit():
@@ -169,16 +173,17 @@ class NucleiTable(QWidget):
 
     def _on_class_menu_opened(self) -> None:
         self.class_menu.clear()
-        for number, name, colour in [*self._nuclei.classes(), (0, "No class", "transparent")]:
+        for number, name, colour in [*self.nuclei.classes(), (0, "No class", "transparent")]:
             action = self.class_menu.addAction(swatch(colour), f"{name}\t{number}" if number < 10 else name)
             action.triggered.connect(lambda _on=False, number=number: self.classify(number))
 
     # ------------------------------------------------------------------ what the list says
 
     def _on_listed(self) -> None:
-        listing = self._nuclei.listing
-        self.filter.offer(self._nuclei.classes(), listing.origins)
-        self.filter.show_count(len(listing), self._nuclei.total)
+        listing = self.nuclei.listing
+        self.filter.offer(self.nuclei.classes(), listing.origins)
+        self.filter.show_only(on=self.nuclei.only is not None)
+        self.filter.show_count(len(listing), self.nuclei.total)
         scrolled, kept = self.view.verticalScrollBar().value(), self._selected_ids
         self._show_attention()
         self.view.is_told = True
@@ -187,7 +192,7 @@ class NucleiTable(QWidget):
         rows = listing.rows_of(kept) if kept else np.zeros(0, np.int64)
         self.view.select(rows)
         self.view.is_told = False
-        self.nothing.setText(NONE_FOUND if self.filter.is_set and self._nuclei.total else NO_PROJECT)
+        self.nothing.setText(NONE_FOUND if self.filter.is_set and self.nuclei.total else NO_PROJECT)
         self.nothing.setVisible(not len(listing))
         self.view.setVisible(bool(len(listing)))
         self._on_selection_changed()
@@ -195,7 +200,7 @@ class NucleiTable(QWidget):
 
     def _show_attention(self) -> None:
         """Show the columns of attention where any is known, and sort by none that is not seen."""
-        is_known = self._nuclei.has_attention
+        is_known = self.nuclei.has_attention
         for place in ATTENTION_PLACES:
             self.view.setColumnHidden(place, not is_known)
         if not is_known and self.view.horizontalHeader().sortIndicatorSection() in ATTENTION_PLACES:
@@ -206,7 +211,7 @@ class NucleiTable(QWidget):
         if row is not None and not kept and row < self.model.rowCount():
             self.view.select(np.array([row]))
             self.view.scrollTo(self.model.index(row, 0))
-            self._nuclei.go_to(row)
+            self.nuclei.go_to(row)
 
     def _on_pointed(self, row: int) -> None:
         self.view.is_told = True
@@ -221,12 +226,17 @@ class NucleiTable(QWidget):
     def _on_selection_changed(self) -> None:
         rows = self.rows()
         if not self.view.is_told:
-            self._selected_ids = self._nuclei.listing.ids[rows].tolist() if len(rows) <= KEPT else []
-        can_change = self._nuclei.can_change
+            self._selected_ids = self.nuclei.listing.ids[rows].tolist() if len(rows) <= KEPT else []
+        can_change = self.nuclei.can_change
         for button in self._buttons:
             button.setEnabled(can_change and bool(len(rows)))
         count = f"{len(rows):,} selected. " if len(rows) else "Click a row to go there. "
         self.selected.setText(count if can_change else f"{count}{NOT_CORRECTING}")
+
+    def _on_rows_chosen(self) -> None:
+        rows = np.zeros(0, np.int64) if self.view.is_told else self.rows()
+        if len(rows):
+            self.nuclei.choose(rows)
 
     # ------------------------------------------------------------------ when it is seen
 
@@ -237,12 +247,12 @@ class NucleiTable(QWidget):
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
         """Begin to list."""
         super().showEvent(event)
-        self._nuclei.open()
+        self.nuclei.open()
 
     def hideEvent(self, event: QHideEvent) -> None:  # noqa: N802 - Qt's name
         """Cease to list."""
         super().hideEvent(event)
-        self._nuclei.close()
+        self.nuclei.close()
 
 
 class _View(QTableView):

@@ -33,6 +33,8 @@ UNDO = Shortcut("Control-Z", "undo")
 REDO = Shortcut("Control-Shift-Z", "do again")
 NEXT = Shortcut("U", "go to the next nucleus that nobody has approved")
 PROPOSE = Shortcut("Shift-R", "go to the next region that is worth correcting")
+PLOTS = Shortcut("Shift-M", "plot what is measured of nuclei")
+BATCH = Shortcut("Shift-B", "work through many slides")
 HEATMAP = Shortcut("H", "show or hide the heatmap")
 PAINT_ATTENTION = Shortcut("Shift-H", "paint attention")
 

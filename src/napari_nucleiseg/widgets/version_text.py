@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.teaching.versions import Version
 
 NOT_KNOWN = "–"
-KINDS = {"shipped": "shipped", "taught": "taught", "refused": "refused", "own": "trained"}
+KINDS = {"shipped": "shipped", "taught": "taught", "refused": "refused", "own": "trained", "imported": "imported"}
 
 
 def kind_text(version: Version, *, in_use: bool) -> str:

@@ -6,6 +6,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_nucleiseg.viewer.messages import Hint
+from napari_nucleiseg.widgets import shortcuts
 from napari_nucleiseg.widgets.wording import WARNING_COLOURS
 
 
@@ -26,6 +27,10 @@ class Welcome(QWidget):
         self.folder_button.setToolTip("Choose a folder that is a slide: OME-Zarr or DICOM")
         self.sample_button = QPushButton("Try it on a sample")
         self.sample_button.setToolTip("A small tissue picture; more under File > Open Sample")
+        self.batch_button = QPushButton("Many slides unattended…")
+        self.batch_button.setToolTip(
+            f"Segment and measure a list of slides while you do something else  ({shortcuts.BATCH.text})"
+        )
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 24, 24, 24)
         column.setSpacing(10)
@@ -33,7 +38,7 @@ class Welcome(QWidget):
         for widget in (self.title, self.text):
             column.addWidget(widget)
         column.addSpacing(8)
-        for button in (self.open_button, self.folder_button, self.sample_button):
+        for button in (self.open_button, self.folder_button, self.batch_button, self.sample_button):
             column.addWidget(button)
         self.hint = QLabel()
         self.hint.setWordWrap(True)

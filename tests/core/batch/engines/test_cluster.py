@@ -188,7 +188,8 @@ def test_a_cluster_of_this_machine_does_tasks_and_tells_what_went_wrong():
     assert found["dies"].ending is Ending.DIED
 
 
-def test_nobody_at_the_address_is_told():
+def test_nobody_at_the_address_is_told(monkeypatch):
+    monkeypatch.setattr("napari_nucleiseg.core.batch.engines.cluster._CONNECT_S", 1.0)
     with pytest.raises(EngineLostError, match="start one with `dask scheduler`"):
         DaskEngine.connected(f"tcp://127.0.0.1:{free_port()}")
 

@@ -1,5 +1,7 @@
 import operator
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -120,3 +122,24 @@ def test_in_process_work_needs_no_start():
         assert engine.describe() == "this process"
     finally:
         engine.close()
+
+
+def test_a_script_that_starts_work_is_not_run_by_the_workers(tmp_path):
+    script, told = tmp_path / "script.py", tmp_path / "told.txt"
+    script.write_text(
+        f"open({str(told)!r}, 'a').write('x')\n"
+        "import operator\n"
+        "from napari_nucleiseg.core.batch.engines.base import Task\n"
+        "from napari_nucleiseg.core.batch.engines.here import LocalEngine\n"
+        "engine = LocalEngine(1)\n"
+        "engine.submit(Task('a', operator.add, (1, 2)))\n"
+        "found = []\n"
+        "while not found:\n"
+        "    found = engine.collect(0.2)\n"
+        "engine.close()\n"
+        "assert found[0].value == 3\n"
+        "assert __file__\n",
+        encoding="utf-8",
+    )
+    subprocess.run([sys.executable, str(script)], check=True, timeout=120)
+    assert told.read_text() == "x"

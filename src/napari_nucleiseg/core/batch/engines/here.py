@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,11 +108,13 @@ class LocalEngine(Engine):
         return ProcessPoolExecutor(1, context, _begin, (self._threads, device, os.getpid()))
 
     def _give(self, slot: _Slot, task: Task) -> None:
-        try:
-            future = slot.executor.submit(task.function, *task.arguments)
-        except BrokenProcessPool:
-            self._renew(slot)
-            future = slot.executor.submit(task.function, *task.arguments)
+        # Processes are started when they get their first task.
+        with _hidden_main():
+            try:
+                future = slot.executor.submit(task.function, *task.arguments)
+            except BrokenProcessPool:
+                self._renew(slot)
+                future = slot.executor.submit(task.function, *task.arguments)
         slot.given.append((task, future))
 
     def _ended_in(self, slot: _Slot) -> list[Outcome]:
@@ -142,6 +146,19 @@ class LocalEngine(Engine):
         left, slot.given = slot.given, deque()
         for task, _ in left:
             self._give(slot, task)
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Keep new processes from running the program's main script: one that opens a window would open one in each."""
+    main = sys.modules["__main__"].__dict__
+    kept: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main["__spec__"] = None
+    main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main.update(kept)
 
 
 def _begin(threads: int, device: str, parent: int) -> None:

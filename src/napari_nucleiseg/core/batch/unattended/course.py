@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from napari_nucleiseg.core.batch.engines.base import Ending, Outcome, Task
 from napari_nucleiseg.core.batch.job import SlideAdvanced, SlideFailed, SlideNoted
 from napari_nucleiseg.core.batch.unattended import encoded, work
 from napari_nucleiseg.core.batch.unattended.database import DONE, FAILED, RUNNING, STOPPED, SlideRow
-from napari_nucleiseg.core.batch.unattended.job import BatchEvent, BatchJob, SlideDone
+from napari_nucleiseg.core.batch.unattended.job import BatchEvent, BatchJob, SlideDone, Stage
 from napari_nucleiseg.core.batch.unattended.orders import SlideOrder
 from napari_nucleiseg.core.batch.unattended.segmenting import Segmenting
 from napari_nucleiseg.core.batch.unattended.tiling import Pace
@@ -25,17 +24,6 @@ from napari_nucleiseg.core.store.project import Project
 MAX_NOTES = 5
 FEATURES, ATTENTION = "features", "attention"
 Blocks = tuple[tuple[int, int, int, int], ...]
-
-
-class Stage(Enum):
-    """What is being done with a slide."""
-
-    PREPARING = "looking at the slide"
-    SEGMENTING = "segmenting"
-    MEASURING = "measuring"
-    ENCODING = "describing"
-    WRITING = "writing"
-    OVER = "over"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

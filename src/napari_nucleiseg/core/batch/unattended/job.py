@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from napari_nucleiseg.core.batch.job import SlideAdvanced, SlideFailed, SlideNoted, SlideStarted
 from napari_nucleiseg.core.exchange.formats import FORMATS
@@ -10,6 +11,17 @@ from napari_nucleiseg.core.models.spec import LEVELS, SLIDE_LEVEL
 
 LOCAL, DASK = "local", "dask"
 ENGINES = (LOCAL, DASK)
+
+
+class Stage(Enum):
+    """What is being done with a slide."""
+
+    PREPARING = "looking at the slide"
+    SEGMENTING = "segmenting"
+    MEASURING = "measuring"
+    ENCODING = "describing"
+    WRITING = "writing"
+    OVER = "over"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from napari_nucleiseg.core.errors import ExportError, ModelError, NucleiSegError
 from napari_nucleiseg.core.inference.segment import default_options
 from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
+from napari_nucleiseg.core.slides.bytesource import is_address
 from napari_nucleiseg.core.slides.fingerprint import fingerprint
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.store.failure import full_disk
@@ -194,7 +195,8 @@ class _Run:
         for place, entry in enumerate(self._entries, start=1):
             before = self._rows.get(entry.stem) or SlideRow(entry.stem, entry.path)
             told = before.told | {"manifest": dict(entry.facts)}
-            row = self._rows[entry.stem] = replace(before, path=entry.path, run=number, told=told)
+            path = _where(entry.path)
+            row = self._rows[entry.stem] = replace(before, path=path, run=number, told=told)
             if self._is_done(entry, row):
                 self._counts.done += 1
                 self._counts.nuclei += row.nuclei
@@ -282,7 +284,7 @@ class _Run:
         name = str(Path(job.model).absolute()) if Path(job.model).is_file() else job.model
         model = ModelOrder(name, card.version, accept_licence=job.accept_licence, thorough=job.thorough)
         return SlideOrder(
-            path=str(Path(entry.path).absolute()) if Path(entry.path).exists() else entry.path,
+            path=_where(entry.path),
             mpp_um=entry.mpp_um or job.mpp_um,
             stem=entry.stem,
             folder=str(self._out / _project_name(entry)),
@@ -329,6 +331,11 @@ class _Run:
         if time.monotonic() - self._page_at > PAGE_S:
             write_page(self._out)
             self._page_at = time.monotonic()
+
+
+def _where(path: str) -> str:
+    """Return a path that means the same in any folder; an address stays as it is."""
+    return path if is_address(path) else str(Path(path).absolute())
 
 
 def _project_name(entry: Entry) -> str:
