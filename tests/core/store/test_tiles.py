@@ -199,3 +199,36 @@ def test_nuclei_that_do_not_fit_together_are_refused(fresh_project, change, word
     with pytest.raises(ValueError, match=words):
         project.write_tile(nuclei, "m", "a")
     assert project.tiles_done("m", "a") == set()
+
+
+def test_no_table_is_looked_through_from_end_to_end_for_a_tile(fresh_project):
+    # With a hundred thousand tiles that took longer than the network.
+    project = fresh_project()
+    tiles = random_tiles(3, GRID)
+    for number, options in enumerate(("first", "second", "first")):
+        for tile in tiles[: len(tiles) if number < 2 else 1]:
+            project.write_tile(tile, "model", options)
+    database, statements = project.ledger.writer, []
+    database.set_trace_callback(statements.append)
+    project.write_tile(tiles[1], "model", "second")
+    database.set_trace_callback(None)
+    plans = [
+        row[3]
+        for statement in statements
+        if statement.startswith(("SELECT", "UPDATE", "DELETE"))
+        for row in database.execute(f"EXPLAIN QUERY PLAN {statement}")
+    ]
+    assert any("tiles_of_run" in plan for plan in plans)
+    assert [plan for plan in plans if plan.startswith("SCAN") and "runs" not in plan and "VIRTUAL" not in plan] == []
+
+
+def test_a_project_without_the_index_of_tiles_gets_it(fresh_project):
+    project = fresh_project()
+    project.ledger.writer.execute("DROP INDEX tiles_of_run")
+    first, second, *_ = random_tiles(4, GRID)
+    project.write_tile(first, "model", "a")
+    project.write_tile(first, "model", "b")
+    project.write_tile(second, "model", "b")
+    assert project.tiles_done("model", "a") == set()
+    assert project.tiles_done("model", "b") == {first.tile_index, second.tile_index}
+    assert project.ledger.reader.execute("SELECT 1 FROM sqlite_master WHERE name = 'tiles_of_run'").fetchone()

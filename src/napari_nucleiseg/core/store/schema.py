@@ -66,6 +66,9 @@ _ATTENTION = """
 CREATE TABLE attention(chunk INTEGER PRIMARY KEY, pixels BLOB NOT NULL, coarse BLOB NOT NULL);
 """
 
+# Older projects have it from the first tile that is written on; programs that do not know it lose nothing.
+TILES_OF_RUN = "CREATE INDEX IF NOT EXISTS tiles_of_run ON tiles(run, y0) WHERE whole"
+
 CLASSES = (
     (1, "Tumor", "#e6194b"),
     (2, "Stroma", "#3cb44b"),
@@ -79,6 +82,7 @@ CLASSES = (
 def create_tables(connection: sqlite3.Connection) -> None:
     """Make all tables of the present format, inside the caller's transaction."""
     _run(connection, _FIRST)
+    connection.execute(TILES_OF_RUN)
     _add_editing(connection)
     _add_attention(connection)
 

@@ -36,6 +36,7 @@ from napari_nucleiseg.core.store.nuclei import (
     tile_of,
 )
 from napari_nucleiseg.core.store.redo import Noted, RedoLog
+from napari_nucleiseg.core.store.schema import TILES_OF_RUN
 
 # What overlapping nuclei of neighbours usually need around a tile.
 ROOM_PX = 40
@@ -93,6 +94,8 @@ class TileWriter:
         self._ledger = ledger
         self._census = census
         self._redo = redo
+        # Rows of the tallest tile of each run; None as long as nobody has asked.
+        self._tallest: dict[int, int] | None = None
 
     def write(self, nuclei: TileNuclei, model_version: str, options_key: str) -> None:
         """Write one tile; see `Project.write_tile`."""
@@ -120,7 +123,7 @@ class TileWriter:
                 put_states(database, merge.outcome.states)
                 put_claims(database, merge.outcome.claims)
                 changed.append(self._redo.note(database, region, image))
-            _retire(database, nuclei, run, leaving)
+            self._retire(database, nuclei, run, leaving)
             put_tile(database, nuclei.tile_index, run, nuclei.core, len(nuclei))
         self._redo.apply(changed)
         self._census.recount(noted.region for noted in changed)
@@ -155,6 +158,24 @@ class TileWriter:
                 box = record.known.box
                 leaving[other] = box.y, box.x, box.y1, box.x1
         return leaving
+
+    def _retire(self, database: sqlite3.Connection, nuclei: TileNuclei, run: int, leaving: Iterable[int]) -> None:
+        """Note that tiles of other runs which lost nuclei, or whose place this one takes, must be done again."""
+        core = nuclei.core
+        if self._tallest is None:
+            # A table without it, of an older project, would be looked through from end to end for each tile.
+            database.execute(TILES_OF_RUN)
+            self._tallest = dict(database.execute("SELECT run, max(y1 - y0) FROM tiles GROUP BY run"))
+        for other, height in self._tallest.items():
+            if other != run:
+                database.execute(
+                    "UPDATE tiles SET whole = 0 WHERE run = ? AND whole AND y0 BETWEEN ? AND ? "
+                    "AND y1 > ? AND x0 < ? AND x1 > ?",
+                    (other, core.y - height, core.y1 - 1, core.y, core.x1, core.x),
+                )
+        self._tallest[run] = max(core.height, self._tallest.get(run, 0))
+        robbed = {(int(tile), run) for tile in np.unique(tile_of(list(leaving)))}
+        database.executemany("UPDATE tiles SET whole = 0 WHERE tile = ? AND run != ?", robbed)
 
     def _frames(
         self,
@@ -271,14 +292,3 @@ def _disjoint(frames: list[_Frame]) -> list[_Frame]:
             frame.join(clash)
             waiting.append(frame)
     return disjoint
-
-
-def _retire(database: sqlite3.Connection, nuclei: TileNuclei, run: int, leaving: Iterable[int]) -> None:
-    """Note that tiles of other runs which lost nuclei, or whose place this one takes, must be done again."""
-    core = nuclei.core
-    database.execute(
-        "UPDATE tiles SET whole = 0 WHERE run != ? AND whole AND y0 < ? AND y1 > ? AND x0 < ? AND x1 > ?",
-        (run, core.y1, core.y, core.x1, core.x),
-    )
-    robbed = {(int(tile), run) for tile in np.unique(tile_of(list(leaving)))}
-    database.executemany("UPDATE tiles SET whole = 0 WHERE tile = ? AND run != ?", robbed)
