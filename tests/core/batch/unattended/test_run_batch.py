@@ -1,3 +1,4 @@
+import csv
 import json
 import sqlite3
 from dataclasses import replace
@@ -49,6 +50,32 @@ def test_tables_hold_measurements_and_pandas_reads_them(write_slide, job_for, ru
     assert table["solidity"].between(0.8, 1.0).all()
     features = json.loads((tmp_path / "out" / "a.geojson").read_text())
     assert len(features.get("features", features)) == len(table)
+
+
+def test_encoders_add_features_maps_and_columns_of_attention(write_slide, job_for, run_here, tmp_path):
+    job = job_for(
+        write_slide(shape=(500, 600)),
+        formats=("csv",),
+        measure=True,
+        encoder="tissue-patches",
+        region_encoder="tissue-regions",
+        attention_maps=True,
+    )
+    events = run_here(job)
+    assert of_kind(events, SlideFailed) == []
+    (done,) = of_kind(events, SlideDone)
+    names = {Path(output).name for output in done.outputs}
+    assert names == {"a.nucleiseg", "a.csv", "a.features.safetensors", "a.tif", "a.npz"}
+    with (tmp_path / "out" / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {"solidity", "attention_head_1", "attention_head_6", "attention_rollout"} <= set(rows[0])
+    seen = [float(row["attention_head_1"]) for row in rows if row["attention_head_1"]]
+    assert len(seen) > len(rows) / 2
+    assert 0 <= min(seen) < max(seen) <= 1
+    # No place is covered enough by these small discs to rank heads by them, which fails nobody.
+    assert read_run_database(tmp_path / "out")[0]["a"].told["best_head"] == ""
+    (again,) = of_kind(run_here(job), SlideDone)
+    assert again.from_before
 
 
 def test_what_is_done_is_not_done_again(write_slide, job_for, run_here, dark):

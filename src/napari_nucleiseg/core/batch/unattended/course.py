@@ -19,6 +19,7 @@ from napari_nucleiseg.core.batch.unattended.orders import SlideOrder
 from napari_nucleiseg.core.batch.unattended.segmenting import Segmenting
 from napari_nucleiseg.core.batch.unattended.tiling import Pace
 from napari_nucleiseg.core.errors import NucleiSegError
+from napari_nucleiseg.core.measurement.grid import blocks_of
 from napari_nucleiseg.core.store.project import Project
 
 MAX_NOTES = 5
@@ -199,8 +200,6 @@ class Course:
             yield from self._encode()
 
     def _blocks(self, project: Project) -> list[Blocks]:
-        from napari_nucleiseg.core.measurement.grid import blocks_of
-
         regions = [(region.y, region.x, region.y1, region.x1) for region in blocks_of(project)]
         size = self._paces.blocks.at_once
         return [tuple(regions[start : start + size]) for start in range(0, len(regions), size)]
@@ -241,7 +240,10 @@ class Course:
             yield from self._write()
 
     def _write(self) -> Iterator[BatchEvent]:
-        task = Task(self._name("finish"), work.finish, (self.order, self._job.formats, self._job.measure))
+        looked = Path(self.order.out) / ATTENTION / f"{self.order.stem}.npz"
+        attention = str(looked) if self._job.attention_maps else ""
+        what = self.order, self._job.formats, self._job.measure, attention
+        task = Task(self._name("finish"), work.finish, what)
         self._to(Stage.WRITING, [task])
         yield self._advanced(0, 1)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from napari_nucleiseg.core.batch.engines.worker import own_device
 from napari_nucleiseg.core.batch.feature_job import FeatureJob, FeaturesFinished
 from napari_nucleiseg.core.batch.features import extract_features
-from napari_nucleiseg.core.batch.heads import HeadsJob, HeadsWritten, write_heads
+from napari_nucleiseg.core.batch.heads import ARRAYS, HeadsJob, HeadsWritten, write_heads
 from napari_nucleiseg.core.batch.job import SlideFailed
 from napari_nucleiseg.core.batch.unattended.orders import SlideOrder
-from napari_nucleiseg.core.errors import SlideError
+from napari_nucleiseg.core.errors import DataError, SlideError
 
 
 def describe(order: SlideOrder, encoder: str, region_encoder: str, out: str) -> dict[str, Any]:
@@ -35,7 +36,17 @@ def describe(order: SlideOrder, encoder: str, region_encoder: str, out: str) -> 
 
 
 def attend(order: SlideOrder, encoder: str, region_encoder: str, out: str) -> dict[str, Any]:
-    """Write what the heads of encoders look at where a slide has most tissue; see `write_heads`."""
+    """Write what the heads of encoders look at where a slide has most tissue; see `write_heads`.
+
+    Parameters
+    ----------
+    order : SlideOrder
+        The slide, segmented.
+    encoder, region_encoder : str
+        Names or files; the latter may be empty.
+    out : str
+        File ending in ``.tif``; the maps are also written to one ending in ``.npz`` beside it, for tables.
+    """
     job = HeadsJob(
         order.path,
         out,
@@ -47,7 +58,17 @@ def attend(order: SlideOrder, encoder: str, region_encoder: str, out: str) -> di
         device=own_device(order.device),
     )
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    written = next(event for event in write_heads(job) if isinstance(event, HeadsWritten))
+    try:
+        written = _written(job)
+    except DataError:
+        # Where hardly a nucleus was found nothing can be ranked against them; the maps are there all the same.
+        written = _written(replace(job, rank=""))
+    # What was looked at is kept in the project, so that this costs no second look.
+    arrays = _written(replace(job, out=str(Path(out).with_suffix(ARRAYS)), rank=""))
     best = written.ranking[0] if written.ranking else None
     told = "" if best is None else f"layer {best.layer + 1}, head {best.head + 1}: AUROC {best.auroc:.2f}"
-    return {"outputs": [written.output], "best_head": told}
+    return {"outputs": [written.output, arrays.output], "best_head": told}
+
+
+def _written(job: HeadsJob) -> HeadsWritten:
+    return next(event for event in write_heads(job) if isinstance(event, HeadsWritten))

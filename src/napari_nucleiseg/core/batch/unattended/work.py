@@ -14,12 +14,19 @@ import numpy as np
 import psutil
 
 from napari_nucleiseg.core.batch.engines.worker import own_device
+from napari_nucleiseg.core.batch.inputs import Input
+from napari_nucleiseg.core.batch.output import write_results
+from napari_nucleiseg.core.batch.unattended.attended import AttentionMeasures, JoinedMeasures
 from napari_nucleiseg.core.batch.unattended.orders import Found, ModelOrder, Prepared, SlideOrder, pack_tissue
 from napari_nucleiseg.core.batch.unattended.parcels import FOLDER, Parcel, require_shared, write_parcel
+from napari_nucleiseg.core.batch.unattended.picture import write_picture
 from napari_nucleiseg.core.errors import ModelError, SlideError
+from napari_nucleiseg.core.exchange.source import source_of_project
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.inference.plan import InferencePlan, PlannedTiles, plan_inference
 from napari_nucleiseg.core.inference.segment import find_in_tiles
+from napari_nucleiseg.core.measurement.kept import source_with_measures
+from napari_nucleiseg.core.measurement.measure import measure
 from napari_nucleiseg.core.models.scale_attention import at_level
 from napari_nucleiseg.core.models.turned import turned
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
@@ -212,8 +219,6 @@ def measure_blocks(order: SlideOrder, blocks: Sequence[tuple[int, int, int, int]
     float
         Seconds it took.
     """
-    from napari_nucleiseg.core.measurement.measure import measure
-
     start = time.monotonic()
     slide = _planned(order).slide
     regions = [Region.from_bounds(*block) for block in blocks]
@@ -223,7 +228,7 @@ def measure_blocks(order: SlideOrder, blocks: Sequence[tuple[int, int, int, int]
     return time.monotonic() - start
 
 
-def finish(order: SlideOrder, formats: Sequence[str], measured: bool) -> dict[str, Any]:
+def finish(order: SlideOrder, formats: Sequence[str], measured: bool, attention: str = "") -> dict[str, Any]:
     """Write a slide's results and a small picture of it for the summary.
 
     Parameters
@@ -234,21 +239,20 @@ def finish(order: SlideOrder, formats: Sequence[str], measured: bool) -> dict[st
         Keys of `FORMATS`.
     measured : bool
         Whether tables hold measurements.
+    attention : str
+        Maps of heads (``.npz``) whose values on nuclei tables hold, too; empty: none.
 
     Returns
     -------
     dict
         ``outputs`` (paths), ``nuclei``, ``picture`` (path), ``median_area_um2``.
     """
-    from napari_nucleiseg.core.batch.inputs import Input
-    from napari_nucleiseg.core.batch.output import write_results
-    from napari_nucleiseg.core.batch.unattended.picture import write_picture
-    from napari_nucleiseg.core.exchange.source import source_of_project
-    from napari_nucleiseg.core.measurement.kept import source_with_measures
-
     slide = _planned(order).slide
     with Project.open(order.folder, slide, writable=False) as project:
         source = source_with_measures(project) if measured else source_of_project(project)
+        if attention:
+            parts = () if source.measures is None else (source.measures,)
+            source = replace(source, measures=JoinedMeasures(*parts, AttentionMeasures(Path(attention))))
         writing = write_results(source, Input(order.path, order.stem), Path(order.out), tuple(formats), picture=False)
         outputs: tuple[str, ...] = ()
         while True:
