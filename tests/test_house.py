@@ -260,3 +260,8 @@ def test_the_manifest_names_python_that_exists() -> None:
         source = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
         assert source.exists(), command["python_name"]
         assert attribute in source.read_text(encoding="utf-8"), command["python_name"]
+
+
+def test_each_test_module_has_a_name_of_its_own() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set(), "pytest imports them by their names alone"

@@ -163,6 +163,7 @@ def test_classes_are_stacked_and_named(dock, panel, qtbot):
     until_idle(qtbot, panel)
     drag_range(qtbot, dock.canvas, 0, 500)
     chosen = len(dock.plots.selected)
+    qtbot.waitUntil(dock.class_button.isEnabled, timeout=WAIT_MS)
     qtbot.keyClick(dock.canvas, Qt.Key.Key_2)
     qtbot.waitUntil(lambda: dock.canvas.histogram.numbers == (0, 2), timeout=WAIT_MS)
     until_idle(qtbot, panel)

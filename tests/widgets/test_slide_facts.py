@@ -67,7 +67,7 @@ def test_a_pixel_size_can_be_corrected_and_old_results_are_not_mixed_with_new_on
     assert "says 0.5 µm per pixel" in seen[0].question.text()
     until_idle(qtbot, panel)
     assert [layer.scale.tolist() for layer in viewer.layers] == [[0.4, 0.4]]  # what was found at 0.5 is not shown
-    assert panel.panel.count.text() == "–"
+    qtbot.waitUntil(lambda: panel.panel.count.text() == "–", timeout=WAIT_MS)
     other = tmp_path / "other"
     monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(other))
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from napari_nucleiseg.core.batch.engines.base import Ending, EngineLostError, Task, ended
@@ -66,9 +67,6 @@ def test_a_worker_killed_from_outside_is_replaced(two):
     os.kill(pid, 9)
     found = all_of(two, 1)
     assert [outcome.ending for outcome in found.values()] == [Ending.DIED]
-    for slot in two._slots:
-        for process in slot.executor._processes.values():
-            process.kill()
 
 
 def test_workers_that_die_again_and_again_end_the_run(monkeypatch):
@@ -112,6 +110,17 @@ def test_a_full_memory_is_told_from_other_errors(error, ending):
     outcome = ended(Task("a", print, ()), error)
     assert outcome.ending is ending
     assert outcome.sentence
+
+
+def test_closing_does_not_wait_for_a_long_task():
+    engine = LocalEngine(1)
+    engine.submit(Task("pid", os.getpid, ()))
+    pid = all_of(engine, 1)["pid"].value
+    engine.submit(Task("long", time.sleep, (60,)))
+    worker = psutil.Process(pid)
+    time.sleep(0.3)
+    engine.close()
+    worker.wait(10)  # raises if it still works
 
 
 def test_in_process_work_needs_no_start():

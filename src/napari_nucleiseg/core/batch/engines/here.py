@@ -93,9 +93,13 @@ class LocalEngine(Engine):
         return f"this machine, {count} of {self._threads} thread{'s' * (self._threads > 1)}{where}"
 
     def close(self) -> None:
-        """Stop all workers; the tasks in work end first."""
+        """Stop all workers at once; a task in work is lost, as by a kill, and nothing that it had finished."""
         for slot in self._slots:
+            processes = dict(getattr(slot.executor, "_processes", None) or {})
             slot.executor.shutdown(wait=False, cancel_futures=True)
+            # Python 3.14 has a method for this; until then a task of minutes would have to be waited for.
+            for process in processes.values() if slot.given else ():
+                process.kill()
         for slot in self._slots:
             slot.executor.shutdown(wait=True)
 
