@@ -12,7 +12,7 @@ from dark_model import disc_picture
 from napari_nucleiseg.core.batch.engines.base import Ending, Outcome
 from napari_nucleiseg.core.batch.engines.here import LocalEngine
 from napari_nucleiseg.core.batch.job import SlideAdvanced, SlideFailed, SlideNoted
-from napari_nucleiseg.core.batch.unattended import work
+from napari_nucleiseg.core.batch.unattended import segmenting, work
 from napari_nucleiseg.core.batch.unattended.database import read_run_database
 from napari_nucleiseg.core.batch.unattended.job import BatchFinished, SlideDone
 from napari_nucleiseg.core.batch.unattended.run import run_batch
@@ -365,3 +365,36 @@ def test_a_task_that_finds_no_memory_is_halved_until_a_tile_is_given_up(write_sl
     (done,) = of_kind(events, SlideDone)
     assert done.skipped_tiles == 1
     assert "three times" in of_kind(events, SlideNoted)[0].sentence
+
+
+def test_parcels_that_a_killed_run_left_are_joined_and_cost_no_forward(
+    write_slide, job_for, run_here, undisturbed, monkeypatch, dark, tmp_path
+):
+    path = write_slide(shape=(1000, 1000))
+
+    def killed(*_):
+        raise KeyboardInterrupt  # workers have put parcels down, nobody takes them up
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segmenting.Segmenting, "_join", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_here(job_for(path))
+    left = list((tmp_path / "out" / "a.nucleiseg" / "parcels").glob("*.parcel"))
+    assert left
+    assert of_kind(run_here(job_for(path)), SlideDone)
+    assert dark.log.tiles == 16
+    assert_same(tmp_path / "out" / "a.nucleiseg", undisturbed(path))
+
+
+def test_a_full_disk_while_left_parcels_are_joined_lets_the_project_go(
+    write_slide, job_for, run_here, monkeypatch, tmp_path
+):
+    path = write_slide(shape=(1000, 1000))
+    with monkeypatch.context() as patch:
+        patch.setattr(segmenting.Segmenting, "_join", lambda *_: (_ for _ in ()).throw(StoreError("no room")))
+        assert of_kind(run_here(job_for(path)), SlideFailed)
+        (failed,) = of_kind(run_here(job_for(path)), SlideFailed)
+    assert failed.reason == "no room"
+    with Project.open(tmp_path / "out" / "a.nucleiseg"):
+        pass  # nobody holds it
+    assert of_kind(run_here(job_for(path)), SlideDone)

@@ -68,19 +68,18 @@ class Segmenting:
         self.total, self.done, self.skipped, self.nuclei = len(plan), before, 0, 0
         self.notes: list[str] = []
         self._in_a_row, self._out = 0, 0
-        for parcel in left_parcels(Path(order.folder) / FOLDER, key):
-            self._join(parcel)
+        try:
+            for parcel in left_parcels(Path(order.folder) / FOLDER, key):
+                self._join(parcel)
+        except BaseException:
+            self.project.close()  # or others would find it in use until this process ends
+            raise
         self._heap = Heap(near_together(plan.tiles.without(self._done).indices, plan.grid.columns))
 
     @property
     def is_over(self) -> bool:
         """Whether every tile is whole or given up."""
         return not len(self._heap) and not self._out
-
-    @property
-    def is_out(self) -> bool:
-        """Whether tasks have not come back."""
-        return self._out > 0
 
     def task(self, workers: int, name: Namer) -> Task | None:
         """Return the next task; None if all tiles are out or done."""
@@ -118,10 +117,6 @@ class Segmenting:
             self._in_a_row = 0
         for tile, reason in found.skipped.items():
             self._give_up(tile, reason)
-
-    def stop(self) -> None:
-        """Send out no more."""
-        self._heap.clear()
 
     def close(self) -> None:
         """Flush and close the project."""

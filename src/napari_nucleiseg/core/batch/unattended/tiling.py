@@ -106,8 +106,3 @@ class Heap:
             return tile
         self._again.append((tile,))
         return None
-
-    def clear(self) -> None:
-        """Give all up."""
-        self._next = len(self._tiles)
-        self._again.clear()

@@ -82,15 +82,13 @@ def model_of(order: ModelOrder) -> LoadedModel:
     return _models[order]
 
 
-def prepare(order: SlideOrder, known_tau: float | None = None) -> Prepared:
+def prepare(order: SlideOrder) -> Prepared:
     """Open a slide, find its tissue and, if it is wanted, its level of attention.
 
     Parameters
     ----------
     order : SlideOrder
         The slide.
-    known_tau : float, optional
-        The level, if it is known.
 
     Raises
     ------
@@ -103,11 +101,11 @@ def prepare(order: SlideOrder, known_tau: float | None = None) -> Prepared:
         plan = plan_inference(slide, model_of(order.model).spec)  # refuses a pixel size that does not fit
         tissue = tissue_mask(slide) if order.tissue_mask else None
         packed = (b"", (0, 0), YX(1.0, 1.0)) if tissue is None else pack_tissue(tissue)
-        tau, notes = (None, "") if known_tau is not None else _level(order, slide, tissue)
+        tau, note = _level(order, slide, tissue)
         facts = _facts(slide, tissue)
-        told = tuple(note for note in (*plan.notes, notes) if note)
+        told = (*plan.notes, *([note] if note else []))
         return Prepared(
-            slide.fingerprint, slide.shape, slide.require_mpp(), *packed, known_tau or tau, facts, told
+            slide.fingerprint, slide.shape, slide.require_mpp(), *packed, tau, facts, told
         )  # fmt: skip
 
 
