@@ -24,8 +24,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -340,11 +341,45 @@ def run_demo(screenshot: Path | None, slide: Path | None) -> int:
 WINDOW_TESTS = "tests/widgets"
 
 
+def halves_of_windows() -> tuple[list[str], list[str]]:
+    """Return the modules of window tests, as paths in the repository, in two halves."""
+    modules = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / WINDOW_TESTS).glob("test_*.py"))
+    return modules[: len(modules) // 2], modules[len(modules) // 2 :]
+
+
+class InTurn(threading.Thread):
+    """Runs programs one after the other, beside what else is done; `status` is that of the first that fails."""
+
+    def __init__(self, commands: Sequence[Sequence[str]], environment: dict[str, str], told: IO[bytes]) -> None:
+        super().__init__(daemon=True)
+        self.status = 0
+        self._commands, self._environment, self._told = commands, environment, told
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def run(self) -> None:
+        """Run them all."""
+        for command in self._commands:
+            if self._stopped:
+                return
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=self._environment, stdout=self._told, stderr=subprocess.STDOUT
+            )
+            self.status = self.status or self._process.wait()
+
+    def stop(self) -> None:
+        """End what runs, and begin nothing more."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.kill()
+        self.join()
+
+
 def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
     """Run pytest; on Linux pytest-xvfb gives each run of it a screen of its own where Xvfb is there.
 
-    All tests together run side by side: those of the window, which mostly wait for it, and all others, after which come
-    those of the window that take long.
+    All tests together run side by side: those of the window, and all others, after which come those of the window that
+    take long. Those of the window are two runs, for the more windows a process has had, the slower it gets.
     """
     command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments]
     are_all = not fast and all(word.startswith("--") for word in pytest_arguments)
@@ -353,19 +388,22 @@ def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
             command += ["-m", "not slow"] if fast else []
             return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         with clean_environment() as apart, tempfile.TemporaryFile() as told:
-            windows = [*command, WINDOW_TESTS, "-m", "not slow", "-p", "no:cacheprovider"]
-            beside = subprocess.Popen(windows, cwd=ROOT, env=apart, stdout=told, stderr=subprocess.STDOUT)
+            windows = [
+                [*command, *modules, "-m", "not slow", "-p", "no:cacheprovider"] for modules in halves_of_windows()
+            ]
+            beside = InTurn(windows, apart, told)
+            beside.start()
             try:
                 status = 0
                 for others in ([f"--ignore={WINDOW_TESTS}"], [WINDOW_TESTS, "-m", "slow"]):
                     answer = subprocess.run([*command, *others], cwd=ROOT, env=environment, check=False).returncode
                     status = status or answer
-                other = beside.wait()
+                beside.join()
             finally:
-                beside.kill()
+                beside.stop()
                 told.seek(0)
                 print(told.read().decode(errors="replace"), flush=True)
-        return status or other
+        return status or beside.status
 
 
 def run_lint() -> int:
