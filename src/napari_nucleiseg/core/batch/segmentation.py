@@ -100,7 +100,8 @@ def segment_slides(job: SegmentJob, *, cancelled: Callable[[], bool] = lambda: F
     choose_device(job.device)
     inputs = find_inputs(job.paths)
     model = load_model(job.model, accept_licence=job.accept_licence)
-    run = _Run(job, model, model, _options(job, model), Record(Path(job.out)), cancelled).using(model)
+    options = chosen_options(model, job.threshold, job.min_area_um2)
+    run = _Run(job, model, model, options, Record(Path(job.out)), cancelled).using(model)
     for number, entry in enumerate(inputs, start=1):
         if cancelled():
             return
@@ -117,12 +118,19 @@ def _is_full(folder: Path) -> bool:
     return shutil.disk_usage(folder).free < FULL_DISK_BYTES
 
 
-def _options(job: SegmentJob, model: LoadedModel) -> DecodeOptions:
+def chosen_options(model: LoadedModel, threshold: float | None, min_area_um2: float | None) -> DecodeOptions:
+    """Return how maps become nuclei: as the model's card says, but for what was chosen.
+
+    Raises
+    ------
+    ModelError
+        If a value makes no sense.
+    """
     options = default_options(model)
-    if job.threshold is not None:
-        options = replace(options, threshold=job.threshold)
-    if job.min_area_um2 is not None:
-        options = replace(options, min_area_um2=job.min_area_um2)
+    if threshold is not None:
+        options = replace(options, threshold=threshold)
+    if min_area_um2 is not None:
+        options = replace(options, min_area_um2=min_area_um2)
     if problem := options.validation_error():
         raise ModelError(problem)
     return options

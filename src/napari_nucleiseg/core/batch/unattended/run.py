@@ -14,6 +14,7 @@ from napari_nucleiseg.core.batch.engines.base import Engine, Outcome, Task
 from napari_nucleiseg.core.batch.inputs import Input
 from napari_nucleiseg.core.batch.job import SlideFailed, SlideStarted
 from napari_nucleiseg.core.batch.output import project_name
+from napari_nucleiseg.core.batch.segmentation import chosen_options
 from napari_nucleiseg.core.batch.unattended import work
 from napari_nucleiseg.core.batch.unattended.course import Course, Paces
 from napari_nucleiseg.core.batch.unattended.database import DONE, FAILED, STOPPED, RunDatabase, SlideRow
@@ -32,7 +33,6 @@ from napari_nucleiseg.core.batch.unattended.start import make_engine, versions
 from napari_nucleiseg.core.batch.unattended.tiling import Pace
 from napari_nucleiseg.core.decoders.base import DecodeOptions
 from napari_nucleiseg.core.errors import ExportError, ModelError, NucleiSegError, StoreError
-from napari_nucleiseg.core.inference.segment import default_options
 from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.bytesource import is_address
@@ -102,24 +102,14 @@ def run_batch(
         choose_device(job.device)
     entries = read_entries(job.paths)
     model = load_model(job.model, accept_licence=job.accept_licence)
+    options = chosen_options(model, job.threshold, job.min_area_um2)
     out = Path(job.out).absolute()
     with RunDatabase(out) as database:
-        run = _Run(job, entries, _Model(model, _options(job, model)), database, (cancelled, paused))
+        run = _Run(job, entries, _Model(model, options), database, (cancelled, paused))
         try:
             yield from run.go(engine)
         finally:
             work.forget()
-
-
-def _options(job: BatchJob, model: LoadedModel) -> DecodeOptions:
-    options = default_options(model)
-    if job.threshold is not None:
-        options = replace(options, threshold=job.threshold)
-    if job.min_area_um2 is not None:
-        options = replace(options, min_area_um2=job.min_area_um2)
-    if problem := options.validation_error():
-        raise ModelError(problem)
-    return options
 
 
 @dataclass(frozen=True, slots=True, eq=False)
