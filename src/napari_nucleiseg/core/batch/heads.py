@@ -50,6 +50,8 @@ class HeadsJob:
         How many shifted grids are averaged; 1 is none.
     rank : str
         Folder of the slide's project, against whose nuclei heads are ranked; empty is not at all.
+    project : str
+        Folder of the slide's project, where answers are kept, if it is not the one of `rank`; empty looks for it.
     mpp_um : float or None
         Micrometres per pixel; needed where neither file nor project say, overrides what they say.
     tissue_only : bool
@@ -69,6 +71,7 @@ class HeadsJob:
     region: Region | None = None
     averaged: int = 1
     rank: str = ""
+    project: str = ""
     mpp_um: float | None = None
     tissue_only: bool = True
     accept_licence: bool = False
@@ -160,7 +163,8 @@ def write_heads(job: HeadsJob) -> Generator[HeadsEvent, None, None]:
     other = load_encoder(job.region_encoder, accept_licence=job.accept_licence) if job.region_encoder else None
     must_fit(encoder, other)
     with closing(open_slide(job.path, mpp_um=job.mpp_um)) as slide:
-        folder = Path(job.rank) if job.rank else find_project(slide)
+        known = job.rank or job.project
+        folder = Path(known) if known else find_project(slide)
         if slide.mpp_um is None and folder is not None:
             slide.mpp_um = pixel_size_of(folder, slide)
         tissue = tissue_mask(slide) if job.tissue_only or job.region is None else None

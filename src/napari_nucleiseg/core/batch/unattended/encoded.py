@@ -53,6 +53,7 @@ def attend(order: SlideOrder, encoder: str, region_encoder: str, out: str) -> di
         encoder,
         region_encoder=region_encoder,
         rank=order.folder,
+        project=order.folder,
         accept_licence=order.model.accept_licence,
         mpp_um=order.mpp_um,
         device=own_device(order.device),
