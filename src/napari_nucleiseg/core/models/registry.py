@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -28,6 +29,8 @@ _BUILT_IN = (
     "napari_nucleiseg.core.models.scale_attention",
     "napari_nucleiseg.core.models.unet_2015",
 )
+# Every module in here registers one family of networks.
+_ZOO = "napari_nucleiseg.core.models.zoo"
 _registry: dict[str, tuple[ModelSpec, Build]] = {}
 # Of networks that are another one with each weight file.
 _spec_of: dict[str, SpecOf] = {}
@@ -79,10 +82,14 @@ def must_be_free(name: str, former: Callable[..., object] | None, build: Callabl
 
 @cache
 def _fill() -> None:
-    for module in _BUILT_IN:
+    for module in (*_BUILT_IN, *(f"{_ZOO}.{found.name}" for found in pkgutil.iter_modules(_zoo_folders()))):
         importlib.import_module(module)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         entry.load()
+
+
+def _zoo_folders() -> list[str]:
+    return list(importlib.import_module(_ZOO).__path__)
 
 
 def network_names() -> tuple[str, ...]:

@@ -66,6 +66,19 @@ class ModelSpec:
         Pixels lost on each side of the input (valid convolutions); 0 for padded networks.
     paper : str
         Source of the method.
+    licence : str
+        SPDX identifier of the network's code: this package's, or that of the library whose class it is.
+    receptive_field_px : int
+        Side of what one output pixel can see, in model pixels; 0 where it sees the whole input (attention over all of
+        it, pooling over all of it).
+    stride : int
+        Model pixels of one step at the network's coarsest level.
+    good_for : str
+        A sentence for people who choose a network.
+    needs : str
+        Name of the package without which it cannot be built, of the extra ``zoo``; empty where there is none.
+    dimensions : int
+        2 for pictures ``(batch, 3, y, x)``, 3 for stacks ``(batch, 3, z, y, x)``.
     params : mapping
         Keyword arguments of the build function that this spec was made with.
     """
@@ -82,6 +95,12 @@ class ModelSpec:
     size_multiple: int = 16
     output_margin_px: int = 0
     paper: str = ""
+    licence: str = "BSD-3-Clause"
+    receptive_field_px: int = 0
+    stride: int = 1
+    good_for: str = ""
+    needs: str = ""
+    dimensions: int = 2
     params: Mapping[str, int | float | str | bool] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:

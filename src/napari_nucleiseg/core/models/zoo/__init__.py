@@ -1,0 +1,1 @@
+"""Networks of the literature on one contract, one family a file: add a file, and it is everywhere."""
