@@ -15,7 +15,8 @@ class Slopes(nn.Module):
         padded = nn.functional.pad(mean, (1, 1, 1, 1), mode="replicate")
         down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
         right = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
-        return {"nuclei": mean, "offsets": torch.cat([down, 3 * right - 2 * right], 1)}
+        vectors = torch.cat([down, 3 * right - 2 * right], 1)
+        return {"nuclei": mean, "offsets": vectors, "hover": torch.tanh(vectors)}
 
 
 class Leaning(nn.Module):

@@ -46,7 +46,7 @@ class Instances:
     Parameters
     ----------
     labels : ndarray of int32, shape (y, x)
-        0 is background, nuclei are 1..n in raster order of nothing in particular.
+        0 is background, nuclei are 1..n in raster order of nothing in particular; of stacks ``(z, y, x)``.
     centroids : ndarray of float32, shape (n, 2)
         ``(y, x)`` in pixels of `labels`; row i belongs to id i + 1.
     areas : ndarray of int64, shape (n,)
@@ -102,7 +102,7 @@ def as_float32(values: NDArray[np.float16] | NDArray[np.float32] | NDArray[np.ui
     return cast("NDArray[np.float32]", torch.from_numpy(values).float().numpy())
 
 
-_MODULES = ("offsets", "distance", "border", "watershed")
+_MODULES = ("offsets", "distance", "border", "watershed", "hover", "volume")
 
 
 def decoder(name: str) -> Decoder:

@@ -66,15 +66,32 @@ def part(mask: NDArray[np.uint8], mpp_um: float) -> NDArray[np.int32]:
     if sigma > _NARROWEST_PX:
         distance = cv2.GaussianBlur(distance, (0, 0), sigma)
     peaks = (distance >= cv2.dilate(distance, disk(CENTRE_RADIUS_UM / mpp_um))) & (mask > 0)
-    count, markers = cv2.connectedComponents(peaks.astype(np.uint8), connectivity=8)
-    # A small piece beside a large one may hold no maximum of its neighbourhood: all of it is its marker.
-    _, pieces = cv2.connectedComponents(mask, connectivity=4)
-    bare = np.ones(int(pieces.max()) + 1, np.bool_)
-    bare[pieces[peaks]] = False
-    bare[0] = False
-    markers = np.where(bare[pieces], pieces + count, markers)
+    markers = with_bare_pieces(peaks.astype(np.uint8), mask)
     labels: NDArray[np.int32] = watershed(-distance, markers, mask=mask > 0).astype(np.int32)
     return labels
+
+
+def with_bare_pieces(centres: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Number the centres of nuclei, and the pieces of the foreground that hold none: each is its own marker.
+
+    A small piece beside a large one may hold no maximum of its neighbourhood.
+
+    Parameters
+    ----------
+    centres, mask : ndarray of uint8, shape (y, x)
+        1 at centres, which lie inside nuclei; 1 inside nuclei.
+
+    Returns
+    -------
+    ndarray of int32, shape (y, x)
+        Ids from 1, with gaps; 0 elsewhere.
+    """
+    count, markers = cv2.connectedComponents(centres, connectivity=8)
+    _, pieces = cv2.connectedComponents(mask, connectivity=4)
+    bare = np.ones(int(pieces.max()) + 1, np.bool_)
+    bare[pieces[centres > 0]] = False
+    bare[0] = False
+    return np.where(bare[pieces], pieces + count, markers).astype(np.int32)
 
 
 def disk(radius_px: float) -> NDArray[np.uint8]:

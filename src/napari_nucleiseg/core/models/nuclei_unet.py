@@ -140,6 +140,9 @@ SPEC = ModelSpec(
     halo_px=48,
     size_multiple=32,
     paper="Ronneberger et al., MICCAI 2015, arXiv 1505.04597; Cheng et al., CVPR 2020, arXiv 1911.10194 (offsets)",
+    receptive_field_px=382,
+    stride=32,
+    good_for="Nuclei in H&E on whole slides: what the program comes with; quick without a graphics card.",
 )
 
 
@@ -157,6 +160,7 @@ def build(width: int = 32, depth: int = 4, widest: int = 192, detail: int = 0) -
         mpp_um=0.25,
         tile_px=2048,  # the same micrometres as above
         halo_px=96,
+        good_for="Small and crowded nuclei of 40x scans: sharper outlines, for four times the work.",
     )
 )
 def build_fine(width: int = 32, depth: int = 4, widest: int = 192, detail: int = 0) -> NucleiUNet:

@@ -25,7 +25,8 @@ TORCHSCRIPT, ONNX = KINDS = ("torchscript", "onnx")
 Program = Callable[[Tensor], tuple[Tensor, ...]]
 
 _CALLS_OUT = re.compile(r"\b(save|from_file|rpc_async|rpc_sync|rpc_remote)\b")
-_OPERATORS = re.compile(r"\bops\s*\.\s*(\w+)")
+# Not the names of modules that classes come from, such as ``torchvision.ops.misc``.
+_OPERATORS = re.compile(r"(?<![.\w])ops\s*\.\s*(\w+)")
 _KNOWN_OPERATORS = frozenset({"aten", "prim", "quantized", "_quantized", "mkldnn", "torchvision"})
 _FORBIDDEN = frozenset({"aten::save", "aten::from_file", "prim::rpc_async", "prim::rpc_sync", "prim::rpc_remote"})
 _MOST_CODE_BYTES = 64 * 1024**2

@@ -182,6 +182,8 @@ def receptive_radius_px(blocks: int = 2, reach_px: float = 8.0) -> int:
         halo_px=64,  # 33 px of receptive field and half a large nucleus
         size_multiple=16,
         paper="Karimijafarbigloo et al., ICCV workshops 2023, arXiv 2309.00143",
+        receptive_field_px=2 * receptive_radius_px() + 1,
+        good_for="One region of an unusual stain without any label: it is fitted to that picture alone.",
     )
 )
 def build(width: int = 64, blocks: int = 2, reach_px: float = 8.0) -> S3Net:

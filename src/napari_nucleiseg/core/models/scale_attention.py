@@ -333,6 +333,8 @@ SPEC = ModelSpec(
     halo_px=112,  # 83 of the field of view, and more
     size_multiple=16,
     paper="Sahasrabudhe et al., MICCAI 2020, arXiv 2007.08373",
+    receptive_field_px=167,
+    good_for="Slides that nobody has annotated: it learns from magnification where to look.",
 )
 
 
@@ -348,6 +350,9 @@ def build(width: int = 64, stride: int = 1, sparsity: float = 0.07, sharpness: f
         name="scale-attention-fast",
         title="Attention learned from magnification, at half resolution, without labels (0.25 µm/px)",
         tile_px=2048,
+        receptive_field_px=166,
+        stride=2,
+        good_for="Slides that nobody has annotated, for a quarter of the work: it looks at half the resolution.",
     )
 )
 def build_fast(width: int = 64, stride: int = 2, sparsity: float = 0.07, sharpness: float = 20.0) -> ScaleAttention:

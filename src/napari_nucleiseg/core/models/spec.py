@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from napari_nucleiseg.core.errors import ModelError
 
 # Name of the head that says where a network looks.
 ATTENTION = "attention"
+# Heads of vectors ``(y, x)``: where a picture is mirrored these point the other way.
+VECTORS = frozenset({"offsets", "hover"})
 # Whose level of attention decides what is a nucleus: that of the slide at hand, or the one a model was trained with.
 SLIDE_LEVEL, MODEL_LEVEL = LEVELS = ("slide", "model")
+
+# Networks of this package that are for z-stacks: lists that import no network leave them out, or show them alone.
+STACK_NETWORKS = ("unet-3d", "v-net")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,8 @@ class HeadSpec:
     channels : int
         Number of channels of that map.
     activation : {"sigmoid", "none"}
-        What turns the raw output into the stored map. Sigmoid maps lie in 0..1; others are in model pixels.
+        What turns the raw output into the stored map. Sigmoid maps lie in 0..1; others are in model pixels, but for
+        ``hover``, which goes from -1 to 1 in each nucleus.
     title : str
         For people; shown as the heatmap's name.
     shown : bool
@@ -78,7 +84,8 @@ class ModelSpec:
     needs : str
         Name of the package without which it cannot be built, of the extra ``zoo``; empty where there is none.
     dimensions : int
-        2 for pictures ``(batch, 3, y, x)``, 3 for stacks ``(batch, 3, z, y, x)``.
+        2 for pictures ``(batch, 3, y, x)``, 3 for stacks of one channel, ``(batch, 1, z, y, x)``: their voxels are
+        cubes of `mpp_um`, their grey values 0..1 from the darkest to the brightest of the stack.
     params : mapping
         Keyword arguments of the build function that this spec was made with.
     """
@@ -121,6 +128,26 @@ class ModelSpec:
         """Whether it says where it looks, so that painted attention can teach it."""
         return any(head.name == ATTENTION for head in self.heads)
 
+    def for_images_of(self, dimensions: int) -> ModelSpec:
+        """Return itself if it is for slides and pictures (2) or z-stacks (3), whichever is meant.
+
+        Raises
+        ------
+        ModelError
+            If it is for the other.
+        """
+        if self.dimensions == dimensions:
+            return self
+        if self.dimensions == 3:
+            raise ModelError(
+                f"network {self.name} is for z-stacks, not for slides and pictures: use its weights with "
+                "napari-nucleiseg segment-stack, or in napari with Layers > Segment > Nuclei in a stack."
+            )
+        raise ModelError(
+            f"network {self.name} is for slides and pictures, not for z-stacks. Train one for stacks first: "
+            "napari-nucleiseg train --network unet-3d"
+        )
+
     def fitting_side(self, wanted_px: int) -> int:
         """Return the smallest side of an output, at least `wanted_px`, that the network can give.
 
@@ -144,3 +171,22 @@ class ModelSpec:
         raise ModelError(
             f"model {self.name} has no output called {name}; it has {', '.join(h.name for h in self.heads)}"
         )
+
+
+def as_trained(spec: ModelSpec, decoder: str, mean: Sequence[float], std: Sequence[float]) -> ModelSpec:
+    """Return a network's spec with what its weights were trained for; what is empty stays the network's own.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of the network.
+    decoder : str
+        Name of a decoder.
+    mean, std : sequence of float
+        Normalisation of RGB in 0..1, three numbers each.
+    """
+    if decoder:
+        spec = replace(spec, decoder=decoder)
+    if mean and std:
+        spec = replace(spec, mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]))
+    return spec

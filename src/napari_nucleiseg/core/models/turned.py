@@ -7,6 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from napari_nucleiseg.core.models.spec import VECTORS
 from napari_nucleiseg.core.models.weights import LoadedModel
 
 SUFFIX = "+turned"
@@ -18,7 +19,7 @@ class Turned(nn.Module):
     Parameters
     ----------
     network : nn.Module
-        Takes ``(batch, channels, y, x)`` and returns a dict of heads; the head ``offsets`` holds vectors ``(y, x)``.
+        Takes ``(batch, channels, y, x)`` and returns a dict of heads; of `VECTORS` each is ``(y, x)``.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -33,12 +34,12 @@ class Turned(nn.Module):
             position = torch.flip(x.transpose(2, 3) if swapped else x, flips)
             for name, seen in self.network(position).items():
                 said = torch.flip(seen, flips)
-                if name == "offsets":
+                if name in VECTORS:
                     # These point: what is mirrored points the other way.
                     said = said * said.new_tensor([-1.0 if up else 1.0, -1.0 if left else 1.0])[:, None, None]
                 if swapped:
                     said = said.transpose(2, 3)
-                    said = said.flip(1) if name == "offsets" else said
+                    said = said.flip(1) if name in VECTORS else said
                 sums[name] = sums[name] + said if name in sums else said
         return {name: total / 8 for name, total in sums.items()}
 

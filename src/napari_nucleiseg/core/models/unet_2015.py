@@ -97,6 +97,9 @@ def _crop(skip: Tensor, like: Tensor) -> Tensor:
         size_multiple=16,
         output_margin_px=MARGIN_PX,
         paper="Ronneberger et al., MICCAI 2015, arXiv 1505.04597",
+        receptive_field_px=204,
+        stride=16,
+        good_for="Comparison with the network of 2015 as it was published, border weights and all.",
     )
 )
 def build_original(in_channels: int = 3, width: int = 64, dropout: float = 0.5) -> UNet2015:
@@ -115,6 +118,9 @@ def build_original(in_channels: int = 3, width: int = 64, dropout: float = 0.5) 
         halo_px=48,
         size_multiple=16,
         paper="Ronneberger et al., MICCAI 2015, arXiv 1505.04597; Ioffe & Szegedy, ICML 2015, arXiv 1502.03167",
+        receptive_field_px=204,
+        stride=16,
+        good_for="A plain baseline that everybody knows, for comparisons; it learns from few pictures.",
     )
 )
 def build_padded(in_channels: int = 3, width: int = 64, dropout: float = 0.0) -> UNet2015:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_nucleiseg.core.errors import LicenceNotAcceptedError, ModelError, WeightsError
 from napari_nucleiseg.core.models.files import write_over
-from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.models.spec import ModelSpec, as_trained
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,8 +52,8 @@ class ModelCard:
         Build parameters of the network.
     title : str
         One line for people.
-    decoder : str
-        Decoder to use; empty means the network's own.
+    decoder, mean, std : str, tuple of float
+        Decoder and normalisation of RGB in 0..1 to use; empty means the network's own.
     threshold, min_area_um2 : float
         Defaults of the decode options for these weights.
     licence : str
@@ -98,6 +98,8 @@ class ModelCard:
     taught: Mapping[str, Any] = field(default_factory=dict)
     level_is_set: bool = False
     features_of: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     @property
     def version(self) -> str:
@@ -214,7 +216,7 @@ def card_from_json(text: str) -> ModelCard:
     known = {item.name for item in fields(ModelCard)}
     try:
         raw = {key: value for key, value in json.loads(text).items() if key in known}
-        raw["training_data"] = tuple(raw.get("training_data", ()))
+        raw |= {key: tuple(raw.get(key, ())) for key in ("training_data", "mean", "std")}
         raw |= {key: dict(raw.get(key, {})) for key in ("params", "metrics", "taught")}
         return ModelCard(**raw)
     except (ValueError, TypeError, AttributeError) as error:
@@ -254,7 +256,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
-def load_model(name_or_path: str, *, accept_licence: bool = False) -> LoadedModel:
+def load_model(name_or_path: str, *, accept_licence: bool = False, dimensions: int = 2) -> LoadedModel:
     """Load a model by name (shipped or the user's) or from a file.
 
     Parameters
@@ -263,6 +265,8 @@ def load_model(name_or_path: str, *, accept_licence: bool = False) -> LoadedMode
         For example ``nuclei`` or ``/data/mine.safetensors``.
     accept_licence : bool
         Accept a restrictive licence for this call (the GUI asks and remembers, see `remember_acceptance`).
+    dimensions : int
+        2 for slides and pictures, 3 for z-stacks: one that is not for these is refused.
 
     Raises
     ------
@@ -271,19 +275,16 @@ def load_model(name_or_path: str, *, accept_licence: bool = False) -> LoadedMode
     LicenceNotAcceptedError
         If the weights are restricted and the licence was not accepted.
     ModelError
-        If the network is unknown.
+        If the network is unknown, or for other images.
     """
     from napari_nucleiseg.core.models.registry import build_network, network_spec
 
-    path = find_file(name_or_path, weight_files())
-    card = read_card(path)
+    card = read_card(path := find_file(name_or_path, weight_files()))
     must_be_accepted(card, accept_licence=accept_licence)
-    spec = network_spec(card.network, card.params)
-    if card.decoder:
-        spec = replace(spec, decoder=card.decoder)
+    spec = as_trained(network_spec(card.network, card.params), card.decoder, card.mean, card.std)
     network = build_network(spec)
     fit_tensors(network, load_tensors(path), path=path, network_name=card.network)
-    return LoadedModel(spec, card, network.eval())
+    return LoadedModel(spec.for_images_of(dimensions), card, network.eval())
 
 
 def fit_tensors(network: nn.Module, tensors: Mapping[str, Tensor], *, path: Path, network_name: str) -> None:

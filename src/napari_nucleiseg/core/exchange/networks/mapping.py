@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from napari_nucleiseg.core.decoders.base import decoder
-from napari_nucleiseg.core.errors import ModelError, WeightsError
+from napari_nucleiseg.core.errors import ModelError, UnclearPackageError, WeightsError
 from napari_nucleiseg.core.exchange.networks.layout import OutputLayout
 from napari_nucleiseg.core.models.imported import ImportedHead
 from napari_nucleiseg.core.models.spec import ATTENTION
@@ -19,7 +19,7 @@ from napari_nucleiseg.core.models.spec import ATTENTION
 _FOREGROUND = frozenset({"foreground", "nucleus", "nuclei", "nucleusprobability", "nucleiprobability", "fg"})
 _BOUNDARY = frozenset({"boundary", "boundaries", "border", "borders", "contour", "contours", "edge", "edges"})
 # Names that mean something to decoders and windows: only what is known to be that has them.
-_RESERVED = frozenset({"nuclei", "offsets", "distance", "separated", ATTENTION})
+_RESERVED = frozenset({"nuclei", "offsets", "distance", "separated", "hover", ATTENTION})
 _ROUNDING = 1e-3
 
 
@@ -90,8 +90,10 @@ def map_heads(
 
     Raises
     ------
+    UnclearPackageError
+        If it is not known which channel says where nuclei are.
     WeightsError
-        If it is not known which channel says where nuclei are, or that one holds no probabilities.
+        If that one holds no probabilities.
     """
     if config and not meaning.foreground:
         return _as_configured(outputs, config)
@@ -103,7 +105,7 @@ def map_heads(
     ]
     foreground = _chosen(meaning.foreground, _FOREGROUND, channels, outputs)
     if foreground is None:
-        raise WeightsError(_not_understood(channels, outputs))
+        raise _not_understood(channels, outputs)
     boundary = _chosen(meaning.boundary, _BOUNDARY, channels, outputs)
     for channel in filter(None, (foreground, boundary)):
         _must_be_probability(channel, tests)
@@ -154,7 +156,7 @@ def _chosen(
         if len(found) == 1:
             return found[0]
         which = "there is no channel" if not found else "there is more than one channel"
-        raise WeightsError(f"{which} {wanted}; its channels are {_listed(channels)}")
+        raise UnclearPackageError(f"{which} {wanted}; its channels are {_listed(channels)}")
     named = [channel for channel in channels if _words_of(channel, outputs) & words]
     return named[0] if len(named) == 1 else None
 
@@ -212,11 +214,11 @@ def _listed(channels: Sequence[Channel]) -> str:
     return ", ".join(channel.title for channel in channels) or "none"
 
 
-def _not_understood(channels: Sequence[Channel], outputs: Sequence[OutputLayout]) -> str:
+def _not_understood(channels: Sequence[Channel], outputs: Sequence[OutputLayout]) -> WeightsError:
     unusable = "".join(f" ({output.name} cannot be used: {output.reason})" for output in outputs if output.reason)
     if not channels:
-        return f"none of its outputs is a map that nuclei could be made of{unusable}"
-    return (
+        return WeightsError(f"none of its outputs is a map that nuclei could be made of{unusable}")
+    return UnclearPackageError(
         f"it does not say which channel tells where nuclei are; its channels are {_listed(channels)}{unusable}. "
-        "Say it: --foreground CHANNEL, and --boundary CHANNEL if one tells where they touch"
+        "Say which one does, and which one tells where they touch, if one does"
     )

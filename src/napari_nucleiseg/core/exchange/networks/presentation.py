@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
+from napari_nucleiseg.core.models.spec import HeadSpec
 from napari_nucleiseg.core.models.weights import LoadedModel
 
 _COVER_PX = 480
@@ -60,7 +61,7 @@ def readme_of(model: LoadedModel) -> str:
             f"Of a large picture, tiles that overlap by {spec.halo_px} px on each side. The tissue on the cover is "
             "drawn, no scan."
         ),
-        _lines(f"`{head.name}`: {head.title or head.name}, {_kind(head.activation)}" for head in spec.heads),
+        _lines(f"`{head.name}`: {head.title or head.name}, {_kind(head)}" for head in spec.heads),
         (
             f"Nuclei are made of these by the decoder `{spec.decoder}`, with a threshold of {card.threshold:g} and a "
             f"smallest area of {card.min_area_um2:g} square micrometres."
@@ -75,8 +76,10 @@ def readme_of(model: LoadedModel) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _kind(activation: str) -> str:
-    return "probability, 0 to 1" if activation == "sigmoid" else "in pixels"
+def _kind(head: HeadSpec) -> str:
+    if head.activation == "sigmoid":
+        return "probability, 0 to 1"
+    return "-1 to 1" if head.name == "hover" else "in pixels"
 
 
 def _lines(values: Any) -> str:

@@ -20,7 +20,7 @@ OUTPUTS = sum(head.channels for head in HEADS)
 # Key of the raw answer to "is there any nucleus in this picture?", ``(batch, 1, 1, 1)``, that some networks learn with.
 PRESENT = "present"
 # The default network's: what is compared should have the same tiles, pixel size, normalisation and decoder.
-ZOO_SPEC = replace(SPEC, title="", paper="")
+ZOO_SPEC = replace(SPEC, title="", paper="", receptive_field_px=0, stride=1, good_for="")
 
 
 def zoo_spec(name: str, title: str, **stated: int | str) -> ModelSpec:
@@ -103,7 +103,7 @@ def calm_last(last: nn.Conv2d | nn.Conv3d) -> None:
         nn.init.zeros_(last.bias)
 
 
-def library(name: str, package: str = "") -> ModuleType:
+def library(name: str, package: str = "", *, whose: str = "this network") -> ModuleType:
     """Import a module of an optional package.
 
     Parameters
@@ -112,6 +112,8 @@ def library(name: str, package: str = "") -> ModuleType:
         Module, such as ``monai.networks.nets``.
     package : str
         How the registry of packages calls it; default the module's first word.
+    whose : str
+        What needs it, for the sentence of an error.
 
     Raises
     ------
@@ -123,7 +125,7 @@ def library(name: str, package: str = "") -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
-            f'this network needs {wanted}: install the extra zoo with pip install "napari-nucleiseg[zoo]".'
+            f'{whose} needs {wanted}: install the extra zoo with pip install "napari-nucleiseg[zoo]".'
         ) from error
     except RuntimeError as error:  # that of torchvision, if it was built for another torch
         raise MissingDependencyError(
