@@ -50,7 +50,9 @@ def best_options(model: LoadedModel, validator: Validator) -> DecodeOptions:
 
 
 def candidates(run: Path, best: LoadedModel) -> dict[str, LoadedModel]:
-    """Weights of a run that may be shipped, by name."""
+    """Weights of a run that may be shipped, by name; without a checkpoint only those it kept."""
+    if not (run / "last.pt").exists():
+        return {"best": best}
     state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)["average"]
     last = {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}
     mean = {

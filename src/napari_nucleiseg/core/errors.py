@@ -17,6 +17,10 @@ class MissingPixelSizeError(PixelSizeError):
     """A slide does not state its micrometres per pixel and none was given."""
 
 
+class VoxelSizeError(SlideError):
+    """The micrometres per voxel of a stack are not known or cannot be right."""
+
+
 class UnsupportedImageError(SlideError):
     """An image is readable but is not something this package can work on."""
 
@@ -31,6 +35,10 @@ class ModelError(NucleiSegError):
 
 class WeightsError(ModelError):
     """A weight file is missing, damaged, foreign or unsafe to load."""
+
+
+class UnclearPackageError(WeightsError):
+    """A model of another program does not say what its network means; a person must say it."""
 
 
 class LicenceNotAcceptedError(ModelError):

@@ -18,6 +18,14 @@ class YX(NamedTuple):
     x: float
 
 
+class ZYX(NamedTuple):
+    """Three numbers in ``(z, y, x)`` order, of a stack; the unit is in the name of the variable that holds them."""
+
+    z: float
+    y: float
+    x: float
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Region:
     """An axis-aligned, half-open rectangle in level-0 pixels of a slide.

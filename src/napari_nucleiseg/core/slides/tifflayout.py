@@ -44,10 +44,11 @@ class PlaneChoice:
     def sentence(self) -> str:
         """What to tell whoever opened the file."""
         stack, place = _STACKS[self.axis].format(self.planes), "middle" if self.axis == "Z" else "first"
-        return (
+        sentence = (
             f"This file is {stack}; only number {self.plane + 1}, the {place} one, is used. "
             "Save the wanted one as a picture of its own to use that."
         )
+        return f"{sentence} To use all planes: napari-nucleiseg segment-stack." if self.axis == "Z" else sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,8 @@ def _chosen_planes(series: tifffile.TiffPageSeries) -> tuple[PlaneChoice, ...]:
 def _unnamed(count: int) -> UnsupportedImageError:
     return UnsupportedImageError(
         f"it holds {count} images of one size and does not say what they are: channels of fluorescence, as a rule. "
-        "Export the bright-field image, or the one plane to work on, as an RGB picture of its own."
+        "Export the bright-field image, or the one plane to work on, as an RGB picture of its own. "
+        "Planes of a stack: napari-nucleiseg segment-stack."
     )
 
 
@@ -199,7 +201,10 @@ def _pages_of_plane(level: tifffile.TiffPageSeries, channel_names: Sequence[str]
         chosen = [base * size + pick for base in chosen for pick in picks]
     if max(chosen) >= len(level.pages):
         # A stack in one block of bytes (ImageJ hyperstack) has one page for all of it.
-        raise UnsupportedImageError("it is a stack in one block; save the plane you want as a picture of its own.")
+        raise UnsupportedImageError(
+            "it is a stack in one block; use all of it with napari-nucleiseg segment-stack, or save the plane you want "
+            "as a picture of its own."
+        )
     pages = [level.pages[number] for number in chosen]
     if any(page is None for page in pages):
         raise UnsupportedImageError("part of it is in another file that is missing here.")

@@ -210,7 +210,8 @@ def _check_pixels(path: str, array: zarr.Array[Any], axes: _Axes, attributes: Ma
     for index, name in enumerate(axes.names):
         if name not in {"c", "y", "x"} and array.shape[index] != 1:
             raise UnsupportedImageError(
-                f"{path} is a stack of {array.shape[index]} images along {name}; save the one to work on by itself."
+                f"{path} is a stack of {array.shape[index]} images along {name}; save the one to work on by itself"
+                f"{', or use all of them with napari-nucleiseg segment-stack' * (name == 'z')}."
             )
     channels, names = int(array.shape[axes.channel]), _channel_names(attributes)
     listed = f" ({', '.join(names)})" if names else ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import napari_nucleiseg
 from napari_nucleiseg.core.decoders.base import DecodeOptions
+from napari_nucleiseg.core.models.starts import taught_tensors
 from napari_nucleiseg.core.models.weights import ModelCard
 from napari_nucleiseg.core.teaching.agreement import Agreement, Gain
 from napari_nucleiseg.core.teaching.examples import by_role, count_nuclei, fingerprint_of
@@ -44,6 +45,7 @@ def taught_card(
     return replace(
         parent,
         parent=parent.version,
+        title=parent.title if taught_tensors(parent) is None else room.model.spec.title,
         threshold=options.threshold,
         min_area_um2=options.min_area_um2,
         training_data=(*parent.training_data, own),

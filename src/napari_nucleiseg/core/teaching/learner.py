@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.training.loop import moving_average, scheduled_rate, total_loss, training_device
-from napari_nucleiseg.core.training.losses import OFFSET_UNIT_PX, cross_entropy, weighted_mean
+from napari_nucleiseg.core.training.losses import UNITS, cross_entropy, weighted_mean
 
 Tensors = dict[str, Tensor]
 # Side of the crop that shows how much memory a step takes.
@@ -52,7 +52,7 @@ class Learner:
         self.former = [value.detach().clone() for value in self.weights]
         self.optimiser = torch.optim.AdamW(self.weights, lr=config.learning_rate, weight_decay=0.0)
         self.average = torch.optim.swa_utils.AveragedModel(
-            self.network, avg_fn=moving_average(config.ema), use_buffers=True
+            self.network, multi_avg_fn=moving_average(config.ema), use_buffers=True
         )
 
     def kept_bytes(self) -> float:
@@ -127,7 +127,8 @@ class Learner:
             if head.activation == "sigmoid":
                 total = total + F.binary_cross_entropy_with_logits(now, torch.sigmoid(then))
             else:
-                apart = F.smooth_l1_loss(now / OFFSET_UNIT_PX, then / OFFSET_UNIT_PX, reduction="none", beta=0.1)
+                unit = UNITS.get(head.name, 1.0)
+                apart = F.smooth_l1_loss(now / unit, then / unit, reduction="none", beta=0.1)
                 weights = torch.ones_like(apart) if sure is None else sure.expand_as(apart)
                 total = total + 2 * weighted_mean(apart, weights)
         return total

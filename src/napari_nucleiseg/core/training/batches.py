@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
@@ -28,9 +28,21 @@ from napari_nucleiseg.core.training.samples import (
 )
 
 # Which decoder knows the target of which head; that of attention is painted by people.
-TARGET_SOURCES = {"nuclei": "offsets", "offsets": "offsets", "distance": "distance", "separated": "border"}
+TARGET_SOURCES = {
+    "nuclei": "offsets",
+    "offsets": "offsets",
+    "distance": "distance",
+    "separated": "border",
+    "hover": "hover",
+}
 COLOUR_WINDOW_PX = 512
 Made = TypeVar("Made")
+
+
+def target_sources(losses: Iterable[str], spec: ModelSpec) -> list[str]:
+    """Return the decoders that know the targets of those heads of a network that are trained, by name."""
+    trained = {head.name for head in spec.heads} & set(losses)
+    return sorted({TARGET_SOURCES[head] for head in trained & TARGET_SOURCES.keys()})
 
 
 class BatchMaker:
@@ -65,10 +77,8 @@ class BatchMaker:
             elastic_um=config.augment.elastic_um,
             seed=config.seed,
         )
-        self.colours = _colours(config.unlabelled, config.unlabelled_exclude)
-        self.decoders = [
-            decoder(name) for name in sorted({TARGET_SOURCES[head] for head in config.losses if head in TARGET_SOURCES})
-        ]
+        self.colours = colours_of(config.unlabelled, config.unlabelled_exclude)
+        self.decoders = [decoder(name) for name in target_sources(config.losses, spec)]
         self.mean = np.asarray(spec.mean, np.float32) * 255
         self.std = np.asarray(spec.std, np.float32) * 255
 
@@ -84,7 +94,9 @@ class BatchMaker:
         labels, weights = crop.labels[inner, inner], crop.weights[inner, inner]
         known = labels >= 0
         labels = np.maximum(labels, 0)
-        sample = {"image": np.ascontiguousarray(((image - self.mean) / self.std).transpose(2, 0, 1))}
+        sample = {"image": self._normalised(image)}
+        if self.config.self_training:
+            sample["clean"] = self._normalised(crop.image)
         for item in self.decoders:
             sample |= item.targets(labels)
         if "attention" in self.config.losses:
@@ -93,6 +105,9 @@ class BatchMaker:
             sample["attention"] = np.maximum(painted, 0)[None].astype(np.float32)
             sample["painted"] = (painted >= 0)[None].astype(np.float32)
         return sample | {"known": known[None].astype(np.float32), "weights": np.ascontiguousarray(weights[None])}
+
+    def _normalised(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.ascontiguousarray(((image - self.mean) / self.std).transpose(2, 0, 1))
 
     def batch(self, number: int) -> dict[str, Tensor]:
         """Return batch `number`: tensors ``(batch, channels, y, x)`` float32 by name."""
@@ -123,7 +138,7 @@ def prepared(
                 future.cancel()
 
 
-def _colours(folder: str, exclude: tuple[str, ...]) -> list[NDArray[np.float32]]:
+def colours_of(folder: str, exclude: tuple[str, ...]) -> list[NDArray[np.float32]]:
     """LAB statistics of windows of the pictures in `folder`, none if there is no folder named."""
     if not folder:
         return []

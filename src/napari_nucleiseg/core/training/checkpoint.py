@@ -14,7 +14,8 @@ from torch import nn
 from napari_nucleiseg.core.errors import WeightsError
 from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.spec import ModelSpec
-from napari_nucleiseg.core.models.weights import ModelCard, load_tensors, save_model
+from napari_nucleiseg.core.models.starts import Start, start_from
+from napari_nucleiseg.core.models.weights import ModelCard, save_model
 from napari_nucleiseg.core.training.config import TrainConfig, config_as_json
 
 EVERY_SECONDS = 60.0
@@ -83,6 +84,9 @@ class Checkpoint:
             raise WeightsError(f"the output folder {self.folder} cannot be made: {error}") from error
         self.best = -1.0
         self.written = time.monotonic()
+        self.start: Start | None = None
+        # Version and licence of the warm start that the run began from.
+        self.warmed: tuple[str, ...] = ()
 
     def restore(self) -> int:
         """Load the initial weights or the last checkpoint; return the number of steps already done.
@@ -105,6 +109,7 @@ class Checkpoint:
                     f"resuming off ({error})"
                 ) from error
             self.best = float(state["best"])
+            self.warmed = tuple(state.get("warmed", ()))
             return int(state["step"])
         if self.config.initial:
             self._start_from(self.config.initial)
@@ -113,15 +118,14 @@ class Checkpoint:
 
     def _start_from(self, initial: str) -> None:
         """Load weights to begin with; parts of the network that they do not know keep their fresh values."""
-        tensors = load_tensors(initial)
-        try:
-            foreign = self.network.load_state_dict(tensors, strict=False).unexpected_keys
-        except RuntimeError as error:
-            first = str(error).splitlines()[-1].strip()
-            raise WeightsError(f"{initial} does not fit network {self.spec.name} as it is set up: {first}") from error
-        if foreign:
-            raise WeightsError(f"{initial} was made for another network than {self.spec.name}: it holds {foreign[0]}")
+        self.start = start_from(self.network, initial, self.spec.name)
+        if card := self.start.card:
+            self.warmed = (card.version, card.licence)
         self.average.module.load_state_dict(self.network.state_dict())  # type: ignore[union-attr]
+
+    def note(self, step: int) -> str:
+        """Return a sentence about the initial weights at the first step; else nothing."""
+        return self.start.told if self.start is not None and step == 1 else ""
 
     def save(self, step: int, scores: dict[str, float] | None) -> bool:
         """Write what is due after `step`; return whether these weights are the best so far."""
@@ -142,6 +146,7 @@ class Checkpoint:
         state = {
             "step": step,
             "best": self.best,
+            "warmed": self.warmed,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -151,15 +156,26 @@ class Checkpoint:
 
     def _card(self, step: int, scores: dict[str, float] | None) -> ModelCard:
         stated = [item.licence.split(" AND ") for item in self.config.train if item.licence]
+        data = [f"{item.title} ({item.licence or 'licence not stated'})" for item in self.config.train]
+        if self.warmed:
+            version, licence = self.warmed
+            stated.append(licence.split(" AND "))
+            data.append(f"warm start {version}, no labels ({licence})")
         licences = sorted({licence for licences in stated for licence in licences})
+        is_open = bool(licences) and "unknown" not in licences and not any("-NC" in item for item in licences)
         return ModelCard(
             name=self.folder.name,
             title=self.spec.title,
             network=self.spec.name,
             params=dict(self.spec.params),
+            decoder=self.config.decoder,
+            mean=self.config.mean,
+            std=self.config.std,
+            threshold=self.config.threshold,
+            min_area_um2=self.config.min_area_um2,
             licence=" AND ".join(licences) or "unknown",
-            commercial_use=not any("-NC" in item for item in licences) and bool(licences),
-            training_data=tuple(f"{item.title} ({item.licence or 'licence not stated'})" for item in self.config.train),
+            commercial_use=is_open,
+            training_data=tuple(data),
             metrics={"validation": {key: round(value, 4) for key, value in (scores or {}).items()}},
             notes=f"step {step} of {self.config.steps}, seed {self.config.seed}",
         )

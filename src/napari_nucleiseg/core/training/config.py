@@ -13,6 +13,7 @@ from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, SMALLEST_MPP_UM, is_plausible
 from napari_nucleiseg.core.training.fields import load_fields, range_problem, read_fields
 
+_LEAST_Z_UM, _MOST_Z_UM = 0.01, 100.0
 # Least and most of what a field of a data set, of the augmentation and of a run may be.
 _ANY = (0.0, math.inf)
 _DATA_RANGES = {"nucleus_um": (0.5, 100.0), "share": _ANY}
@@ -31,6 +32,9 @@ _RUN_RANGES = {
     "border_sigma_um": (0.01, math.inf),
     "focal_gamma": _ANY,
     "dice": _ANY,
+    "tversky_alpha": _ANY,
+    "tversky_beta": _ANY,
+    "deep_supervision": (0.0, 1.0),
     "crop_px": (32, math.inf),
     "batch_size": (1, math.inf),
     "steps": (1, math.inf),
@@ -42,7 +46,22 @@ _RUN_RANGES = {
     "validate_every": (1, math.inf),
     "seed": (0, 2**63 - 1),
     "threads": _ANY,
+    "self_training": (0.0, 1.0),
+    "threshold": (0.01, 0.99),
+    "min_area_um2": _ANY,
 }
+# What the loss of a foreground head may be the sum of; `core.training.losses` has them by these names.
+LOSS_TERMS = (
+    "cross_entropy",
+    "weighted_cross_entropy",
+    "focal",
+    "dice",
+    "tversky",
+    "iou",
+    "ms_ssim",
+    "boundary",
+)
+CROPS_ON = ("auto", "cpu", "device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +85,8 @@ class DataSet:
         SPDX identifier; ends up in the card of what is trained on it.
     name : str
         For people; default the folder's name.
+    z_um : float or None
+        Of stacks: micrometres from plane to plane. None takes what the files say, for `mpp_um` too.
     """
 
     path: str
@@ -75,6 +96,7 @@ class DataSet:
     share: float = 1.0
     licence: str = ""
     name: str = ""
+    z_um: float | None = None
 
     @property
     def title(self) -> str:
@@ -91,6 +113,8 @@ class DataSet:
                 f"between {SMALLEST_MPP_UM} and {LARGEST_MPP_UM:g} (0.25 for most 40x scans, 0.5 for 20x), or be none "
                 "where it is not known"
             )
+        if self.z_um is not None and not _LEAST_Z_UM <= self.z_um <= _MOST_Z_UM:
+            return f"planes of {self.title} cannot lie {self.z_um} micrometres apart: give z_um in micrometres"
         return range_problem(self, _DATA_RANGES, f"the data set {self.title}")
 
 
@@ -163,6 +187,16 @@ class TrainConfig:
         Gamma of the focal term of foreground heads; 0 is plain cross-entropy (Lin et al. 2017).
     dice : float
         Weight of the soft Dice loss beside cross-entropy on foreground heads.
+    terms : mapping of str to float
+        What the loss of foreground heads is the sum of, with the weight of each: `cross_entropy`,
+        `weighted_cross_entropy` (classes balanced, border weights), `focal` (with focal_gamma), `dice`, `tversky`,
+        `iou`, `ms_ssim` (structural similarity at five scales) and `boundary` (cross-entropy along outlines; Wei et
+        al., AAAI 2020). Empty means cross-entropy with focal_gamma, and Dice with its weight.
+    tversky_alpha, tversky_beta : float
+        What a false and a missed pixel cost in that term (Salehi et al. 2017).
+    deep_supervision : float
+        Networks that say what they see at coarser levels too learn by it: level k counts this number to the power of
+        k. 0 passes over it.
     crop_px, batch_size, steps : int
         Side of a crop's output in model pixels, crops a step, optimisation steps.
     momentum : float
@@ -179,6 +213,18 @@ class TrainConfig:
         bfloat16 autocast where the hardware has it.
     threads : int
         Threads of torch on the CPU; 0 leaves torch's choice.
+    self_training : float
+        Weight of pixels that nobody annotated (labels below 0): where the moving average of the network is sure of what
+        it sees in the crop before its colours are changed, the network is taught to say the same after (mean teacher,
+        Tarvainen and Valpola, NeurIPS 2017). 0 passes over them.
+    crops_on : str
+        Where crops are cut and coloured: ``auto`` is the network's own device if that is a GPU, ``cpu``, ``device``.
+    mean, std : tuple of float
+        Normalisation of RGB in 0..1, three numbers each; empty means the network's own.
+    decoder : str
+        What turns heads into nuclei; empty means the network's own.
+    threshold, min_area_um2 : float
+        Of the decoder, in validation and as the defaults of the weights: see `DecodeOptions`.
     initial : str
         Weight file to start from; may be empty.
     resume : bool
@@ -195,13 +241,17 @@ class TrainConfig:
     unlabelled: str = ""
     unlabelled_exclude: tuple[str, ...] = ()
     losses: Mapping[str, float] = field(
-        default_factory=lambda: {"nuclei": 1.0, "offsets": 1.0, "distance": 1.0, "separated": 0.5}
+        default_factory=lambda: {"nuclei": 1.0, "offsets": 1.0, "distance": 1.0, "separated": 0.5, "hover": 1.0}
     )
     border_weight: float = 10.0
     border_sigma_um: float = 1.25
     class_balance: bool = False
     focal_gamma: float = 0.0
     dice: float = 1.0
+    terms: Mapping[str, float] = field(default_factory=dict)
+    tversky_alpha: float = 0.3
+    tversky_beta: float = 0.7
+    deep_supervision: float = 0.5
     crop_px: int = 256
     batch_size: int = 8
     steps: int = 2000
@@ -215,6 +265,13 @@ class TrainConfig:
     device: str = "auto"
     mixed_precision: bool = True
     threads: int = 0
+    self_training: float = 0.0
+    crops_on: str = "auto"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    decoder: str = ""
+    threshold: float = 0.5
+    min_area_um2: float = 8.0
     initial: str = ""
     resume: bool = True
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -227,20 +284,43 @@ class TrainConfig:
             return str(error)
         if not self.out:
             return "name a folder for the weights (out)"
+        if self.crops_on not in CROPS_ON:
+            return f"crops_on must be {', '.join(CROPS_ON[:-1])} or {CROPS_ON[-1]}, not {self.crops_on}"
         if not self.train:
             return "name at least one data set to train on (a folder with images/ and labels/)"
         parts: tuple[DataSet | AugmentConfig, ...] = (*self.train, *self.validate, self.augment)
         problem = next(filter(None, (part.validation_error() for part in parts)), None)
-        return problem or range_problem(self, _RUN_RANGES) or self._weights_error()
+        return problem or range_problem(self, _RUN_RANGES) or self._weights_error() or self._normalisation_error()
+
+    def _normalisation_error(self) -> str | None:
+        """Return what is wrong with mean and std."""
+        if not self.mean and not self.std:
+            return None
+        if len(self.mean) != 3 or len(self.std) != 3:
+            return "mean and std are three numbers each, for red, green and blue in 0..1, or both are left out"
+        sane = all(0 <= mean <= 1 and 0.001 <= std <= 1 for mean, std in zip(self.mean, self.std, strict=True))
+        return None if sane else f"mean and std must lie within 0..1, std above 0, not {self.mean} and {self.std}"
 
     def _weights_error(self) -> str | None:
         """Return what is wrong with the weights of data sets and losses."""
         if not any(item.share for item in self.train):
             return "at least one data set to train on needs a share above 0"
-        for name, weight in self.losses.items():
+        for name, weight in (*self.losses.items(), *self.terms.items()):
             if not (math.isfinite(weight) and weight >= 0):
                 return f"the weight of the loss {name} must be at least 0, not {weight}"
-        return None if any(self.losses.values()) else "at least one loss needs a weight above 0"
+        if not any(self.losses.values()):
+            return "at least one loss needs a weight above 0"
+        return self._terms_error() if self.terms else None
+
+    def _terms_error(self) -> str | None:
+        """Return what is wrong with the terms of foreground heads."""
+        if strange := sorted(self.terms.keys() - set(LOSS_TERMS)):
+            return f"there is no term {' or '.join(strange)}; terms can name {', '.join(LOSS_TERMS)}"
+        if not any(self.terms.values()):
+            return "at least one term needs a weight above 0, or leave terms out"
+        if self.terms.get("focal") and not self.focal_gamma:
+            return "the term focal needs focal_gamma above 0 (2 in Lin et al. 2017); at 0 it is cross_entropy"
+        return None
 
 
 def load_config(path: str) -> TrainConfig:

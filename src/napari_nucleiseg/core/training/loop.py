@@ -10,15 +10,22 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from napari_nucleiseg.core.decoders.base import decoder
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat16
 from napari_nucleiseg.core.models.registry import build_network, network_spec
-from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.models.spec import ModelSpec, as_trained
+from napari_nucleiseg.core.models.zoo.contract import PRESENT
 from napari_nucleiseg.core.training.batches import BatchMaker
 from napari_nucleiseg.core.training.checkpoint import Checkpoint
 from napari_nucleiseg.core.training.config import TrainConfig
-from napari_nucleiseg.core.training.losses import LOSSES, LossOptions
+from napari_nucleiseg.core.training.device_crops import DeviceBatchMaker
+from napari_nucleiseg.core.training.losses import LOSSES, LossOptions, presence, side_losses
+from napari_nucleiseg.core.training.self_training import with_own_answers
 from napari_nucleiseg.core.training.validation import Validator
+from napari_nucleiseg.core.training.volume_batches import VolumeBatchMaker, VolumeValidator
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,8 @@ class TrainStep:
         Mean scores on the validation pictures where they were computed at this step.
     is_best : bool
         Whether these weights are the best so far.
+    note : str
+        A sentence for people: at the first step, what was taken from the initial weights; else empty.
     """
 
     step: int
@@ -51,6 +60,7 @@ class TrainStep:
     seconds: float = 0.0
     validation: dict[str, float] | None = None
     is_best: bool = False
+    note: str = ""
 
 
 def train(config: TrainConfig) -> Iterator[TrainStep]:
@@ -78,13 +88,14 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
     if config.threads:
         torch.set_num_threads(config.threads)
     device, autocast = training_device(config)
-    network = build_network(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = torch.channels_last if spec.dimensions == 2 else torch.channels_last_3d
+    network = build_network(spec).to(device, memory_format=layout)  # type: ignore[call-overload]
     optimiser = make_optimiser(network, config)
-    average = torch.optim.swa_utils.AveragedModel(network, avg_fn=moving_average(config.ema), use_buffers=True)
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=moving_average(config.ema), use_buffers=True)
     checkpoint = Checkpoint(config, spec, network, average, optimiser)
     start = checkpoint.restore()
-    validator = Validator(config, spec)
-    batches = BatchMaker(config, spec).batches(start, config.steps)
+    validator = Validator(config, spec) if spec.dimensions == 2 else VolumeValidator(config, spec)
+    batches = batch_maker(config, spec, device).batches(start, config.steps)
     try:
         for step, batch in enumerate(batches, start=start + 1):
             began = time.perf_counter()
@@ -92,8 +103,10 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
             for group in optimiser.param_groups:
                 group["lr"] = rate
             on_device = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+            if config.self_training:
+                on_device = with_own_answers(on_device, average.module, config.self_training, autocast)
             with autocast:
-                maps = network(on_device["image"].contiguous(memory_format=torch.channels_last))
+                maps = network(on_device["image"].contiguous(memory_format=layout))
             loss, parts = total_loss(maps, on_device, config)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -104,11 +117,22 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
             if validator and (step % config.validate_every == 0 or step == config.steps):
                 scores = validator.scores(average.module, device)
             is_best = checkpoint.save(step, scores)
-            yield TrainStep(
-                step, config.steps, float(loss.detach()), parts, rate, time.perf_counter() - began, scores, is_best
-            )
+            seconds, note = time.perf_counter() - began, checkpoint.note(step)
+            yield TrainStep(step, config.steps, float(loss.detach()), parts, rate, seconds, scores, is_best, note)
     finally:
         batches.close()
+
+
+def batch_maker(
+    config: TrainConfig, spec: ModelSpec, device: torch.device
+) -> BatchMaker | DeviceBatchMaker | VolumeBatchMaker:
+    """Return what makes the batches of a run: on a GPU if the network is there and its targets can be turned there."""
+    if spec.dimensions == 3:
+        return VolumeBatchMaker(config, spec)
+    wanted = config.crops_on == "device" or (config.crops_on == "auto" and device.type == "cuda")
+    if wanted and DeviceBatchMaker.can_make(config, spec):
+        return DeviceBatchMaker(config, spec, device)
+    return BatchMaker(config, spec)
 
 
 def make_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -129,14 +153,16 @@ def trained_spec(config: TrainConfig) -> ModelSpec:
     """
     if problem := config.validation_error():
         raise DataError(problem)
-    spec = network_spec(config.network, config.params)
+    spec = as_trained(network_spec(config.network, config.params), config.decoder, config.mean, config.std)
+    if lacking := {head.name for head in decoder(spec.decoder).heads} - {head.name for head in spec.heads}:
+        raise DataError(f"the decoder {spec.decoder} needs {', '.join(sorted(lacking))}, which {spec.name} lacks")
     heads = [head.name for head in spec.heads if head.name in LOSSES]
     nothing_left = config.losses.keys().isdisjoint(heads)
-    strange = sorted(config.losses if nothing_left else config.losses.keys() - LOSSES.keys())
+    strange = sorted(config.losses if nothing_left else config.losses.keys() - LOSSES.keys() - {PRESENT})
     if strange:
         raise DataError(
             f"network {spec.name} has no output {' or '.join(strange)} to train: losses can name {', '.join(heads)}. "
-            "Focal and Dice terms are set by focal_gamma and dice."
+            "Focal, Dice and other terms of foreground heads are set by focal_gamma, dice and terms."
         )
     return spec
 
@@ -144,11 +170,42 @@ def trained_spec(config: TrainConfig) -> ModelSpec:
 def total_loss(
     maps: dict[str, Tensor], batch: dict[str, Tensor], config: TrainConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    """Return the weighted sum of the heads' losses and each head's own."""
-    options = LossOptions(config.focal_gamma, config.dice, class_balance=config.class_balance)
-    losses = {name: LOSSES[name](maps[name].float(), batch, options) for name in config.losses if name in maps}
-    total = torch.stack([config.losses[name] * loss for name, loss in losses.items()]).sum()
-    return total, {name: float(loss.detach()) for name, loss in losses.items()}
+    """Return the weighted sum of the heads' losses and each head's own.
+
+    Parameters
+    ----------
+    maps : dict of Tensor
+        Raw map of each head, ``(batch, channels, y, x)``; in training also side outputs and `PRESENT`.
+    batch : dict of Tensor
+        Targets, and what is known of them.
+    config : TrainConfig
+        Weights. Side outputs count as `deep_supervision` says, and `PRESENT` 1 unless `losses` names it.
+
+    Returns
+    -------
+    total : Tensor
+        What to minimise.
+    parts : dict of float
+        Loss of each head and of `PRESENT`, and what all side outputs add to the total.
+    """
+    options = LossOptions(
+        config.focal_gamma,
+        config.dice,
+        config.class_balance,
+        config.terms,
+        config.tversky_alpha,
+        config.tversky_beta,
+    )
+    heads = [name for name in config.losses if name in maps and name in LOSSES]
+    losses = {name: LOSSES[name](maps[name].float(), batch, options) for name in heads}
+    if PRESENT in maps and (some := presence(maps[PRESENT].float(), batch)) is not None:
+        losses[PRESENT] = some
+    weighted = [config.losses.get(name, 1.0) * loss for name, loss in losses.items()]
+    parts = {name: float(loss.detach()) for name, loss in losses.items()}
+    if side := side_losses(maps, batch, config.losses, options, config.deep_supervision):
+        weighted += side
+        parts["side outputs"] = float(torch.stack(side).sum().detach())
+    return torch.stack(weighted).sum(), parts
 
 
 def training_device(config: TrainConfig) -> tuple[torch.device, torch.autocast]:
@@ -158,14 +215,16 @@ def training_device(config: TrainConfig) -> tuple[torch.device, torch.autocast]:
     return device, torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Exponential moving average that forgets its start: the first steps count less, the decay grows to `decay`."""
 
-    def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        if not average.is_floating_point():
-            return current
+    def update(average: Tensors, current: Tensors, count: Tensor | int) -> None:
+        if not average[0].is_floating_point():
+            torch._foreach_copy_(list(average), list(current))
+            return
         step = float(count)
-        return torch.lerp(average, current, 1 - min(decay, (1 + step) / (10 + step)))
+        weight = 1 - min(decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(average), list(current), weight)
 
     return update
 

@@ -98,22 +98,47 @@ def load_data_set(data: DataSet, border_weight: float, border_sigma_um: float) -
     DataError
         If the folder lacks ``images/`` or ``labels/``, a pair is incomplete, sizes differ or nothing matches.
     """
+    found = []
+    for path in picture_files(data):
+        image, labels, mpp_um = read_pair(path, data)
+        weights = border_weights(labels, border_weight, border_sigma_um / mpp_um)
+        found.append(LabelledImage(path.stem, image, labels, mpp_um, weights))
+    return found
+
+
+def picture_files(data: DataSet) -> list[Path]:
+    """Return the pictures of a data set, sorted by name.
+
+    Raises
+    ------
+    DataError
+        If the folder lacks ``images/`` or ``labels/``, or nothing matches.
+    """
     root = Path(data.path)
     if not (root / "images").is_dir() or not (root / "labels").is_dir():
         raise DataError(f"{root} needs two folders, images/ and labels/, whose files have the same names")
-    found = []
-    for path in sorted((root / "images").iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not any(fnmatch(path.stem, p) for p in data.include):
-            continue
-        image, labels = read_picture(path), read_labels(_label_path(root, path.stem))
-        if image.shape[:2] != labels.shape:
-            raise DataError(f"{path.name}: the picture is {image.shape[:2]}, its label image {labels.shape}")
-        mpp_um = _guess_mpp(labels, data.nucleus_um) if data.mpp_um is None else data.mpp_um
-        weights = border_weights(labels, border_weight, border_sigma_um / mpp_um)
-        found.append(LabelledImage(path.stem, image, labels, mpp_um, weights))
+    found = [
+        path
+        for path in sorted((root / "images").iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and any(fnmatch(path.stem, pattern) for pattern in data.include)
+    ]
     if not found:
         raise DataError(f"{root} holds no picture that matches {', '.join(data.include)}")
     return found
+
+
+def read_pair(path: Path, data: DataSet) -> tuple[NDArray[np.uint8], NDArray[np.int32], float]:
+    """Return a picture of a data set, its labels and micrometres per pixel, estimated where they are not stated.
+
+    Raises
+    ------
+    DataError
+        If its labels are missing, or one of the two cannot be read or is of another size.
+    """
+    image, labels = read_picture(path), read_labels(_label_path(Path(data.path), path.stem))
+    if image.shape[:2] != labels.shape:
+        raise DataError(f"{path.name}: the picture is {image.shape[:2]}, its label image {labels.shape}")
+    return image, labels, _guess_mpp(labels, data.nucleus_um) if data.mpp_um is None else data.mpp_um
 
 
 def _label_path(root: Path, stem: str) -> Path:
@@ -176,12 +201,7 @@ class CropSampler:
         seed: int,
     ) -> None:
         self.images = [image for images, _ in sets for image in images]
-        chance = [
-            share * image.image.shape[0] * image.image.shape[1] * image.mpp_um**2 / _area(images)
-            for images, share in sets
-            for image in images
-        ]
-        self.chance = np.asarray(chance) / np.sum(chance)
+        self.chance = chances(sets)
         self.mpp_um, self.crop_px, self.scale, self.elastic_um = mpp_um, crop_px, scale, elastic_um
         self.seed = seed
 
@@ -221,7 +241,18 @@ class CropSampler:
         )
 
 
-def _connected(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+def chances(sets: Sequence[PictureSet]) -> NDArray[np.float64]:
+    """Return the probability of each picture of all sets: its part of its set's area, times the share of the set."""
+    chance = [
+        share * image.image.shape[0] * image.image.shape[1] * image.mpp_um**2 / _area(images)
+        for images, share in sets
+        for image in images
+    ]
+    found: NDArray[np.float64] = np.asarray(chance) / np.sum(chance)
+    return found
+
+
+def connected(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """Give every connected piece its own id: mirroring shows a nucleus twice, cutting leaves it in two pieces."""
     pieces: NDArray[np.int32] = measure.label(np.maximum(labels, 0), background=0, connectivity=1).astype(np.int32)
     pieces[labels < 0] = -1
@@ -250,7 +281,7 @@ def _warp(source: LabelledImage, map_y: NDArray[np.float32], map_x: NDArray[np.f
         painted = cv2.remap(there, map_x, map_y, cv2.INTER_NEAREST, borderMode=border).astype(np.int8)
     return Crop(
         np.asarray(cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=border), dtype=np.uint8),
-        _connected(warped),
+        connected(warped),
         np.asarray(cv2.remap(weights, map_x, map_y, cv2.INTER_LINEAR, borderMode=border), dtype=np.float32),
         painted,
     )

@@ -28,6 +28,7 @@ class Validator:
 
     def __init__(self, config: TrainConfig, spec: ModelSpec) -> None:
         self.spec = spec
+        self.options = DecodeOptions(config.threshold, config.min_area_um2)
         self.pictures = [
             _at_mpp(picture, spec.mpp_um) for item in config.validate for picture in load_data_set(item, 0.0, 1.0)
         ]
@@ -42,7 +43,7 @@ class Validator:
         found = []
         for image, labels in self.pictures:
             maps = picture_maps(network, self.spec, image, device)
-            instances = decoder(self.spec.decoder).decode(maps, self.spec.mpp_um, DecodeOptions())
+            instances = decoder(self.spec.decoder).decode(maps, self.spec.mpp_um, self.options)
             found.append(scores(labels, instances.labels, distances=False))
         network.train(was_training)
         mean = mean_scores(found)

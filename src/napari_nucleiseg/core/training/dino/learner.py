@@ -17,7 +17,7 @@ from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat
 from napari_nucleiseg.core.models.weights import fit_tensors, load_tensors
 from napari_nucleiseg.core.training.dino.config import DinoConfig
 from napari_nucleiseg.core.training.dino.head import DinoHead
-from napari_nucleiseg.core.training.dino.loss import DinoLoss, collapse_watch
+from napari_nucleiseg.core.training.dino.loss import DinoLoss, collapse_watch, effective_rank
 from napari_nucleiseg.core.training.dino.processes import Processes
 from napari_nucleiseg.core.training.dino.schedules import Scheduled, scheduled
 from napari_nucleiseg.core.training.dino.views import Batch
@@ -106,19 +106,12 @@ class Learner:
 
     @torch.no_grad()
     def measure(self, batch: Batch, number: int) -> dict[str, float]:
-        """Return loss and collapse watch of a batch that is not learned from, and its features' rank.
-
-        The rank is effective: the exponential of the entropy of their singular values about their mean (Roy and
-        Vetterli 2007), from 1 to the width of the features.
-        """
+        """Return loss and collapse watch of a batch that is not learned from, and its features' effective rank."""
         self.student.eval()
         with self._computing():
             targets, _, features = self._taught(batch, scheduled(self.config, number))
             loss = self.loss(self._said(batch), targets)
-        centred = features.float() - features.float().mean(dim=0)
-        values = torch.linalg.svdvals(centred)
-        rank = torch.special.entr(values / values.sum().clamp_min(1e-12)).sum().exp()
-        return {"loss": float(loss), **collapse_watch(targets, features), "rank": float(rank)}
+        return {"loss": float(loss), **collapse_watch(targets, features), "rank": effective_rank(features)}
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -79,6 +79,21 @@ class DinoLoss(nn.Module):
 
 
 @torch.no_grad()
+def effective_rank(features: Tensor) -> float:
+    """Return over how many directions features spread, from 1 to their width.
+
+    The exponential of the entropy of their singular values about their mean (Roy and Vetterli 2007).
+
+    Parameters
+    ----------
+    features : Tensor, shape (n, embed)
+        Of any length.
+    """
+    values = torch.linalg.svdvals(features.float() - features.float().mean(dim=0))
+    return float(torch.special.entr(values / values.sum().clamp_min(1e-12)).sum().exp())
+
+
+@torch.no_grad()
 def collapse_watch(targets: Tensor, features: Tensor) -> dict[str, float]:
     """Say how far from collapse a batch is.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.models.encoders import EncoderSpec
 from napari_nucleiseg.core.slides.pyramid import Slide, UInt8Image
 from napari_nucleiseg.core.slides.tissue import tissue_mask
 from napari_nucleiseg.core.training.dino.config import DinoConfig
@@ -17,6 +17,30 @@ from napari_nucleiseg.core.training.scales.samples import Places, ScaleSource, f
 
 # Slides that are coarser than the encoder by more than this are left out: they would be enlarged out of nothing.
 MOST_ENLARGED = 1.25
+
+
+class Square(Protocol):
+    """What a patch is."""
+
+    @property
+    def input_px(self) -> int:
+        """Its side."""
+
+    @property
+    def mpp_um(self) -> float:
+        """Micrometres of a pixel."""
+
+
+class TissueChoice(Protocol):
+    """What a configuration says of where patches lie."""
+
+    @property
+    def tissue(self) -> float:
+        """Least share of a patch that is tissue."""
+
+    @property
+    def seed(self) -> int:
+        """Chooses them."""
 
 
 class PatchSamples:
@@ -43,7 +67,7 @@ class PatchSamples:
 
 
 def read_patches(
-    sources: Sequence[ScaleSource], spec: EncoderSpec, config: DinoConfig, count: int, stream: int = 0
+    sources: Sequence[ScaleSource], spec: Square, config: TissueChoice, count: int, stream: int = 0
 ) -> UInt8Image:
     """Read patches of tissue, ``(n, input_px, input_px, 3)``; slides count by how much tissue they have.
 
@@ -51,9 +75,9 @@ def read_patches(
     ----------
     sources : sequence of ScaleSource
         Open slides.
-    spec : EncoderSpec
-        Side and pixel size of a patch.
-    config : DinoConfig
+    spec : Square
+        Side and pixel size of a patch: the spec of an encoder.
+    config : TissueChoice
         Least share of tissue, seed.
     count : int
         Most patches; fewer where slides have less room.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -16,6 +17,34 @@ _TRIES = 10
 _GREY = np.array((0.299, 0.587, 0.114), np.float32)
 _HUES = 180  # of OpenCV's circle in 8 bits
 _SOLARISED = np.where(np.arange(256) < 128, np.arange(256), 255 - np.arange(256)).astype(np.uint8)
+
+
+class Changes(Protocol):
+    """How much a view may be changed; see `DinoConfig`."""
+
+    @property
+    def flip(self) -> float:
+        """Share that is mirrored."""
+
+    @property
+    def turns(self) -> bool:
+        """Whether views are turned by quarters."""
+
+    @property
+    def jitter(self) -> tuple[float, ...]:
+        """Largest changes of brightness, contrast, saturation and hue."""
+
+    @property
+    def jitter_share(self) -> float:
+        """Share with changed colours."""
+
+    @property
+    def grey(self) -> float:
+        """Share in grey."""
+
+    @property
+    def blur_px(self) -> tuple[float, ...]:
+        """Least and most standard deviation of the blur, pixels."""
 
 
 def patch_views(
@@ -66,7 +95,7 @@ def resized_crop(patch: UInt8Image, side: int, scale: tuple[float, ...], rng: np
     return resized
 
 
-def change(view: UInt8Image, config: DinoConfig, blurred: float, rng: np.random.Generator) -> UInt8Image:
+def change(view: UInt8Image, config: Changes, blurred: float, rng: np.random.Generator) -> UInt8Image:
     """Mirror, turn, colour and blur a view, each by its chance."""
     if rng.random() < config.flip:
         view = view[:, ::-1]

@@ -73,7 +73,7 @@ class Learner:
         self.average: torch.optim.swa_utils.AveragedModel | None = None
         if config.ema:
             average = moving_average(config.ema)
-            self.average = torch.optim.swa_utils.AveragedModel(self.network, avg_fn=average, use_buffers=True)
+            self.average = torch.optim.swa_utils.AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         wanted = config.mixed_precision and has_fast_bfloat16(self.device)
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
         self.calibration: Tensor | None = None

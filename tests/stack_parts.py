@@ -1,0 +1,84 @@
+"""Synthetic z-stacks of bright balls, and a model that needs no training to find them."""
+
+from dataclasses import replace
+
+import numpy as np
+import tifffile
+from scipy import ndimage
+from torch import nn
+from torch.nn import functional as F
+
+from napari_nucleiseg.core.evaluation.scores import scores
+from napari_nucleiseg.core.models.registry import network_spec
+from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
+
+VOXEL_UM = (1.0, 0.5, 0.5)
+SHAPE = (28, 64, 64)
+
+
+def balls(count=8, *, shape=SHAPE, voxel_um=VOXEL_UM, radius_um=3.5, gap_um=0.3, seed=0):
+    """A grey stack (z, y, x) uint8 of bright balls with noise, and its labels int32."""
+    rng = np.random.default_rng(seed)
+    size = np.array(shape) * voxel_um
+    centres = []
+    while len(centres) < count:
+        centre = rng.uniform(0.9 * radius_um, size - 0.9 * radius_um)
+        if all(np.linalg.norm(centre - other) > 2 * radius_um + gap_um for other in centres):
+            centres.append(centre)
+    axes = [(np.arange(side) + 0.5) * step for side, step in zip(shape, voxel_um, strict=True)]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    labels = np.zeros(shape, np.int32)
+    for number, centre in enumerate(centres, start=1):
+        labels[np.linalg.norm(grid - centre, axis=-1) < radius_um * rng.uniform(0.85, 1.0)] = number
+    image = ndimage.gaussian_filter((labels > 0) * 150.0, (0.5, 0.8, 0.8)) + 20 + rng.normal(0, 6, shape)
+    return np.clip(image, 0, 255).astype(np.uint8), labels
+
+
+class Bright(nn.Module):
+    """Bright voxels are nuclei; the more of them are around, the farther is the border."""
+
+    def forward(self, x):
+        grey = x * 0.25 + 0.25
+        nuclei = (grey - 0.5) * 20
+        around = (grey > 0.5).float()
+        for side in ((9, 1, 1), (1, 9, 1), (1, 1, 9)):
+            around = F.avg_pool3d(around, side, 1, [one // 2 for one in side], count_include_pad=False)
+        return {"nuclei": nuclei, "distance": (around - 0.75) * 20, "separated": nuclei}
+
+
+def bright_model(tile_px=96, halo_px=16, **card):
+    """A model for stacks that finds balls."""
+    spec = replace(network_spec("unet-3d"), tile_px=tile_px, halo_px=halo_px)
+    facts = {"title": "Bright balls", "licence": "CC0-1.0", "commercial_use": True, "sha256": "b" * 64}
+    return LoadedModel(spec, ModelCard("bright", "unet-3d", **{**facts, **card}), Bright())
+
+
+def stack_scores(truth, found):
+    """Scores of labels (z, y, x)."""
+    width = truth.shape[-1]
+    return scores(truth.reshape(-1, width), found.reshape(-1, width), distances=False)
+
+
+def write_stack(path, image, voxel_um=VOXEL_UM):
+    """Write a grey stack as OME-TIFF or, if it is not called .ome.tif, as ImageJ does."""
+    z, y, x = voxel_um
+    if path.name.endswith(".ome.tif"):
+        sizes = {"PhysicalSizeZ": z, "PhysicalSizeY": y, "PhysicalSizeX": x}
+        tifffile.imwrite(path, image, metadata={"axes": "ZYX", **sizes})
+    else:
+        facts = {"axes": "ZYX", "spacing": z, "unit": "um"}
+        tifffile.imwrite(path, image, imagej=True, metadata=facts, resolution=(1 / x, 1 / y))
+    return path
+
+
+def write_labelled(folder, seeds, weights=None):
+    """Write a data set of stacks; `weights` makes the weights of each from its labels."""
+    for name in ("images", "labels", *(["weights"] if weights else [])):
+        (folder / name).mkdir(parents=True)
+    for seed in seeds:
+        image, labels = balls(seed=seed)
+        write_stack(folder / "images" / f"{seed}.tif", image)
+        tifffile.imwrite(folder / "labels" / f"{seed}.tif", labels)
+        if weights:
+            tifffile.imwrite(folder / "weights" / f"{seed}.tif", weights(labels))
+    return folder
