@@ -11,6 +11,8 @@ from napari_nucleiseg.cli.console import Console
 RECIPES = {
     "scale-attention": ("pretrain_scales", "a classifier of magnification learns where nuclei are"),
     "dino": ("pretrain_dino", "an encoder learns to describe tissue from its own views: patches, then regions"),
+    "contrastive": ("pretrain_contrastive", "a warm start: a network's encoder learns to tell patches apart"),
+    "masked": ("pretrain_masked", "a warm start: a network learns to fill what was covered"),
     "shapes": ("pretrain_shapes", "nuclei are labelled by their shape: a data set to train any network on"),
     "scale-attention-tau": ("pretrain_tau", "only the level of attention is fitted to slides, in seconds"),
 }

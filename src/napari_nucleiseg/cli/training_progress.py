@@ -28,6 +28,8 @@ def show_training(
     with console.progress() as bars:
         for step in steps:
             losses.append(step.loss)
+            if note := getattr(step, "note", ""):
+                bars.say(note)
             bars.update(doing, step.step, step.total, f"loss {sum(losses) / len(losses):.4f}")
             if step.validation is not None:
                 _tell_validation(step, bars)
