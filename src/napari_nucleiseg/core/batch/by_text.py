@@ -1,0 +1,258 @@
+"""Score the nuclei of a label image by words: picture, labels, CLIP, and a table, outlines or a map of classes."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.exchange.formats import export, format_of
+from napari_nucleiseg.core.exchange.source import (
+    Column,
+    LabelSource,
+    NamedClass,
+    owned_by,
+    source_of_labels,
+)
+from napari_nucleiseg.core.fewshot.by_text import BACKGROUND, TextOptions, TextScores, score_by_text
+from napari_nucleiseg.core.fewshot.clip import LoadedClip, load_clip
+from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.store.nuclei import NucleiTable
+from napari_nucleiseg.core.training.samples import read_labels
+
+LARGEST_REGION_PX = 4096 * 4096
+_MAP = "tif"
+
+
+@dataclass(frozen=True, slots=True)
+class TextJob:
+    """What to score by which words, and where to write it.
+
+    Parameters
+    ----------
+    path : str
+        Slide or picture.
+    labels : str
+        Label image of the region.
+    out : str
+        File to write; its ending says how: a table or outlines with classes, or ``.tif`` for a map of the classes.
+    prompts : tuple of (str, str)
+        Class and prompt; a class may come several times.
+    clip : str
+        Folder or file of a CLIP.
+    region : Region or None
+        Level-0 pixels; default all of it.
+    mpp_um : float or None
+        Micrometres per pixel; needed where the file does not say, overrides what it says.
+    known : str
+        Table of what another model says of each nucleus; empty for CLIP alone. See `read_known`.
+    seen : tuple of str
+        Classes that the other model was trained on.
+    accept_licence : bool
+        Accept a licence of the weights that is restrictive or not stated, for this run.
+    device : str
+        ``auto``, ``cuda``, ``mps``, ``cpu``.
+    """
+
+    path: str
+    labels: str
+    out: str
+    prompts: tuple[tuple[str, str], ...]
+    clip: str
+    region: Region | None = None
+    mpp_um: float | None = None
+    known: str = ""
+    seen: tuple[str, ...] = ()
+    accept_licence: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class TextFound:
+    """What was scored and written.
+
+    Parameters
+    ----------
+    out : str
+        The file.
+    nuclei : int
+        How many were scored.
+    classes : dict of str to int
+        How many are most like each class.
+    clip : str
+        Version of the weights.
+    licence : str
+        Of the weights, as far as their files say.
+    region : Region
+        What was looked at, level-0 pixels.
+    """
+
+    out: str
+    nuclei: int
+    classes: dict[str, int]
+    clip: str
+    licence: str
+    region: Region
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextMeasures:
+    """Scores by words as columns of a table of nuclei, ``p_`` and the class.
+
+    Parameters
+    ----------
+    scores : TextScores
+        Of all nuclei.
+    """
+
+    scores: TextScores
+    columns: tuple[Column, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name the columns."""
+        columns = (
+            Column(f"p_{name}", f"By words: {name}", f"Score of {name} by words, 0 to 1; all classes add up to 1.")
+            for name in self.scores.classes
+        )
+        object.__setattr__(self, "columns", tuple(columns))
+
+    def of(self, table: NucleiTable) -> Mapping[str, NDArray[np.float32]]:
+        """Return the scores of the nuclei of a table by column."""
+        rows = np.searchsorted(self.scores.ids, table.ids.astype(np.int64))
+        return {column.name: self.scores.scores[rows, place] for place, column in enumerate(self.columns)}
+
+
+def score_region(
+    job: TextJob, options: TextOptions | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> TextFound:
+    """Score the nuclei of a region by words and write what was found.
+
+    Parameters
+    ----------
+    job : TextJob
+        What and where.
+    options : TextOptions, optional
+        Settings.
+    on_progress : callable, optional
+        Told how many nuclei are done, of how many.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be read or its pixel size is not known.
+    DataError
+        If region, labels, prompts, the other model's table or settings make no sense.
+    WeightsError
+        If the CLIP cannot be loaded.
+    LicenceNotAcceptedError
+        If its licence was not accepted.
+    ExportError
+        If the result cannot be written.
+    """
+    form = format_of(job.out)  # a name that asks for no format is said before the work
+    prompts: dict[str, list[str]] = {}
+    for name, prompt in job.prompts:
+        prompts.setdefault(name, []).append(prompt)
+    labels = read_labels(Path(job.labels))
+    known = read_known(Path(job.known), np.unique(labels[labels > 0]), tuple(prompts)) if job.known else None
+    image, mpp, region = _picture(job)
+    clip = load_clip(job.clip, accept_licence=job.accept_licence)
+    scores = score_by_text(
+        image,
+        float(np.sqrt(mpp.y * mpp.x)),
+        labels,
+        prompts,
+        clip,
+        options=options,
+        p_mask=known,
+        seen=job.seen,
+        device=job.device,
+        on_progress=on_progress,
+    )
+    export(_source(labels, mpp, scores, job, form), job.out, form)
+    counts = Counter(scores.classes[place] for place in scores.best.tolist())
+    return TextFound(job.out, len(scores), {name: counts[name] for name in scores.classes}, *_of(clip), region)
+
+
+def read_known(path: Path, ids: NDArray[np.integer], classes: tuple[str, ...]) -> NDArray[np.float32]:
+    """Read what another model says of nuclei: a CSV with ``id`` and a column for each class, its name or ``p_`` and it.
+
+    Parameters
+    ----------
+    path : Path
+        The table; other columns and other nuclei do not matter. Tables that `score_region` writes are such.
+    ids : ndarray of integers, shape (n,)
+        The nuclei.
+    classes : tuple of str
+        The classes.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, classes)
+
+    Raises
+    ------
+    DataError
+        If a column or a nucleus is missing, or something is no number.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table (CSV): {error}") from error
+    there = set(rows[0]) if rows else set()
+    columns = [name if name in there else f"p_{name}" for name in classes]
+    if missing := [name for name in ("id", *columns) if name not in there]:
+        raise DataError(f"{path} has no column {missing[0]}; it needs id and one for each class: {', '.join(classes)}")
+    try:
+        said = {int(row["id"]): [float(row[name]) for name in columns] for row in rows}
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} holds something else than numbers in {', '.join(columns)} or id: {error}") from error
+    lacking = [number for number in ids.tolist() if number not in said]
+    if lacking:
+        raise DataError(f"{path} says nothing of nucleus {lacking[0]} ({len(lacking)} are missing)")
+    return np.array([said[number] for number in ids.tolist()], np.float32).reshape(-1, len(columns))
+
+
+def _picture(job: TextJob) -> tuple[NDArray[np.uint8], YX, Region]:
+    with closing(open_slide(job.path, mpp_um=job.mpp_um)) as slide:
+        region = slide.content if job.region is None else job.region.intersect(slide.content)
+        if region.is_empty or region.area > LARGEST_REGION_PX:
+            raise DataError(
+                f"a region of {region.height} x {region.width} px of {job.path} cannot be looked at in one piece; "
+                "give one on the slide of at most 4096 x 4096 px with --region"
+            )
+        mpp = slide.require_mpp()
+        return slide.read_box(region.y, region.x, 1.0, 1.0, (region.height, region.width)), mpp, region
+
+
+def _source(labels: NDArray[np.int32], mpp: YX, scores: TextScores, job: TextJob, form: str) -> LabelSource:
+    """Return what to export: the nuclei with their classes, or, as label TIFF, the classes as numbers."""
+    # What is most like the background is of no class, which is 0.
+    numbers = np.array([0 if name == BACKGROUND else place for place, name in enumerate(scores.classes, 1)], np.int32)
+    of_nuclei = numbers[scores.best]
+    name = Path(job.path).stem
+    if form == _MAP:
+        lookup = np.concatenate(([0], of_nuclei)).astype(np.int32)
+        places = np.where(labels > 0, np.searchsorted(scores.ids, labels) + 1, 0)
+        return source_of_labels(lookup[places], mpp, name=name, origin="by text")
+    source = source_of_labels(
+        labels, mpp, scores=scores.scores.max(axis=1, initial=0.0), name=name, origin=f"by text, {Path(job.clip).name}"
+    )
+    table = replace(source.nuclei_in(source.region), classes=of_nuclei)
+    classes = {int(number): NamedClass(scores.classes[place]) for place, number in enumerate(numbers) if number}
+    return replace(
+        source, nuclei_in=lambda region: owned_by(table, region), classes=classes, measures=TextMeasures(scores)
+    )
+
+
+def _of(clip: LoadedClip) -> tuple[str, str]:
+    return clip.card.version, clip.card.licence
