@@ -99,7 +99,7 @@ def test_a_mapping_is_given_by_hand(shell, tmp_path):
     document["outputs"][0]["axes"][1]["channel_names"] = ["a", "b"]
     package = written(tmp_path / "discs.zip", document, files)
     answer = shell("models", "import", package)
-    assert (answer.status, "Say it: --foreground CHANNEL" in answer.err) == (1, True)
+    assert (answer.status, "The options are --foreground CHANNEL" in answer.err) == (1, True)
     answer = shell("models", "import", package, "--foreground", "a", "--boundary", "b", "--mpp", "0.25", "--json")
     assert (answer.document["name"], answer.document["decoder"]) == ("dark-discs", "border")
 

@@ -106,7 +106,7 @@ def test_the_keys_are_nobody_elses(viewer, panel):
 
     taken = {str(binding) for bindings in default_shortcuts.values() for binding in bindings}
     ours = {value.text for value in vars(shortcuts).values() if isinstance(value, shortcuts.Shortcut)}
-    assert len(ours) == 15
+    assert len(ours) == 19
     assert not ours & taken
 
 

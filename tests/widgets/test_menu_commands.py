@@ -23,6 +23,8 @@ DOCKS = (
     ("show_versions", "Versions"),
     ("show_cluster", "Cluster the view"),
     ("show_batch", "Batch"),
+    ("show_like", "Find the like"),
+    ("show_models", "Models"),
 )
 
 

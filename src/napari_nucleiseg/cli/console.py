@@ -18,6 +18,8 @@ OK, FAILED, USAGE, PARTLY, INTERRUPTED = 0, 1, 2, 3, 130
 
 # The same sentences are shown in the window, so which option helps is added here.
 _HINTS = dict.fromkeys(("PixelSizeError", "MissingPixelSizeError"), " The option is --mpp, such as --mpp 0.25.")
+_HINTS["UnclearPackageError"] = " The options are --foreground CHANNEL, --boundary CHANNEL and --mpp UM."
+_HINTS["VoxelSizeError"] = " The option is --voxel, such as --voxel 1,0.25,0.25."
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from napari_nucleiseg.cli import encoders, models_exchange, versions
+from napari_nucleiseg.cli import encoders, models_exchange, networks, versions
 from napari_nucleiseg.cli.cards import COLUMNS, document_of, rows_of
 from napari_nucleiseg.cli.console import OK, Console
 from napari_nucleiseg.core.errors import ModelError
@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = """actions:
-  list                  models that can be used (default)
+  list                  models that can be used, and networks that can be trained (default)
+  networks [NAME]       all networks, or one: what it is good for, paper, licence, size, library, weights
   tree                  all versions, each below the one it was taught from
   show NAME             the card of one
   accept NAME           accept its licence
@@ -87,7 +88,8 @@ def _list(_options: argparse.Namespace, console: Console) -> int:
     console.table("", COLUMNS, rows_of(cards))
     if not cards:
         console.say("There is no model yet: train one (napari-nucleiseg train --help).")
-    console.result({"models": [document_of(card) for card in cards]})
+    names = networks.brief(console)
+    console.result({"models": [document_of(card) for card in cards], "networks": names})
     return OK
 
 
@@ -95,9 +97,11 @@ def _card(name: str) -> ModelCard:
     try:
         return versions.card_of(name)
     except ModelError:
-        if (card := encoders.card_of(name)) is None:
-            raise
-        return card
+        if (card := encoders.card_of(name)) is not None:
+            return card
+        if (error := networks.must_be_trained(name)) is not None:
+            raise error from None
+        raise
 
 
 def _show(card: ModelCard, console: Console) -> int:
@@ -135,6 +139,7 @@ def _accept(card: ModelCard, console: Console) -> int:
 # Actions that need no name of a model.
 _OF_THEIR_OWN: Mapping[str, Callable[[argparse.Namespace, Console], int]] = {
     "list": _list,
+    "networks": networks.show,
     "tree": lambda _options, console: versions.show_tree(console),
     "import": models_exchange.import_,
     "encoders": lambda _options, console: encoders.show_list(console),

@@ -10,17 +10,17 @@ from napari_nucleiseg.cli.window import open_window, show
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="slide or picture")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="slide, picture or stack")
     parser.add_argument("--mpp", type=float, metavar="UM", help="micrometres per pixel, if the file does not say")
     parser.add_argument("--screenshot", metavar="PNG", help="save a picture of the window and leave")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Open the slides and stay until the window is closed."""
-    from napari_nucleiseg.core.slides.registry import open_slide
+    from napari_nucleiseg.core.slides.stacks import open_image
 
     # Before the window, so that a wrong file is told here and at once.
-    slides = [open_slide(path, mpp_um=options.mpp) for path in options.paths]
+    slides = [open_image(path, mpp_um=options.mpp) for path in options.paths]
     for slide in slides:
         for note in slide.notes:
             console.say(f"{slide.path}: {note}")

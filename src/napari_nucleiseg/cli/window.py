@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import napari
 
     from napari_nucleiseg.core.slides.pyramid import Slide
+    from napari_nucleiseg.core.slides.stacks import Stack
 
 _SIZE = (1500, 950)
 _SETTLED_S = 2.0
@@ -36,13 +37,11 @@ class Window:
         self.viewer = viewer
         self.panel = panel
 
-    def add_slide(self, slide: Slide) -> None:
-        """Show a slide, lazily, in micrometres."""
-        from napari.layers import Layer
+    def add_slide(self, slide: Slide | Stack) -> None:
+        """Show a slide or stack, lazily, in micrometres."""
+        from napari_nucleiseg.viewer.stack_layers import add_layers, layers_of
 
-        from napari_nucleiseg.viewer.layers import slide_layer
-
-        self.viewer.add_layer(Layer.create(*slide_layer(slide)))
+        add_layers(self.viewer, layers_of(slide))
 
     def follow(self) -> None:
         """Find the nuclei wherever the view goes."""

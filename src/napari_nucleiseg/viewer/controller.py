@@ -20,7 +20,7 @@ from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.framing import Framing
 from napari_nucleiseg.viewer.gestures import Tools
 from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
-from napari_nucleiseg.viewer.layers import slide_layer
+from napari_nucleiseg.viewer.like_lanes import LANES as LIKE
 from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion, Question
 from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.pictures import SlidePictures
@@ -29,6 +29,7 @@ from napari_nucleiseg.viewer.segmenter import LANE, Segmenter
 from napari_nucleiseg.viewer.sentences import OUT_OF_SIGHT, question_after, remembered_hint
 from napari_nucleiseg.viewer.shapes import bounds_of, selected_polygon
 from napari_nucleiseg.viewer.shelf import Shelf
+from napari_nucleiseg.viewer.stack_layers import add_layers, layers_of
 from napari_nucleiseg.viewer.taking_over import TakingOver
 from napari_nucleiseg.viewer.teaching import Teaching
 from napari_nucleiseg.viewer.visible import visible_region
@@ -39,7 +40,7 @@ SOON_S = 0.4
 # The window is up by then, and the user is still looking.
 IDLE_S = 2.0
 # Lanes in which a project is worked on: it is closed after them.
-LISTS = (*nuclei_list.LANES, *plot_lanes.LANES, *judge_lanes.LANES, regions.LANE, history.LANE)
+LISTS = (*nuclei_list.LANES, *plot_lanes.LANES, *judge_lanes.LANES, *LIKE, regions.LANE, history.LANE)
 WORKING = ("count", LANE, editing.LANE, *LISTS, exchange.LANE, *teaching.LANES)
 
 
@@ -214,17 +215,16 @@ class Controller:
     def open_slides(self, paths: Sequence[str]) -> None:
         """Open slides and show each as soon as it is there."""
 
-        def work(_cancelled: Cancelled) -> Iterator[Slide]:
+        def work(_cancelled: Cancelled) -> Iterator[Any]:
             for path in paths:
-                yield self._engine.open_slide(path)
+                yield layers_of(self._engine.open_slide(path))
 
         self.hint_changed.emit(Hint("Opening…"))
         self._jobs.start("open", work, on_value=self._on_slide_opened, on_error=self._on_error)
 
-    def _on_slide_opened(self, slide: Slide) -> None:
-        from napari.layers import Layer
-
-        self._viewer.add_layer(Layer.create(*slide_layer(slide)))
+    def _on_slide_opened(self, layers: Any) -> None:
+        if sentence := add_layers(self._viewer, layers):
+            self.hint_changed.emit(Hint(sentence))
 
     # ------------------------------------------------------------------ answers to questions
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.inference.segment import TileDone
     from napari_nucleiseg.core.models.spec import ModelSpec
     from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
+    from napari_nucleiseg.core.slides.stacks import Stack
     from napari_nucleiseg.core.slides.tissue import TissueMask
     from napari_nucleiseg.core.store.lock import Occupant
     from napari_nucleiseg.core.store.project import Project
@@ -41,23 +42,24 @@ class Engine:
         self._models: dict[str, LoadedModel] = {}
         self.levels = SlideLevels()
 
-    def open_slide(self, path: str) -> Slide:
-        """Open a slide.
+    def open_slide(self, path: str) -> Slide | Stack:
+        """Open a slide, or a stack of grey planes.
 
         Raises
         ------
         SlideError
             If it cannot be opened; says why.
         """
-        from napari_nucleiseg.core.slides.registry import open_slide
+        from napari_nucleiseg.core.slides.stacks import open_image
 
-        return open_slide(path)
+        return open_image(path)
 
     def models(self) -> tuple[ModelCard, ...]:
-        """Return the cards of all weights that can be used."""
+        """Return the cards of all weights that can be used on slides."""
+        from napari_nucleiseg.core.models.spec import STACK_NETWORKS
         from napari_nucleiseg.core.models.weights import available_models
 
-        return available_models()
+        return tuple(card for card in available_models() if card.network not in STACK_NETWORKS)
 
     def preferred(self, family: str) -> str:
         """Return the name of the version of a model that was last taken in hand; its own if none was."""

@@ -1,10 +1,10 @@
-"""The npe2 reader: slides and pictures, dropped on the window or opened from the menu."""
+"""The npe2 reader: slides, stacks and pictures, dropped on the window or opened from the menu."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from napari_nucleiseg.viewer.layers import LayerData, slide_layer
+from napari_nucleiseg.viewer.layers import LayerData
 
 Read = Callable[[str | Sequence[str]], list[LayerData]]
 
@@ -18,14 +18,15 @@ def get_reader(path: str | Sequence[str]) -> Read | None:
 
 
 def read_slides(path: str | Sequence[str]) -> list[LayerData]:
-    """Open slides as image layers; pixels are read as they are looked at.
+    """Open slides and stacks as image layers; pixels are read as they are looked at.
 
     Raises
     ------
     NucleiSegError
         If one of them cannot be opened; says why.
     """
-    from napari_nucleiseg.core.slides.registry import open_slide
+    from napari_nucleiseg.core.slides.stacks import open_image
+    from napari_nucleiseg.viewer.stack_layers import layers_of
 
     paths = [path] if isinstance(path, str) else list(path)
-    return [slide_layer(open_slide(one)) for one in paths]
+    return [layer for one in paths for layer in layers_of(open_image(one))]

@@ -36,6 +36,11 @@ def segment_slide(viewer: napari.viewer.Viewer) -> None:
     open_panel(viewer).controller.segment_slide()
 
 
+def segment_stack(viewer: napari.viewer.Viewer) -> None:
+    """Show where the nuclei of a z-stack are found in three dimensions."""
+    viewer.window.add_plugin_dock_widget("napari-nucleiseg", "Nuclei in a stack")
+
+
 def import_nuclei(viewer: napari.viewer.Viewer) -> None:
     """Ask which nuclei to take into the slide."""
     open_panel(viewer).ask_import()
@@ -81,9 +86,19 @@ def show_versions(viewer: napari.viewer.Viewer) -> None:
     open_panel(viewer).docks.show_versions()
 
 
+def show_models(viewer: napari.viewer.Viewer) -> None:
+    """Show all models and networks."""
+    open_panel(viewer).docks.show_models()
+
+
 def show_cluster(viewer: napari.viewer.Viewer) -> None:
     """Show where the view is clustered."""
     open_panel(viewer).docks.show_cluster()
+
+
+def show_like(viewer: napari.viewer.Viewer) -> None:
+    """Show where the like of a few marked nuclei is found."""
+    open_panel(viewer).docks.show_like()
 
 
 def show_heads(viewer: napari.viewer.Viewer) -> None:

@@ -131,6 +131,10 @@ class Correct(QWidget):
         self.batch_button.setToolTip(
             f"Many slides, one after the other, without anybody beside them  ({shortcuts.BATCH.text})"
         )
+        self.like_button = QPushButton("Find the like…")
+        self.like_button.setToolTip(
+            f"Mark one to five nuclei: everything similar in view is proposed  ({shortcuts.LIKE.text})"
+        )
         self.unlabelled_button = QPushButton("Train without labels…")
         self.unlabelled_button.setToolTip("A network learns where nuclei are from the slides alone: nothing is drawn")
         # What corrections are for comes first: on a low screen the rest has to be scrolled to.
@@ -142,7 +146,8 @@ class Correct(QWidget):
         for place, button in enumerate((self.plots_button, self.cluster_button, self.batch_button)):
             grid.addWidget(button, 2, 2 * place, 1, 2)
         grid.addWidget(self.compare_button, 3, 0, 1, 2)
-        grid.addWidget(self.unlabelled_button, 3, 2, 1, 4)
+        grid.addWidget(self.like_button, 3, 2, 1, 4)
+        grid.addWidget(self.unlabelled_button, 4, 0, 1, 6)
         return grid
 
     # ------------------------------------------------------------------ what the controller says

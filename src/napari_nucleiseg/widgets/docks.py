@@ -7,6 +7,7 @@ from typing import Any
 
 from qtpy.QtWidgets import QWidget
 
+from napari_nucleiseg.viewer import model_rows
 from napari_nucleiseg.viewer.batch import Batch
 from napari_nucleiseg.viewer.clustering import Clustering
 from napari_nucleiseg.viewer.comparing import Comparing
@@ -14,8 +15,12 @@ from napari_nucleiseg.viewer.controller import Controller
 from napari_nucleiseg.viewer.head_parts import HeadParts
 from napari_nucleiseg.viewer.history import History
 from napari_nucleiseg.viewer.judging import Judging
+from napari_nucleiseg.viewer.like import Like
+from napari_nucleiseg.viewer.like_engine import LikeEngine
+from napari_nucleiseg.viewer.like_wishes import OFF
 from napari_nucleiseg.viewer.measured_nuclei import MeasuredNuclei
 from napari_nucleiseg.viewer.messages import Hint
+from napari_nucleiseg.viewer.model_browser import ModelBrowser
 from napari_nucleiseg.viewer.next_region import NextRegion
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.viewer.plot_data import Ids
@@ -28,6 +33,8 @@ from napari_nucleiseg.widgets.cluster import ClusterPanel
 from napari_nucleiseg.widgets.heads import HeadsPanel
 from napari_nucleiseg.widgets.history_list import HistoryList
 from napari_nucleiseg.widgets.judging import JudgingPanel
+from napari_nucleiseg.widgets.like import LikePanel
+from napari_nucleiseg.widgets.model_browser import ModelBrowserPanel
 from napari_nucleiseg.widgets.nuclei_table import NucleiTable
 from napari_nucleiseg.widgets.plots import PlotsPanel
 from napari_nucleiseg.widgets.region_list import RegionList
@@ -42,6 +49,9 @@ HEADS = "Attention heads"
 PLOTS = "Measurements"
 BATCH = "Batch"
 JUDGING = "Against a reference"
+LIKE = "Find the like"
+MODELS = "Models"
+THEMED = (BatchPanel, ClusterPanel, HeadsPanel, LikePanel, ModelBrowserPanel, PlotsPanel, UnlabelledPanel)
 
 
 class Docks:
@@ -73,6 +83,8 @@ class Docks:
         self.judging = Judging(controller.editing, controller.display)
         self.plots = Plots(controller.editing, controller.display, self.regions)
         self.plots.list_wanted.connect(self._on_list_wanted)
+        self.like = Like(controller, LikeEngine(controller.teaching.engine, self.heads.engine))
+        self.models = ModelBrowser(controller, self.comparing)
         # It goes on while its dock is closed.
         self.batch = Batch(controller)
         viewer.events.theme.connect(self._on_theme_changed)
@@ -130,6 +142,23 @@ class Docks:
         controller = self._controller
         return VersionList(Versions(controller.teaching, controller.catalogue, controller.display), self.comparing)
 
+    def show_models(self) -> None:
+        """Show all models and networks, and what each is good for."""
+        self._show(MODELS, "bottom", self._make_models)
+
+    def _make_models(self) -> ModelBrowserPanel:
+        panel = ModelBrowserPanel(self.models, self._viewer.theme)
+        panel.train_wanted.connect(self._on_train_wanted)
+        return panel
+
+    def _on_train_wanted(self, where: str) -> None:
+        shown = {
+            model_rows.TEACH: self.show_teach,
+            model_rows.UNLABELLED: self.show_unlabelled,
+            model_rows.CLUSTER: self.show_cluster,
+        }
+        shown[where]()
+
     def show_cluster(self) -> None:
         """Show where the view is clustered."""
         self._show(CLUSTER, "bottom", lambda: ClusterPanel(self.clustering, self._viewer.theme))
@@ -137,6 +166,20 @@ class Docks:
     def show_heads(self) -> None:
         """Show what the heads of transformers look at."""
         self._show(HEADS, "bottom", lambda: HeadsPanel(self.head_parts, self._viewer.theme))
+
+    def show_like(self) -> None:
+        """Show where the like of a few marked nuclei is found."""
+        self._show(LIKE, "bottom", self._make_like)
+
+    def _make_like(self) -> LikePanel:
+        panel = LikePanel(self.like, self._viewer.theme)
+        panel.list_wanted.connect(self._on_list_wanted)
+        return panel
+
+    def take_like(self, hand: str) -> None:
+        """Let a click on the slide mark or choose what is alike, or no longer."""
+        self.show_like()
+        self.like.wishes.hand = OFF if self.like.wishes.hand == hand else hand
 
     def show_plots(self) -> None:
         """Show plots of what is measured of nuclei."""
@@ -155,7 +198,7 @@ class Docks:
 
     def _on_theme_changed(self, _event: Any = None) -> None:
         for panel in self._widgets.values():
-            if isinstance(panel, BatchPanel | ClusterPanel | HeadsPanel | PlotsPanel | UnlabelledPanel):
+            if isinstance(panel, THEMED):
                 panel.set_theme(self._viewer.theme)
 
     def widget(self, name: str) -> QWidget | None:
@@ -179,6 +222,9 @@ class Docks:
         self.next_region.close()
         self.plots.close()
         self.clustering.close()
+        self.like.end()
+        self.models.close()
+        self.models.exchange.stop()
         self.head_parts.close()
         self._viewer.events.theme.disconnect(self._on_theme_changed)
         self.unlabelled.close()

@@ -13,8 +13,9 @@ from superqt.utils import signals_blocked
 
 from napari_nucleiseg.state import HeadWishes, PlotWishes, Session, UnlabelledWishes
 from napari_nucleiseg.viewer.batch_wishes import BatchWishes
+from napari_nucleiseg.viewer.like_wishes import LikeWishes
 
-Wishes = Session | UnlabelledWishes | HeadWishes | PlotWishes | BatchWishes
+Wishes = Session | UnlabelledWishes | HeadWishes | PlotWishes | BatchWishes | LikeWishes
 
 CHOICE_TITLES = {
     "auto": "Automatic",

@@ -12,6 +12,7 @@ from napari_nucleiseg.state import NO_HEATMAP, Session
 from napari_nucleiseg.viewer import classes
 from napari_nucleiseg.viewer.attention import AttentionPainting
 from napari_nucleiseg.viewer.controller import Controller
+from napari_nucleiseg.viewer.like_wishes import CHOOSE, LIKE, UNLIKE
 from napari_nucleiseg.viewer.messages import (
     FolderQuestion,
     Hint,
@@ -102,10 +103,9 @@ class NucleiWidget(QWidget):
         controller.pictures.read.connect(self._on_picture_read)
         controller.editing.edited.connect(self._on_edited)
         controller.editing.long_work.changed.connect(panel.show_progress)
-        panel.correct.undo_button.clicked.connect(controller.editing.undo)
-        panel.correct.redo_button.clicked.connect(controller.editing.redo)
-        panel.attention.undo_button.clicked.connect(controller.editing.undo)
-        panel.attention.redo_button.clicked.connect(controller.editing.redo)
+        for part in (panel.correct, panel.attention):
+            part.undo_button.clicked.connect(controller.editing.undo)
+            part.redo_button.clicked.connect(controller.editing.redo)
         self.attention.offered.connect(panel.attention.offer)
         self.attention.awaited.connect(panel.attention.show_awaited)
         panel.attention.brush_wanted.connect(self.attention.choose)
@@ -120,9 +120,11 @@ class NucleiWidget(QWidget):
         panel.correct.history_button.clicked.connect(self.docks.show_history)
         panel.correct.plots_button.clicked.connect(self.docks.show_plots)
         panel.correct.compare_button.clicked.connect(self.docks.compare_with_reference)
+        panel.correct.like_button.clicked.connect(self.docks.show_like)
         panel.correct.batch_button.clicked.connect(self.docks.show_batch)
         panel.correct.teach_button.clicked.connect(self.docks.show_teach)
         panel.correct.unlabelled_button.clicked.connect(self.docks.show_unlabelled)
+        panel.browse_button.clicked.connect(self.docks.show_models)
         panel.heads_button.clicked.connect(self.docks.show_heads)
         self.docks.heads.shown_changed.connect(self._on_heads_shown)
         panel.facts.pixel_size_wanted.connect(self._on_pixel_size_wanted)
@@ -151,6 +153,10 @@ class NucleiWidget(QWidget):
             shortcuts.PROPOSE: self.docks.next_region.next,
             shortcuts.PLOTS: self.docks.show_plots,
             shortcuts.BATCH: self.docks.show_batch,
+            shortcuts.LIKE: lambda: self.docks.take_like(LIKE),
+            shortcuts.UNLIKE: lambda: self.docks.take_like(UNLIKE),
+            shortcuts.CHOOSE: lambda: self.docks.take_like(CHOOSE),
+            shortcuts.ACCEPT_LIKE: self.docks.like.accepting.all,
         }
 
     # ------------------------------------------------------------------ what the user does

@@ -36,6 +36,10 @@ PROPOSE = Shortcut("Shift-R", "go to the next region that is worth correcting")
 PLOTS = Shortcut("Shift-M", "plot what is measured of nuclei")
 BATCH = Shortcut("Shift-B", "work through many slides")
 HEATMAP = Shortcut("H", "show or hide the heatmap")
+LIKE = Shortcut("Shift-K", "mark what is like")
+UNLIKE = Shortcut("Shift-U", "mark what is not like")
+CHOOSE = Shortcut("Shift-C", "choose among what is proposed as like")
+ACCEPT_LIKE = Shortcut("Shift-Y", "accept what is proposed as like")
 PAINT_ATTENTION = Shortcut("Shift-H", "paint attention")
 
 

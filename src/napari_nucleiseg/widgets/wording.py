@@ -15,6 +15,7 @@ from napari_nucleiseg.viewer.unlabelled_engine import Trained
 
 # Dark enough to read on a light theme, light enough on a dark one: no one colour is both.
 WARNING_COLOURS = {"dark": "#e8963a", "light": "#984a00"}
+LINK_COLOURS = {"dark": "#7ab7ff", "light": "#0a58ca"}
 
 # What the two scores of a model mean.
 SCORES = (
@@ -49,6 +50,7 @@ STEPS = {
     "unapprove": "Took the approval back of",
     "classify": "Gave a class to",
     "import": "Imported",
+    "like": "Took the like:",
     "region": "Outlined a region",
     "change region": "Changed a region",
     "remove region": "Deleted a region",
@@ -67,6 +69,7 @@ SHORT = {
     "shrink": "shrinking",
     "merge": "join",
     "smooth": "smoothing",
+    "like": "the like",
     "delete": "deletion",
     "reject": "rejection",
     "approve": "approval",
@@ -111,6 +114,11 @@ def take_over_text(occupant: Occupant | None) -> tuple[str, str]:
 def warning_colour(theme: str) -> str:
     """Return the colour of warnings on a napari theme."""
     return WARNING_COLOURS[str(get_theme(theme).type)]
+
+
+def link_colour(theme: str) -> str:
+    """Return the colour of links on a napari theme: Qt's own blue cannot be read on a dark one."""
+    return LINK_COLOURS[str(get_theme(theme).type)]
 
 
 def licence_text(licence: str) -> str:

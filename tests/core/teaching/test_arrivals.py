@@ -54,6 +54,20 @@ def test_a_name_of_a_shipped_model_is_never_taken(path):
         import_model(path, name="nuclei")
 
 
+def test_it_tells_how_far_it_is_and_keeps_nothing_if_it_is_stopped(path):
+    told = []
+
+    def stop_before_keeping(*stage):
+        told.append(stage)
+        if stage[0] == "keeping":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_model(path, on_progress=stop_before_keeping)
+    assert told == [("reading", 0, 1), ("keeping", 1, 1)]
+    assert "dark-discs" not in [card.name for card in available_models()]
+
+
 def test_nothing_is_left_of_a_package_that_is_refused(path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from napari_nucleiseg.core.errors import WeightsError
+from napari_nucleiseg.core.exchange.networks.formats import OnProgress
 from napari_nucleiseg.core.exchange.networks.mapping import Meaning
 from napari_nucleiseg.core.exchange.networks.reading import read_package
 from napari_nucleiseg.core.models.files import sweep, write_new
@@ -27,7 +28,13 @@ class Imported(NamedTuple):
     was_here: bool
 
 
-def import_model(path: str | os.PathLike[str], *, name: str = "", meaning: Meaning | None = None) -> Imported:
+def import_model(
+    path: str | os.PathLike[str],
+    *,
+    name: str = "",
+    meaning: Meaning | None = None,
+    on_progress: OnProgress = lambda _stage, _done, _total: None,
+) -> Imported:
     """Read a bioimage.io model package and keep its model; nothing is overwritten.
 
     A model of this program comes back as it was exported, with its tensors and its card. Its licence, like that of a
@@ -41,9 +48,13 @@ def import_model(path: str | os.PathLike[str], *, name: str = "", meaning: Meani
         How to call the model; empty takes the package's name for it.
     meaning : Meaning, optional
         What a person says of a foreign network whose package does not.
+    on_progress : callable
+        See `OnProgress`.
 
     Raises
     ------
+    UnclearPackageError
+        If the package does not say what its network means, and `meaning` does not, either.
     WeightsError
         If the package is damaged, unsafe or not understood, or the model cannot be written.
     ModelError
@@ -51,7 +62,9 @@ def import_model(path: str | os.PathLike[str], *, name: str = "", meaning: Meani
     MissingDependencyError
         If its weights are ONNX, and what runs that is not installed.
     """
+    on_progress("reading", 0, 1)
     arrival = read_package(path, meaning)
+    on_progress("keeping", 1, 1)
     card = replace(arrival.model.card, name=name or arrival.model.card.name)
     if (here := _same(card)) is not None:
         return Imported(here, arrival.told, was_here=True)

@@ -71,7 +71,9 @@ def unnamed(document, _files):
 
 
 def test_channels_without_a_meaning_are_asked_for(package):
-    refused(package(unnamed), r"maps:channel0, maps:channel1\. Say it: --foreground CHANNEL, and --boundary CHANNEL")
+    refused(
+        package(unnamed), r"maps:channel0, maps:channel1\. Say which one does, and which one tells where they touch"
+    )
 
 
 @pytest.mark.parametrize("names", [("channel0", "channel1"), ("maps:channel0", "maps:channel1"), ("0", "maps:1")])
@@ -117,7 +119,7 @@ def without_unit(document, _files):
 
 def test_a_pixel_size_that_is_not_stated_is_asked_for(package):
     path = package(without_unit)
-    refused(path, "--mpp UM")
+    refused(path, "say how many micrometres")
     assert read_package(path, Meaning(mpp_um=0.25)).model.spec.mpp_um == 0.25
 
 

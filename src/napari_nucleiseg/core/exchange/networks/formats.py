@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from napari_nucleiseg.core.models.files import write_new
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import LoadedModel
 
+# Told of a stage, how many are done, and of how many; what it raises ends the work, and nothing is kept.
+OnProgress = Callable[[str, int, int], None]
 _PACKAGE = "napari_nucleiseg.core.exchange.networks"
 
 
@@ -60,6 +62,7 @@ def export_model(
     *,
     authors: Sequence[str] = (),
     with_onnx: bool = False,
+    on_progress: OnProgress = lambda _stage, _done, _total: None,
 ) -> Path:
     """Write a model for other programs, whole or not at all; nothing is overwritten.
 
@@ -78,6 +81,8 @@ def export_model(
         Of a bioimage.io package: who made the model.
     with_onnx : bool
         Of a bioimage.io package: whether it holds the weights as ONNX, too.
+    on_progress : callable
+        See `OnProgress`.
 
     Returns
     -------
@@ -97,8 +102,11 @@ def export_model(
     target = _target(path, model.card.name, form)
     module = importlib.import_module(f"{_PACKAGE}.{form.module}")
     given: dict[str, Any] = {"authors": tuple(authors), "with_onnx": with_onnx}
+    on_progress("making", 0, 2)
     content = module.encode(model, **{name: given[name] for name in form.takes})
+    on_progress("comparing", 1, 2)
     check_export(model, content, format_name)
+    on_progress("writing", 2, 2)
     try:
         write_new(target, content)
     except FileExistsError as error:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_nucleiseg.core.errors import ModelError, WeightsError
+from napari_nucleiseg.core.errors import ModelError, UnclearPackageError, WeightsError
 from napari_nucleiseg.core.exchange.networks.bioimageio import CONFIG
 from napari_nucleiseg.core.exchange.networks.exported import agree
 from napari_nucleiseg.core.exchange.networks.facts import card_of
@@ -67,6 +67,8 @@ def read_package(path: str | os.PathLike[str], meaning: Meaning | None = None) -
 
     Raises
     ------
+    UnclearPackageError
+        If it does not say what its network means, and `meaning` does not, either.
     WeightsError
         If it is damaged, unsafe, not understood, or does not say what its own test says.
     MissingDependencyError
@@ -77,7 +79,7 @@ def read_package(path: str | os.PathLike[str], meaning: Meaning | None = None) -
             return _read(package, meaning or Meaning())
         except WeightsError as error:
             named = str(error) if str(package.path) in str(error) else f"{package.path} is not imported: {error}"
-            raise WeightsError(named if named.endswith(".") else f"{named}.") from error
+            raise type(error)(named if named.endswith(".") else f"{named}.") from error
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise WeightsError(
                 f"{package.path} is not understood ({type(error).__name__}: {error}); its document is damaged or of "
@@ -161,8 +163,8 @@ def _description(
 ) -> Description:
     mpp_um = meaning.mpp_um or given.mpp_um
     if mpp_um is None or not 0 < mpp_um < math.inf:
-        raise WeightsError(
-            "it does not say how large the pixels are that its network looks at; say it: --mpp UM, such as --mpp 0.5"
+        raise UnclearPackageError(
+            "it does not say how large the pixels are that its network looks at; say how many micrometres, such as 0.5"
         )
     used = [outputs[head.output] for head in mapped.heads]
     if len(margins := {output.margin_px for output in used}) > 1:
