@@ -339,12 +339,14 @@ def run_demo(screenshot: Path | None, slide: Path | None) -> int:
 
 
 WINDOW_TESTS = "tests/widgets"
+# The more windows a process has had, the slower the next one opens, and after some 200 the last tests fail.
+WINDOW_RUNS = 3
 
 
-def halves_of_windows() -> tuple[list[str], list[str]]:
-    """Return the modules of window tests, as paths in the repository, in two halves."""
+def runs_of_windows() -> list[list[str]]:
+    """Return the modules of window tests, as paths in the repository, a list for each process."""
     modules = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / WINDOW_TESTS).glob("test_*.py"))
-    return modules[: len(modules) // 2], modules[len(modules) // 2 :]
+    return [modules[first::WINDOW_RUNS] for first in range(WINDOW_RUNS)]
 
 
 class InTurn(threading.Thread):
@@ -379,7 +381,7 @@ def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
     """Run pytest; on Linux pytest-xvfb gives each run of it a screen of its own where Xvfb is there.
 
     All tests together run side by side: those of the window, and all others, after which come those of the window that
-    take long. Those of the window are two runs, for the more windows a process has had, the slower it gets.
+    take long.
     """
     command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments]
     are_all = not fast and all(word.startswith("--") for word in pytest_arguments)
@@ -389,7 +391,7 @@ def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
             return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         with clean_environment() as apart, tempfile.TemporaryFile() as told:
             windows = [
-                [*command, *modules, "-m", "not slow", "-p", "no:cacheprovider"] for modules in halves_of_windows()
+                [*command, *modules, "-m", "not slow", "-p", "no:cacheprovider"] for modules in runs_of_windows()
             ]
             beside = InTurn(windows, apart, told)
             beside.start()

@@ -337,20 +337,20 @@ def marks(commands):
 
 
 @pytest.mark.parametrize(("front", "beside"), [((0, 0), 0), ((1, 0), 0), ((0, 1), 0), ((0, 0), 2)])
-def test_all_tests_are_four_runs_and_each_can_fail(dev, pytest_runs, capsys, front, beside):
+def test_all_tests_are_five_runs_and_each_can_fail(dev, pytest_runs, capsys, front, beside):
     pytest_runs.answers += front
     pytest_runs.answers_beside = beside
     assert bool(dev.run_tests(["--durations=15"], fast=False)) == bool(any(front) or beside)
-    (others, slow), halves = pytest_runs.commands, pytest_runs.beside
+    (others, slow), windows = pytest_runs.commands, pytest_runs.beside
     # Together they are all tests, and none is run twice.
     assert "--ignore=tests/widgets" in others
     assert marks([others]) == []
     assert "tests/widgets" in slow
-    assert marks([*halves, slow]) == ["not slow", "not slow", "slow"]
-    modules = [word for half in halves for word in half if word.startswith("tests/widgets/test_")]
+    assert marks([*windows, slow]) == ["not slow"] * 3 + ["slow"]
+    modules = [word for one in windows for word in one if word.startswith("tests/widgets/test_")]
     there = (Path(dev.ROOT) / "tests" / "widgets").glob("test_*.py")
     assert sorted(modules) == sorted(f"tests/widgets/{path.name}" for path in there)
-    assert all(len(half) > 6 for half in halves)
+    assert all(len(one) > 6 for one in windows)
     assert all("--durations=15" in command for command in (*pytest_runs.commands, *pytest_runs.beside))
     assert "told by the one beside" in capsys.readouterr().out
 
