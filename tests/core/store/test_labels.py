@@ -42,9 +42,28 @@ def test_metadata_are_ome_zarr_05(tmp_path):
     assert [codec["name"] for codec in level["codecs"]] == ["bytes", "zstd"]
 
 
+def test_metadata_are_those_that_zarr_writes(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    store = create(tmp_path)
+    theirs = zarr.create_group(tmp_path / "theirs.zarr", attributes=dict(zarr.open_group(store.root, mode="r").attrs))
+    for level, shape in enumerate(store.shapes):
+        theirs.create_array(
+            str(level),
+            shape=shape,
+            chunks=(512, 512),
+            dtype="uint32",
+            compressors=zarr.codecs.ZstdCodec(level=1),
+            dimension_names=("y", "x"),
+        )
+    stated = [
+        {path.relative_to(root): json.loads(path.read_text()) for path in root.rglob("zarr.json")}
+        for root in (store.root, theirs.store.root)
+    ]
+    assert len(stated[0]) == 1 + len(store.shapes)
+    assert stated[0] == stated[1]
+
+
 def test_a_slide_of_100000_px_is_made_in_no_time(tmp_path):
-    (tmp_path / "warm").mkdir()
-    create(tmp_path / "warm")  # imports zarr
     start = time.process_time()
     store = create(tmp_path, (100_000, 100_000))
     assert time.process_time() - start < 0.5

@@ -19,6 +19,21 @@ CHUNK_PX = 512
 COARSEST_PX = 512
 ALIGN_PX = 16
 
+# Of each level, in the words of zarr v3; the bytes of chunks are written by `files`.
+_ARRAY: dict[str, Any] = {
+    "data_type": "uint32",
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [CHUNK_PX, CHUNK_PX]}},
+    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+    "fill_value": 0,
+    "codecs": [
+        {"name": "bytes", "configuration": {"endian": "little"}},
+        {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
+    ],
+    "attributes": {},
+    "dimension_names": ["y", "x"],
+    "storage_transformers": [],
+}
+
 UInt32Image = NDArray[np.uint32]
 
 
@@ -102,26 +117,14 @@ class LabelStore:
 
     @classmethod
     def create(cls, root: Path, shape: tuple[int, int], mpp_um: YX, scratch: Path) -> LabelStore:
-        """Make an empty label image; takes no time whatever the size, because empty chunks have no file."""
-        import zarr
-        from zarr.codecs import BytesCodec, ZstdCodec
+        """Make an empty label image; takes no time whatever the size, because empty chunks have no file.
 
+        The few files are what zarr-python would write, without the time it takes to be imported and to write them.
+        """
         shapes = pyramid_shapes(*shape)
-        group = zarr.create_group(
-            store=root, zarr_format=3, attributes={"ome": ome_attributes("nuclei", len(shapes), mpp_um)}
-        )
+        _describe(root, "group", attributes={"ome": ome_attributes("nuclei", len(shapes), mpp_um)})
         for level, level_shape in enumerate(shapes):
-            group.create_array(
-                str(level),
-                shape=level_shape,
-                chunks=(CHUNK_PX, CHUNK_PX),
-                dtype="uint32",
-                fill_value=0,
-                serializer=BytesCodec(endian="little"),
-                compressors=ZstdCodec(level=ZSTD_LEVEL),
-                dimension_names=("y", "x"),
-                config={"write_empty_chunks": False},
-            )
+            _describe(root / str(level), "array", shape=level_shape, **_ARRAY)
         return cls(root, shape, scratch, mpp_um)
 
     def read(self, region: Region) -> UInt32Image:
@@ -183,3 +186,10 @@ class LabelStore:
                     f"{self.root} has {found[0]} pixels at level {level} where this slide has {shape}. "
                     "It belongs to another slide; choose another folder."
                 )
+
+
+def _describe(folder: Path, kind: str, **facts: Any) -> None:
+    """Write what zarr must know of a group or an array; its folder is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"zarr_format": 3, "node_type": kind, **facts}, indent=2)
+    (folder / "zarr.json").write_text(text, encoding="utf-8")
