@@ -38,7 +38,9 @@ class _Canvas:
     def numbered(self) -> NDArray[np.int32]:
         """Return the image with the ids that are seen as 1..n, in the order of ids."""
         tiles = (self.image >> ID_BITS).astype(np.int32)
-        slots = np.zeros(int(tiles.max()) + 2, np.int64)
+        # The last tiles may have lost all of their nuclei to neighbours.
+        last = max((number >> ID_BITS for number in self._known), default=0)
+        slots = np.zeros(last + 2, np.int64)
         for number in self._known:
             slots[(number >> ID_BITS) + 1] += 1
         # Slot 0 is background, then come the nuclei of tile after tile.
