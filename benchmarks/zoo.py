@@ -8,8 +8,8 @@ The 16 training images teach, the 14 test images judge; nothing is chosen on eit
 its paper, the same crops, augmentation, optimiser and decoder (HoVer-Net and the U-Nets of 2015 have their own), no
 weights from elsewhere. Time is processor time, so that other work on the machine counts little. Speed is the forward
 pass of one tile in float32 on one core; memory is the most that training took. Each finished network is kept in
-``runs/zoo``, so an interrupted run goes on; ``report --write`` makes the picture of the documentation and the numbers
-that the model browser shows.
+``runs/zoo``, so an interrupted run goes on; ``report --write`` (needs matplotlib) makes the picture of the
+documentation and the numbers that the model browser shows.
 """
 
 from __future__ import annotations
@@ -239,6 +239,7 @@ def write(budget: str) -> None:
     axes.set_ylabel("AJI on 14 test images")
     axes.set_title(f"Networks after {budget.removesuffix('s')} processor seconds of training on 16 images")
     axes.grid(alpha=0.3)
+    axes.margins(x=0.15)
     figure.savefig(PLOT, dpi=110)
     print(f"wrote {SHOWN} and {PLOT}")
 

@@ -126,12 +126,14 @@ def test_words_and_filters_leave_what_is_meant(dock, qtbot):
 def test_a_network_says_what_it_is_good_for(dock, qtbot):
     choose(dock, "network segnet", qtbot)
     told = dock.card.text()
-    for part in ("small nuclei suffer", 'href="https://arxiv.org/abs/1511.00561"', "BSD-3-Clause", NOT_MEASURED):
+    for part in ("small nuclei suffer", 'href="https://arxiv.org/abs/1511.00561"', "BSD-3-Clause", "AJI 0."):
         assert part in told
     qtbot.waitUntil(lambda: "29,437,957" in dock.card.text(), timeout=WAIT_MS)
     assert not dock.use_button.isEnabled()
     assert "train it first" in dock.use_button.toolTip()
     assert not dock.compare_button.isEnabled()
+    choose(dock, "network v-net", qtbot)
+    assert NOT_MEASURED in dock.card.text()
 
 
 def test_what_was_measured_is_in_the_list_and_on_the_card(viewer, panel, tmp_path, monkeypatch, qtbot):

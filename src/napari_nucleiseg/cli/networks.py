@@ -87,11 +87,16 @@ def _facts(entry: NetworkEntry, parameters: int | str) -> list[tuple[str, str]]:
         ("one pixel sees", _seen(spec.receptive_field_px)),
         ("coarsest step", f"{spec.stride} px"),
         ("outputs", "; ".join(head.title or head.name for head in spec.heads)),
-        ("library", parameters if isinstance(parameters, str) else _library(entry)),
+        ("library", _lacking(entry, parameters) or _library(entry)),
         ("weights", ", ".join(entry.weights) or "none"),
         ("measured", _told(entry.measured)),
         ("train it", entry.command),
     ]
+
+
+def _lacking(entry: NetworkEntry, parameters: int | str) -> str:
+    """Return why it cannot be built here as a sentence; empty if it can, or if nobody tried."""
+    return entry.missing or (parameters if isinstance(parameters, str) else "")
 
 
 def _told(measured: Measured | None) -> str:
@@ -121,7 +126,7 @@ def _document(entry: NetworkEntry, parameters: int | str) -> dict[str, Any]:
         "outputs": [head.name for head in spec.heads],
         "needs": spec.needs,
         "is_installed": entry.is_installed,
-        "missing": parameters if isinstance(parameters, str) else entry.missing,
+        "missing": _lacking(entry, parameters),
         "weights": list(entry.weights),
         "measured": None if entry.measured is None else asdict(entry.measured),
         "command": entry.command,

@@ -13,17 +13,17 @@ from napari_nucleiseg.viewer.model_rows import Row
 from napari_nucleiseg.widgets.model_card import millions_text, score_text, short_title, speed_text, state_text
 
 NAME, TITLE, STATE, PARAMETERS, SPEED, AJI, PQ = range(7)
-TITLES = ("Name", "What it is", "State", "Parameters", "MP/s", "AJI", "PQ")
+TITLES = ("Name", "What it is", "State", "Parameters", "MP/s", "AJI, short", "PQ, short")
 TIPS = (
     "What it is called, in commands too",
     "Title",
     "Whether it can be used now, or what it needs",
     "Of its network; empty where that cannot be built here",
     "Megapixels a second of the network's forward pass on one core; – if not measured",
-    "Agreement of outlines (aggregated Jaccard index) of the network, trained like all others; – if not measured",
-    "Panoptic quality of the same; – if not measured",
+    "Agreement of outlines (AJI) after the same short training as all others: how soon it learns; – if not measured",
+    "Panoptic quality after the same short training; – if not measured",
 )
-WIDTHS = {NAME: 158, TITLE: 150, STATE: 122, PARAMETERS: 78, SPEED: 48, AJI: 52, PQ: 52}
+WIDTHS = {NAME: 158, TITLE: 150, STATE: 122, PARAMETERS: 78, SPEED: 48, AJI: 70, PQ: 70}
 NUMBERS = (PARAMETERS, SPEED, AJI, PQ)
 READY, TO_TRAIN = "Can be used now", "Networks to train"
 ROW_PX = 22

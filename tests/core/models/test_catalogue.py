@@ -60,7 +60,8 @@ def test_a_name_that_no_network_has_is_refused():
         network_entry("x")
 
 
-def test_a_missing_library_is_told_with_the_line_that_installs_it(monkeypatch):
+def test_a_missing_library_is_told_with_the_line_that_installs_it(monkeypatch, table):
+    table([])  # what was measured need not be counted
     monkeypatch.setattr(catalogue, "find_spec", lambda name: None if name == "segmentation_models_pytorch" else "here")
     monkeypatch.setattr(counting, "count_parameters", lambda _name: pytest.fail("it would be built"))
     entry = network_entry("deeplab-v3")
@@ -76,7 +77,8 @@ def test_looking_for_a_library_does_not_import_it(monkeypatch):
     assert "timm" not in sys.modules
 
 
-def test_a_library_that_does_not_fit_is_told(monkeypatch):
+def test_a_library_that_does_not_fit_is_told(monkeypatch, table):
+    table([])
     def refuse(_name):
         raise MissingDependencyError("timm is installed but cannot be imported.")
 
