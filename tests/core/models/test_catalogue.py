@@ -79,6 +79,7 @@ def test_looking_for_a_library_does_not_import_it(monkeypatch):
 
 def test_a_library_that_does_not_fit_is_told(monkeypatch, table):
     table([])
+
     def refuse(_name):
         raise MissingDependencyError("timm is installed but cannot be imported.")
 
