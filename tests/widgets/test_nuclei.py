@@ -222,7 +222,7 @@ def test_keys_are_given_back(viewer, engine):
     viewer.bind_key("N", theirs)
     before = dict(viewer.keymap)
     widget = NucleiWidget(viewer, Controller(viewer, Session(), engine))
-    assert len(viewer.keymap) == 15
+    assert len(viewer.keymap) == 19
     assert dict(viewer.keymap) != before
     widget.shutdown()
     widget.controller.join()
