@@ -86,6 +86,15 @@ def range_problem(config: object, ranges: Mapping[str, tuple[float, float]], nam
     return None
 
 
+def length_problem(config: object, lengths: Mapping[str, int]) -> str | None:
+    """Return a sentence about the first field that is not so many numbers of at least 0, or None."""
+    for name, length in lengths.items():
+        values = getattr(config, name)
+        if len(values) != length or not all(math.isfinite(value) and value >= 0 for value in values):
+            return f"{name} must be {length} numbers of at least 0, not {', '.join(map(str, values)) or 'none'}"
+    return None
+
+
 def settings_problem(config: object, ranges: Mapping[str, tuple[float, float]]) -> str | None:
     """Return a sentence about the first field that is of another type or out of its range, or None."""
     try:

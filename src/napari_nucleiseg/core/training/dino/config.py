@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_nucleiseg.core.training.config import resolved
-from napari_nucleiseg.core.training.fields import load_fields, settings_problem
+from napari_nucleiseg.core.training.fields import length_problem, load_fields, settings_problem
 from napari_nucleiseg.core.training.scales.config import SlideSet, slides_from
 
 _ANY, _SHARE = (0.0, math.inf), (0.0, 1.0)
@@ -227,10 +227,8 @@ class DinoConfig:
             return problem
         if not self.out:
             return "name a folder for the weights (out)"
-        for name, length in _LENGTHS.items():
-            values = getattr(self, name)
-            if len(values) != length or not all(math.isfinite(value) and value >= 0 for value in values):
-                return f"{name} must be {length} numbers of at least 0, not {', '.join(map(str, values)) or 'none'}"
+        if problem := length_problem(self, _LENGTHS):
+            return problem
         problems = (item.validation_error() for item in (*self.slides, *self.validate))
         return next(filter(None, problems), None) or self._crop_error() or self._stage_error()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_nucleiseg.core.training.config import resolved
-from napari_nucleiseg.core.training.fields import load_fields, settings_problem
+from napari_nucleiseg.core.training.fields import length_problem, load_fields, settings_problem
 from napari_nucleiseg.core.training.scales.config import SlideSet, slides_from
 
 SIMCLR, MOCO, SWIN_UNETR, MASKED = "simclr", "moco", "swin-unetr", "masked"
@@ -201,10 +201,8 @@ class WarmConfig:
 
     def _view_error(self) -> str | None:
         """Return what is wrong with the views."""
-        for name, length in _LENGTHS.items():
-            values = getattr(self, name)
-            if len(values) != length or not all(math.isfinite(value) and value >= 0 for value in values):
-                return f"{name} must be {length} numbers of at least 0, not {', '.join(map(str, values)) or 'none'}"
+        if problem := length_problem(self, _LENGTHS):
+            return problem
         least, most = self.view_scale
         if not 0 < least <= most <= 1:
             return f"view_scale must be a least and a most share of a patch, such as 0.25 and 1, not {least} and {most}"
