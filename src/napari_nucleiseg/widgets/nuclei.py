@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout
 
 from napari_nucleiseg.state import NO_HEATMAP, Session
 from napari_nucleiseg.viewer import classes
@@ -29,6 +29,7 @@ from napari_nucleiseg.widgets.exchange_dialogs import can_import
 from napari_nucleiseg.widgets.panel import Panel
 from napari_nucleiseg.widgets.take_over_dialog import ask_take_over
 from napari_nucleiseg.widgets.welcome import Welcome
+from napari_nucleiseg.widgets.window_bound import WindowBound
 from napari_nucleiseg.widgets.wording import warning_colour
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.slides.pyramid import Slide
 
 
-class NucleiWidget(QWidget):
+class NucleiWidget(WindowBound):
     """Panel, controller and session of one viewer, tied together.
 
     Parameters
@@ -53,8 +54,6 @@ class NucleiWidget(QWidget):
         super().__init__()
         self.setObjectName("nucleiseg")
         self._viewer = viewer
-        self._window: QWidget | None = None
-        self._closed = False
         self.controller = controller or Controller(viewer, Session())
         self.session = self.controller.session
         self._preferences = Preferences(self.session) if controller is None else None
@@ -314,14 +313,8 @@ class NucleiWidget(QWidget):
 
     # ------------------------------------------------------------------ the end
 
-    def shutdown(self) -> None:
-        """Stop all work and let go of the viewer; also called when dock or window are closed."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._window is not None:
-            self._window.removeEventFilter(self)
-            self._window = None
+    def end(self) -> None:
+        """Stop all work and let go of the viewer."""
         self._keys.release()
         self.attention.close()
         self.docks.close()
@@ -330,32 +323,11 @@ class NucleiWidget(QWidget):
             self._preferences.close()
         self.controller.close()
 
-    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Watch the window that the panel is docked in: it closes without telling its docks."""
-        super().showEvent(event)
-        window = self.window()
-        if window is not self._window and not self._closed:
-            if self._window is not None:
-                self._window.removeEventFilter(self)
-            self._window = window
-            window.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Shut down when the window does."""
-        if event.type() == QEvent.Type.Close and watched is self._window:
-            docks = self.docks
-            learns = any(
-                part.is_running for part in (self.controller.teaching, docks.unlabelled, docks.head_parts.teaching)
-            )
-            works = docks.batch.is_running
-            if (learns and not dialogs.ask_leave(self)) or (works and not dialogs.ask_leave_batch(self)):
-                event.ignore()
-                return True
-            self.shutdown()
-        return False
-
-    def event(self, event: QEvent) -> bool:
-        """Shut down when the dock is closed: napari then takes the panel out of it."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None and self._window is not None:
-            self.shutdown()
-        return bool(super().event(event))
+    def may_close(self) -> bool:
+        """Ask before something that learns or a batch is ended."""
+        docks = self.docks
+        learns = any(
+            part.is_running for part in (self.controller.teaching, docks.unlabelled, docks.head_parts.teaching)
+        )
+        works = docks.batch.is_running
+        return not ((learns and not dialogs.ask_leave(self)) or (works and not dialogs.ask_leave_batch(self)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -28,6 +28,7 @@ from napari_nucleiseg.viewer.stack_layers import voxel_of
 from napari_nucleiseg.viewer.stacks import Stacks, StackWish
 from napari_nucleiseg.widgets.dialogs import ask_licence
 from napari_nucleiseg.widgets.form import needs_click
+from napari_nucleiseg.widgets.window_bound import WindowBound
 from napari_nucleiseg.widgets.wording import model_title, progress_text, warning_colour
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ NO_MODEL = (
 NO_VOXEL = "Say how large a voxel is: the file does not."
 
 
-class StackWidget(QWidget):
+class StackWidget(WindowBound):
     """Shows a `Stacks`.
 
     Parameters
@@ -59,8 +60,6 @@ class StackWidget(QWidget):
         super().__init__()
         self.setObjectName("nucleiseg stack")
         self._viewer = viewer
-        self._window: QWidget | None = None
-        self._closed = False
         self._cards: list[ModelCard] = []
         self._names: list[str] = []
         self._hint = Hint()
@@ -258,38 +257,10 @@ class StackWidget(QWidget):
 
     # ------------------------------------------------------------------ the end
 
-    def shutdown(self) -> None:
-        """Stop all work and let go of the viewer; also called when dock or window are closed."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._window is not None:
-            self._window.removeEventFilter(self)
-            self._window = None
+    def end(self) -> None:
+        """Stop all work and let go of the viewer."""
         self._viewer.events.theme.disconnect(self._show_state)
         self.stacks.close()
-
-    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Watch the window that the panel is docked in: it closes without telling its docks."""
-        super().showEvent(event)
-        window = self.window()
-        if window is not self._window and not self._closed:
-            if self._window is not None:
-                self._window.removeEventFilter(self)
-            self._window = window
-            window.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Shut down when the window does."""
-        if event.type() == QEvent.Type.Close and watched is self._window:
-            self.shutdown()
-        return False
-
-    def event(self, event: QEvent) -> bool:
-        """Shut down when the dock is closed: napari then takes the panel out of it."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None and self._window is not None:
-            self.shutdown()
-        return bool(super().event(event))
 
 
 def _number(least: float, most: float, step: float, decimals: int, tip: str) -> QDoubleSpinBox:
