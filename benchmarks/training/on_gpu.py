@@ -113,23 +113,20 @@ class Told:
 
 def keep(config, out: Path, name: str, *, with_best: bool) -> None:
     """Write the last average as weights of their own, and bring what is worth keeping together."""
-    import torch
-
     from napari_nucleiseg.core.models.registry import build_network
     from napari_nucleiseg.core.models.weights import read_card, save_model
+    from napari_nucleiseg.core.training.checkpoint import averaged_tensors
     from napari_nucleiseg.core.training.loop import trained_spec
 
     folder, spec = Path(config.out), trained_spec(config)
     best = folder / "best.safetensors"
     if not best.exists() or not (folder / "last.pt").exists():
         return
-    state = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
+    tensors, step = averaged_tensors(folder)
     network = build_network(spec)
-    network.load_state_dict(
-        {key.removeprefix("module."): value for key, value in state["average"].items() if key.startswith("module.")}
-    )
+    network.load_state_dict(tensors)
     last = folder / f"{name}.safetensors"
-    save_model(last, network, spec, replace(read_card(best), notes=f"last step, {state['step']}"))
+    save_model(last, network, spec, replace(read_card(best), notes=f"last step, {step}"))
     with tarfile.open(out / f"{name}.tar", "w") as packed:
         packed.add(last, last.name)
         packed.add(folder / f"{name}.json", f"{name}.json")

@@ -24,6 +24,7 @@ from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
 from napari_nucleiseg.core.evaluation import mean_scores, scores
 from napari_nucleiseg.core.models.registry import build_network
 from napari_nucleiseg.core.models.weights import SHIPPED, LoadedModel, load_model, save_model
+from napari_nucleiseg.core.training.checkpoint import averaged_tensors
 from napari_nucleiseg.core.training.config import load_config
 from napari_nucleiseg.core.training.validation import Validator, picture_maps
 
@@ -53,8 +54,7 @@ def candidates(run: Path, best: LoadedModel) -> dict[str, LoadedModel]:
     """Weights of a run that may be shipped, by name; without a checkpoint only those it kept."""
     if not (run / "last.pt").exists():
         return {"best": best}
-    state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)["average"]
-    last = {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}
+    last, _ = averaged_tensors(run)
     mean = {
         key: (value + last[key]) / 2 if value.is_floating_point() else value
         for key, value in best.network.state_dict().items()

@@ -23,7 +23,7 @@ from napari_nucleiseg.core.training.samples import (
     IMAGE_SUFFIXES,
     CropSampler,
     PictureSet,
-    load_data_set,
+    picture_sets,
     read_picture,
 )
 
@@ -65,18 +65,8 @@ class BatchMaker:
                 f"{spec.fitting_side(config.crop_px)}"
             )
         self.config, self.spec = config, spec
-        sigma = config.border_sigma_um
-        if sets is None:
-            sets = [(load_data_set(item, config.border_weight, sigma), item.share) for item in config.train]
         self.margin = spec.output_margin_px
-        self.sampler = CropSampler(
-            sets,
-            spec.mpp_um,
-            config.crop_px + 2 * self.margin,
-            scale=config.augment.scale,
-            elastic_um=config.augment.elastic_um,
-            seed=config.seed,
-        )
+        self.sampler = crop_sampler(picture_sets(config) if sets is None else sets, config, spec)
         self.colours = colours_of(config.unlabelled, config.unlabelled_exclude)
         self.decoders = [decoder(name) for name in target_sources(config.losses, spec)]
         self.mean = np.asarray(spec.mean, np.float32) * 255
@@ -120,6 +110,18 @@ class BatchMaker:
     ) -> Generator[Mapping[str, Tensor], None, None]:
         """Yield batches `start` to `stop`, some prepared ahead."""
         return prepared(self.batch, start, stop, ahead, workers)
+
+
+def crop_sampler(sets: Sequence[PictureSet], config: TrainConfig, spec: ModelSpec) -> CropSampler:
+    """Return what chooses the crops of a run, at the network's pixel size and with the margin that it loses."""
+    return CropSampler(
+        sets,
+        spec.mpp_um,
+        config.crop_px + 2 * spec.output_margin_px,
+        scale=config.augment.scale,
+        elastic_um=config.augment.elastic_um,
+        seed=config.seed,
+    )
 
 
 def prepared(

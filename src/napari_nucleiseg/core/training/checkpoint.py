@@ -34,6 +34,13 @@ def write_state(folder: Path, state: dict[str, Any], doing: str) -> None:
         ) from error
 
 
+def averaged_tensors(folder: Path) -> tuple[dict[str, torch.Tensor], int]:
+    """Return the moving average of the last checkpoint of a run under the network's own names, and its step."""
+    state = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
+    average = state["average"].items()
+    return {key.removeprefix("module."): value for key, value in average if key.startswith("module.")}, state["step"]
+
+
 def cut_log(path: Path, step: int) -> None:
     """Forget what was logged after the checkpoint of `step`: it comes again."""
     if path.exists():

@@ -21,10 +21,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from napari_nucleiseg.core.decoders.base import decoder
 from napari_nucleiseg.core.models.spec import ModelSpec
-from napari_nucleiseg.core.training.batches import colours_of, target_sources
+from napari_nucleiseg.core.training.batches import colours_of, crop_sampler, target_sources
 from napari_nucleiseg.core.training.config import TrainConfig
 from napari_nucleiseg.core.training.device_augment import DeviceAugmentation
-from napari_nucleiseg.core.training.samples import LabelledImage, PictureSet, chances, connected, load_data_set
+from napari_nucleiseg.core.training.samples import LabelledImage, PictureSet, connected, picture_sets
 
 _TURNING = {"nuclei", "offsets", "distance", "separated"}
 NODE_UM = 30.0  # of the grid of elastic displacements
@@ -154,15 +154,10 @@ class DeviceBatchMaker:
     def __init__(
         self, config: TrainConfig, spec: ModelSpec, device: torch.device, sets: Sequence[PictureSet] | None = None
     ) -> None:
-        if sets is None:
-            border = config.border_weight, config.border_sigma_um
-            sets = [(load_data_set(item, *border), item.share) for item in config.train]
         self.config, self.spec, self.device = config, spec, device
-        self.chance = chances(sets)
-        pictures = [picture for found, _ in sets for picture in found]
-        self.sizes = np.asarray([picture.labels.shape for picture in pictures], np.float64)
-        self.pool = pool_of(pictures, config, spec, device)
-        self.side = config.crop_px + 2 * spec.output_margin_px
+        self.sampler = crop_sampler(picture_sets(config) if sets is None else sets, config, spec)
+        self.pool = pool_of(self.sampler.images, config, spec, device)
+        self.side = self.sampler.crop_px
         colours = colours_of(config.unlabelled, config.unlabelled_exclude)
         self.augmentation = DeviceAugmentation(config.augment, colours, device)
         self.mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1) * 255
@@ -198,18 +193,10 @@ class DeviceBatchMaker:
         """Choose crops: first pixel, height, width, centre y, x, step, cosine, sine, flip, elastic; each a row."""
         rows = []
         for _ in range(self.config.batch_size):
-            chosen = int(rng.choice(len(self.chance), p=self.chance))
-            first, height, width, margin, mpp = self.pool.places[chosen]
-            scale = self.config.augment.scale
-            factor = np.exp(rng.uniform(-1, 1) * np.log(scale)) if scale > 1 else 1.0
-            step, angle = self.spec.mpp_um * factor / mpp, rng.uniform(0, 2 * np.pi)
-            half = step * self.side / 2
-            centre = [
-                np.clip(rng.uniform(0, size), half, size - half) if size > 2 * half else size / 2
-                for size in self.sizes[chosen]
-            ]
-            place = (first, height, width, centre[0] + margin - 0.5, centre[1] + margin - 0.5, step)
-            turn = (np.cos(angle), np.sin(angle), rng.choice((-1.0, 1.0)), self.config.augment.elastic_um / mpp)
+            at = self.sampler.place(rng)
+            first, height, width, margin, mpp = self.pool.places[at.picture]
+            place = (first, height, width, at.y + margin - 0.5, at.x + margin - 0.5, at.step)
+            turn = (np.cos(at.angle), np.sin(at.angle), at.flip, self.config.augment.elastic_um / mpp)
             rows.append((*place, *turn))
         return np.asarray(rows)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skimage import measure
 
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.training.config import DataSet
+from napari_nucleiseg.core.training.config import DataSet, TrainConfig
 from napari_nucleiseg.core.training.weightmap import border_weights
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -141,6 +141,12 @@ def read_pair(path: Path, data: DataSet) -> tuple[NDArray[np.uint8], NDArray[np.
     return image, labels, _guess_mpp(labels, data.nucleus_um) if data.mpp_um is None else data.mpp_um
 
 
+def picture_sets(config: TrainConfig) -> list[PictureSet]:
+    """Read the data sets that a run learns from, each with its share; see `load_data_set`."""
+    border = config.border_weight, config.border_sigma_um
+    return [(load_data_set(item, *border), item.share) for item in config.train]
+
+
 def _label_path(root: Path, stem: str) -> Path:
     for suffix in LABEL_SUFFIXES:
         path = root / "labels" / f"{stem}{suffix}"
@@ -169,6 +175,18 @@ class Crop:
     labels: NDArray[np.int32]
     weights: NDArray[np.float32]
     attention: NDArray[np.int8] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a crop lies: its picture, how many pixels of that one of its own is, angle, flip, centre in pixels."""
+
+    picture: int
+    step: float
+    angle: float
+    flip: float
+    y: float
+    x: float
 
 
 class CropSampler:
@@ -201,7 +219,12 @@ class CropSampler:
         seed: int,
     ) -> None:
         self.images = [image for images, _ in sets for image in images]
-        self.chance = chances(sets)
+        chance = [
+            share * image.image.shape[0] * image.image.shape[1] * image.mpp_um**2 / _area(images)
+            for images, share in sets
+            for image in images
+        ]
+        self.chance = np.asarray(chance) / np.sum(chance)
         self.mpp_um, self.crop_px, self.scale, self.elastic_um = mpp_um, crop_px, scale, elastic_um
         self.seed = seed
 
@@ -209,22 +232,31 @@ class CropSampler:
         """Return the random generator of crop `number`."""
         return np.random.default_rng((self.seed, number))
 
-    def draw(self, rng: np.random.Generator) -> Crop:
-        """Cut the crop that `rng` chooses."""
-        source = self.images[int(rng.choice(len(self.images), p=self.chance))]
+    def place(self, rng: np.random.Generator) -> Placement:
+        """Choose a picture and where in it a crop lies."""
+        picture = int(rng.choice(len(self.images), p=self.chance))
+        source = self.images[picture]
         factor = np.exp(rng.uniform(-1, 1) * np.log(self.scale)) if self.scale > 1 else 1.0
         step = self.mpp_um * factor / source.mpp_um
         angle, flip = rng.uniform(0, 2 * np.pi), rng.choice((-1.0, 1.0))
         height, width = source.labels.shape
-        centre = np.array([rng.uniform(0, height), rng.uniform(0, width)])
+        centre = [rng.uniform(0, height), rng.uniform(0, width)]
         half = step * self.crop_px / 2
         # Stay inside where the picture is large enough; small pictures are mirrored.
-        for axis, side in enumerate((height, width)):
-            centre[axis] = np.clip(centre[axis], half, side - half) if side > 2 * half else side / 2
+        y, x = (
+            float(np.clip(at, half, side - half)) if side > 2 * half else side / 2
+            for at, side in zip(centre, (height, width), strict=True)
+        )
+        return Placement(picture, step, angle, flip, y, x)
+
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Cut the crop that `rng` chooses."""
+        at = self.place(rng)
+        source, step, flip = self.images[at.picture], at.step, at.flip
         grid = (np.mgrid[: self.crop_px, : self.crop_px].astype(np.float32) - (self.crop_px - 1) / 2) * step
-        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-        map_y = cos * grid[0] - sin * grid[1] * flip + np.float32(centre[0] - 0.5)
-        map_x = sin * grid[0] + cos * grid[1] * flip + np.float32(centre[1] - 0.5)
+        cos, sin = np.float32(np.cos(at.angle)), np.float32(np.sin(at.angle))
+        map_y = cos * grid[0] - sin * grid[1] * flip + np.float32(at.y - 0.5)
+        map_x = sin * grid[0] + cos * grid[1] * flip + np.float32(at.x - 0.5)
         if self.elastic_um:
             map_y, map_x = (
                 plane + self._displacement(rng) * np.float32(self.elastic_um / source.mpp_um)
@@ -239,17 +271,6 @@ class CropSampler:
         return np.asarray(
             cv2.resize(coarse, (self.crop_px, self.crop_px), interpolation=cv2.INTER_CUBIC), dtype=np.float32
         )
-
-
-def chances(sets: Sequence[PictureSet]) -> NDArray[np.float64]:
-    """Return the probability of each picture of all sets: its part of its set's area, times the share of the set."""
-    chance = [
-        share * image.image.shape[0] * image.image.shape[1] * image.mpp_um**2 / _area(images)
-        for images, share in sets
-        for image in images
-    ]
-    found: NDArray[np.float64] = np.asarray(chance) / np.sum(chance)
-    return found
 
 
 def connected(labels: NDArray[np.int32]) -> NDArray[np.int32]:
