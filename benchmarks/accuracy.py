@@ -80,6 +80,12 @@ def floor(path: Path, mpp_um: float) -> NDArray[np.int32]:
     return segment_classically(slide.read_region(slide.region), mpp_um).labels
 
 
+def picture(folder: str, stem: str) -> Path:
+    """Where an image lies; what `training/pack.py` unpacked is TIFF."""
+    path = DATA / folder / "images" / f"{stem}.png"
+    return path if path.exists() else path.with_suffix(".tif")
+
+
 def score(segment: Segment, sets: Iterable[str], *, distances: bool) -> dict[str, ImageScores]:
     """Mean scores of each set; a picture that is in two sets is segmented once."""
     table = image_sets()
@@ -88,11 +94,11 @@ def score(segment: Segment, sets: Iterable[str], *, distances: bool) -> dict[str
     for name in sets:
         folder, mpp_um, stems = table[name]
         for stem in stems:
-            path = DATA / folder / "images" / f"{stem}.png"
+            path = picture(folder, stem)
             if path not in found:
                 truth = read_labels(DATA / folder / "labels" / f"{stem}.tif")
                 found[path] = scores(truth, segment(path, mpp_um), distances=distances)
-        means[name] = mean_scores(found[DATA / folder / "images" / f"{stem}.png"] for stem in stems)
+        means[name] = mean_scores(found[picture(folder, stem)] for stem in stems)
     return means
 
 

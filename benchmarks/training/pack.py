@@ -1,9 +1,10 @@
 """Pack the pictures that training reads into one small file, for a machine that cannot fetch them; and unpack it there.
 
-    python benchmarks/training/pack.py pack OUT.zip [--lossy SET ...] [--pseudo FOLDER]
+    python benchmarks/training/pack.py pack OUT.zip [--only SET ...] [--lossy SET ...] [--pseudo FOLDER] [--judge]
     python benchmarks/training/pack.py unpack OUT.zip FOLDER     (then set NUCLEISEG_DATA to FOLDER)
 
-Pictures are WebP, lossless except where ``--lossy`` names a set; labels are 16-bit PNG. Unlabelled pictures with a
+Pictures are WebP, lossless except where ``--lossy`` names a set; labels are 16-bit PNG. Of the Kumar images only those
+of the training part are packed; ``--judge`` adds those of the test part, always lossless, for what is judged there. Unlabelled pictures with a
 known pixel size become a data set of their own, ``unannotated``, at the default network's 0.5 um, all labels -1, for
 self-training; what `pseudo_label.py` made of them becomes ``pseudo``. Only OpenCV, numpy and tifffile are needed to
 unpack.
@@ -30,19 +31,25 @@ QUALITY = 96
 PSEUDO = "pseudo"
 
 
-def pack(out: Path, lossy: tuple[str, ...], pseudo: Path | None) -> None:
+def pack(out: Path, only: tuple[str, ...], lossy: tuple[str, ...], pseudo: Path | None, *, judge: bool) -> None:
     data = Path(os.environ.get("NUCLEISEG_DATA", "../shared/data"))
     mpp = json.loads((Path(__file__).parent / "unlabelled.json").read_text())["mpp_um"]
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
         for name, which in SETS.items():
-            wanted = _training_part(data / name) if which == "train" else None
+            if only and name not in only:
+                continue
+            trained = _training_part(data / name) if which == "train" else None
+            wanted = None if judge else trained
+            if which == "train":
+                packed.write(data / name / "index.csv", f"{name}/index.csv")
             for path in sorted((data / name / "images").iterdir()):
                 if wanted is not None and path.stem not in wanted:
                     continue
-                packed.writestr(f"{name}/images/{path.stem}.webp", _webp(_picture(path), lossy=name in lossy))
+                is_lossy = name in lossy and (trained is None or path.stem in trained)
+                packed.writestr(f"{name}/images/{path.stem}.webp", _webp(_picture(path), lossy=is_lossy))
                 labels = tifffile.imread(data / name / "labels" / f"{path.stem}.tif")
                 packed.writestr(f"{name}/labels/{path.stem}.png", _png(labels))
-        for path in sorted((data / UNLABELLED).iterdir()):
+        for path in sorted((data / UNLABELLED).iterdir()) if not only else ():
             image = _picture(path)
             if image is None:
                 continue
@@ -85,9 +92,11 @@ def unpack(packed: Path, folder: Path) -> None:
         mpp = {name.split("/")[1]: float(files.read(name)) for name in files.namelist() if name.startswith("mpp/")}
         for name in files.namelist():
             path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".csv":
+                path.write_bytes(files.read(name))
             if path.suffix not in (".webp", ".png"):
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
             values = cv2.imdecode(np.frombuffer(files.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
             if path.suffix == ".png":
                 tifffile.imwrite(path.with_suffix(".tif"), values.astype(np.int32) - name.startswith(PSEUDO))
@@ -112,11 +121,13 @@ def main() -> None:
     parser.add_argument("action", choices=("pack", "unpack"))
     parser.add_argument("file", type=Path)
     parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--only", nargs="*", default=())
     parser.add_argument("--lossy", nargs="*", default=())
+    parser.add_argument("--judge", action="store_true")
     parser.add_argument("--pseudo", type=Path)
     args = parser.parse_args()
     if args.action == "pack":
-        pack(args.file, tuple(args.lossy), args.pseudo)
+        pack(args.file, tuple(args.only), tuple(args.lossy), args.pseudo, judge=args.judge)
     else:
         unpack(args.file, args.folder)
 
