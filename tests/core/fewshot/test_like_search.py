@@ -1,5 +1,8 @@
 """The like of what is marked is found, negatives push away, thresholds are monotone, nothing crashes."""
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -187,3 +190,24 @@ def test_whatever_is_marked_scores_lie_in_0_to_1_and_thresholds_are_monotone(que
         now = set(found.above(float(threshold)))
         assert now <= before
         before = now
+
+
+def test_the_map_does_not_tell_one_side_of_a_nucleus_from_the_other(two_kinds, field):
+    """As beside outputs that point to the centre: a feature says one thing left of it, about the opposite right of it."""
+    labels = two_kinds.labels
+    turning = np.zeros(labels.shape, np.float32)
+    for number in np.unique(labels)[1:]:
+        ys, xs = np.nonzero(labels == number)
+        turning[ys, xs] = np.where(xs < xs.mean(), 1.5, -0.5)
+    rows, columns = field.features.shape[1:]
+    strip = cv2.resize(turning, (columns, rows), interpolation=cv2.INTER_AREA)[None]
+    turned = replace(field, features=np.concatenate((field.features, np.repeat(strip, 8, axis=0))))
+    mark = Mark(two_kinds.point(int(two_kinds.blue[0])))
+
+    def sides(found):
+        left = found.likeness[np.isin(labels, two_kinds.blue) & (turning > 0)].mean()
+        return abs(left - found.likeness[np.isin(labels, two_kinds.blue) & (turning < 0)].mean())
+
+    whole = find_the_like(turned, labels, [mark], LikeOptions(method="sg-one", whole=True))
+    by_place = find_the_like(turned, labels, [mark], LikeOptions(method="sg-one", whole=False))
+    assert sides(whole) < sides(by_place) / 3

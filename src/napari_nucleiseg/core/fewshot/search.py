@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,6 +49,8 @@ __all__ = [
 
 # Of fewer candidates nobody can say what the others are.
 LEAST_CANDIDATES = 4
+# Standard deviation of the Gaussian that stands for a nucleus where there is none.
+NUCLEUS_SIGMA_UM = 1.75
 
 
 def find_the_like(
@@ -154,6 +157,8 @@ class _Query:
     ----------
     grid : ndarray of float32, shape (rows, columns, channels)
         The field.
+    step_um : float
+        Micrometres of its step.
     pool : Pool
         How the candidates lie in it.
     vectors : ndarray of float32, shape (candidates, channels)
@@ -167,6 +172,7 @@ class _Query:
     """
 
     grid: NDArray[np.float32]
+    step_um: float
     pool: Pool
     vectors: Vectors
     like: Meant
@@ -205,7 +211,7 @@ def _query(
         else near[:0],
         refused=refused,
     )
-    return _Query(grid, pool, vectors, like, unlike, support, _middles(like, cells))
+    return _Query(grid, field.stride * field.mpp_um, pool, vectors, like, unlike, support, _middles(like, cells))
 
 
 def _both_sides(others: Vectors, like: Vectors, unlike: Vectors, options: LikeOptions) -> tuple[Vectors, Vectors]:
@@ -271,7 +277,8 @@ def _judged(query: _Query, support: Support, options: LikeOptions) -> tuple[Vect
     rows, columns, channels = query.grid.shape
     if options.whole and not options.heatmap and not options.kernels:
         return scores, np.zeros((0, 0), np.float32)
-    likeness = match(query.grid.reshape(-1, channels)).reshape(rows, columns)
+    grid = _neighbourhoods(query) if options.whole else query.grid
+    likeness = match(grid.reshape(-1, channels)).reshape(rows, columns)
     if options.kernels:
         response = kernel_response(query.grid, query.middles)
         likeness = ((likeness + response) / 2).astype(np.float32)
@@ -279,6 +286,17 @@ def _judged(query: _Query, support: Support, options: LikeOptions) -> tuple[Vect
     if not options.whole:
         scores = query.pool.mean(likeness.reshape(-1, 1))[:, 0]
     return scores, likeness
+
+
+def _neighbourhoods(query: _Query) -> NDArray[np.float32]:
+    """Return the field's mean over a nucleus-sized neighbourhood of each step, so that places are judged as nuclei are.
+
+    Features beside outputs that point to a nucleus's centre differ from one of its sides to the other.
+    """
+    sigma = NUCLEUS_SIGMA_UM / query.step_um
+    parts = np.split(query.grid, range(4, query.grid.shape[2], 4), axis=2)
+    smooth = [cv2.GaussianBlur(part, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101) for part in parts]
+    return np.concatenate([part.reshape(*query.grid.shape[:2], -1) for part in smooth], axis=2)
 
 
 def _threshold(scores: Vectors, options: LikeOptions) -> float:
