@@ -104,7 +104,7 @@ def _told(measured: Measured | None) -> str:
         return "not measured"
     return (
         f"{measured.mp_per_s:.2f} megapixels a second on one core; AJI {measured.aji:.3f}, PQ {measured.pq:.3f} "
-        f"after {measured.steps:,} steps ({measured.seconds:.0f} s)"
+        f"after {measured.training}"
     )
 
 

@@ -110,7 +110,7 @@ def _network_facts(row: Row, entry: NetworkEntry, parameters: int | str | None, 
     if measured is not None:
         speed = f"{measured.mp_per_s:.2g} megapixels a second on one core"
         accuracy = (
-            f"AJI {measured.aji:.3f}, PQ {measured.pq:.3f} after {measured.steps:,} steps ({measured.seconds:.0f} s): "
+            f"AJI {measured.aji:.3f}, PQ {measured.pq:.3f} after {measured.training}: "
             "how soon it learns, not how good it becomes"
         )
     return [

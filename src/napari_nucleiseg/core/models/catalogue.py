@@ -39,9 +39,13 @@ class Measured:
     aji, pq : float
         Scores on the 14 test images of Kumar (HoVer-Net's split), 0..1.
     steps : int
-        Steps of training that the time was enough for.
+        Steps of training, from nothing on that split's 16 images.
     seconds : float
-        Processor seconds of training.
+        What they took.
+    batch : int
+        Crops a step.
+    device : str
+        What they ran on.
     """
 
     network: str
@@ -51,6 +55,13 @@ class Measured:
     pq: float
     steps: int
     seconds: float
+    batch: int = 4
+    device: str = "one core"
+
+    @property
+    def training(self) -> str:
+        """How it was trained before it was scored."""
+        return f"{self.steps:,} steps of {self.batch} crops ({self.seconds:.0f} s on {self.device})"
 
 
 @dataclass(frozen=True, slots=True)
