@@ -312,7 +312,8 @@ def _disk_is_named() -> Iterator[None]:
 @contextmanager
 def _opened(slides: Sequence[Slide], files: Sequence[str], licence: str) -> Iterator[list[ScaleSource]]:
     """Give each slide once, those of files opened for the length of the block."""
-    from napari_nucleiseg.core.training.scales.samples import ScaleSource, open_sources
+    from napari_nucleiseg.core.training.scales.samples import ScaleSource
+    from napari_nucleiseg.core.training.scales.sources import open_sources
 
     _require_pixel_size(slides)
     shown = [ScaleSource(_name(slide), slide, (), licence) for slide in slides]

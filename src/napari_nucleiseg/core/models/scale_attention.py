@@ -139,11 +139,10 @@ class ScaleAttention(nn.Module):
     @torch.no_grad()
     def remember(self, tau: Tensor) -> None:
         """Move the running level towards that of a batch; the first one is taken as it is."""
-        if bool(self.first):
-            self.tau.copy_(tau)
-            self.first.zero_()
-        else:
-            self.tau.lerp_(tau, 1 - TAU_MEMORY)
+        # Decided where the numbers are: a GPU would be waited for.
+        before = torch.where(self.first.bool(), tau, self.tau)
+        self.tau.copy_(torch.lerp(before, tau, 1 - TAU_MEMORY))
+        self.first.zero_()
 
     @torch.no_grad()
     def level_to_zero(self) -> None:

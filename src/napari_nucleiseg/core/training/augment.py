@@ -29,15 +29,20 @@ def jitter_stains(image: UInt8Image, strength: float, rng: np.random.Generator) 
     Unmixing, gain and mixing are one 3 x 3 matrix on optical densities read from a table, so a crop costs about as
     much as a colour conversion (``skimage.color.rgb2hed`` is several times slower).
     """
+    matrix, shift = stain_change(strength, rng)
+    density = np.maximum(DENSITY[image].reshape(-1, 3) @ matrix + shift, 0)
+    changed: NDArray[np.uint8] = np.clip(256 * np.exp(-density) - 1, 0, 255).astype(np.uint8).reshape(image.shape)
+    return changed
+
+
+def stain_change(strength: float, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Draw a matrix ``(3, 3)`` and a shift ``(3,)``: the optical densities of a pixel become their product and sum."""
     # The stain vectors themselves vary between laboratories: bend them a little first.
     bent = STAINS + rng.normal(0, 0.15 * strength, STAINS.shape).astype(np.float32)
     bent = np.maximum(bent, 0) / np.linalg.norm(np.maximum(bent, 0), axis=1, keepdims=True)
     gains = np.exp(rng.normal(0, strength, 3)).astype(np.float32)
     shift = (rng.normal(0, 0.05 * strength, 3).astype(np.float32) @ bent).astype(np.float32)
-    matrix = UNMIX @ (gains[:, None] * bent)
-    density = np.maximum(DENSITY[image].reshape(-1, 3) @ matrix + shift, 0)
-    changed: NDArray[np.uint8] = np.clip(256 * np.exp(-density) - 1, 0, 255).astype(np.uint8).reshape(image.shape)
-    return changed
+    return (UNMIX @ (gains[:, None] * bent)).astype(np.float32), shift
 
 
 def lab_statistics(image: UInt8Image) -> NDArray[np.float32]:

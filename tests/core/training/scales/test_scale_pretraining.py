@@ -235,7 +235,7 @@ def test_of_a_few_crops_the_one_with_most_nuclei_is_shown(config, tissue):
     sources = [ScaleSource("p0", open_slide(tissue / "p0.tif", mpp_um=0.25))]
     examination = Examination(sources, config, network_spec(config.network), held_out=False)
     finest = [number for number in range(24) if examination.sampler.picture(number)[1] == 2]
-    stain = {number: examination.sampler.crop(number)["haematoxylin"].mean() for number in finest}
+    stain = {number: examination.sampler.crop(number, stained=True)["haematoxylin"].mean() for number in finest}
     assert examination.shown == max(stain, key=stain.get)
 
 

@@ -20,7 +20,8 @@ from napari_nucleiseg.core.training.dino.processes import joined
 from napari_nucleiseg.core.training.dino.schedules import scheduled
 from napari_nucleiseg.core.training.dino.stages import stage_of
 from napari_nucleiseg.core.training.dino.views import BatchMaker
-from napari_nucleiseg.core.training.scales.samples import ScaleSource, opened
+from napari_nucleiseg.core.training.scales.samples import ScaleSource
+from napari_nucleiseg.core.training.scales.sources import opened
 
 
 @dataclass(frozen=True, slots=True, eq=False)

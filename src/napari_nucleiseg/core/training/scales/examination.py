@@ -80,7 +80,7 @@ class Examination:
         overlap, both = 0.0, 0.0
         total = self.crops * len(self.powers)
         for start in range(0, total, _AT_ONCE):
-            crops = [self.sampler.crop(number) for number in range(start, min(start + _AT_ONCE, total))]
+            crops = [self.sampler.crop(n, stained=True) for n in range(start, min(start + _AT_ONCE, total))]
             image, level, density = (
                 torch.from_numpy(np.stack([crop[key] for crop in crops])).to(device)
                 for key in ("image", "level", "haematoxylin")

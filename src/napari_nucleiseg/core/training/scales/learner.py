@@ -98,10 +98,12 @@ class Learner:
         if self.average is not None:
             self.average.update_parameters(self.network)
         self._settled = None
-        said = {name: float(term.detach()) for name, term in terms.items()}
-        return {"loss": float(loss.detach()), **said, **accuracy}
+        said = {"loss": loss, **terms, **accuracy}
+        # All at once: a GPU is waited for each time that a number is asked for.
+        values = torch.stack([value.detach().float() for value in said.values()]).tolist()
+        return dict(zip(said, values, strict=True))
 
-    def terms(self, batch: Mapping[str, Tensor], number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def terms(self, batch: Mapping[str, Tensor], number: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the terms of the loss that are switched on, and the accuracy where the scale is classified."""
         weight = self.config.weight
         image = batch["image"].contiguous(memory_format=torch.channels_last)
@@ -113,7 +115,7 @@ class Learner:
         if weight("scale"):
             logits = self.classifier(image, attention)
             terms["scale"] = F.cross_entropy(logits, batch["level"])
-            accuracy["accuracy"] = float((logits.argmax(dim=1) == batch["level"]).float().mean())
+            accuracy["accuracy"] = (logits.argmax(dim=1) == batch["level"]).float().mean()
         if weight("smoothness"):
             terms["smoothness"] = smoothness(attention)
         if weight("equivariance") or weight("self_training"):

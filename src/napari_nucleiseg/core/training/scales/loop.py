@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -18,9 +18,11 @@ from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.training.batches import prepared
 from napari_nucleiseg.core.training.scales.checkpoint import ScaleCheckpoint
 from napari_nucleiseg.core.training.scales.config import ScaleConfig
+from napari_nucleiseg.core.training.scales.device_samples import DeviceScaleBatches, can_make
 from napari_nucleiseg.core.training.scales.examination import Examination, Glance
 from napari_nucleiseg.core.training.scales.learner import Learner
-from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource, opened
+from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource
+from napari_nucleiseg.core.training.scales.sources import opened
 
 # Beside those to learn from and to measure on.
 CALIBRATION_STREAM = 2
@@ -98,8 +100,8 @@ def pretrain(
         examination = Examination(held_out or learned, config, spec, held_out=bool(held_out))
         learner = _learner(config, spec, initial, learned)
         checkpoint = ScaleCheckpoint(config, spec, learner, origins)
-        start = checkpoint.restore()
-        with checkpoint.left_whole(), closing(prepared(sampler.batch, start, config.steps)) as batches:
+        start, make = checkpoint.restore(), _maker(sampler, learner.device)
+        with checkpoint.left_whole(), closing(prepared(make, start, config.steps)) as batches:
             for step, batch in enumerate(batches, start=start + 1):
                 began = time.perf_counter()
                 parts = learner.step(batch, step)
@@ -120,6 +122,11 @@ def pretrain(
                     is_best,
                     checkpoint.model(step, scores) if is_last else None,
                 )
+
+
+def _maker(sampler: ScaleSampler, device: torch.device) -> Callable[[int], Mapping[str, Tensor]]:
+    """Return what makes a batch of its number: on a GPU where the pictures fit into its memory."""
+    return DeviceScaleBatches(sampler, device).batch if can_make(sampler, device) else sampler.batch
 
 
 def _learner(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,17 +18,16 @@ from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.slides.pyramid import Slide, UInt8Image
-from napari_nucleiseg.core.slides.registry import can_open, open_slide
 from napari_nucleiseg.core.slides.stains import stain_densities
 from napari_nucleiseg.core.slides.tissue import TissueMask, tissue_mask
 from napari_nucleiseg.core.training.augment import jitter_stains, lab_statistics, transfer_stain
 from napari_nucleiseg.core.training.samples import read_picture
-from napari_nucleiseg.core.training.scales.config import ScaleConfig, SlideSet
+from napari_nucleiseg.core.training.scales.config import ScaleConfig
 from napari_nucleiseg.core.training.scales.shapes import UNKNOWN, shape_labels, slide_levels
 
 # Mean and standard deviation of L, a, b over the tissue of 15 pictures of breast (NuCLS, CC0), as OpenCV scales them.
 TARGET_COLOURS = np.array([[143.0, 155.0, 110.0], [40.0, 7.0, 7.5]], np.float32)
-_BRIGHT_PERCENTILE = 90
+BRIGHT_PERCENTILE = 90
 _MOST_PLACES = 250_000
 # To measure the stain of a slide on.
 _STAIN_CROPS = 16
@@ -101,60 +97,45 @@ class Places:
         """Tissue that crops begin on, level-0 pixels."""
         return len(self.corners) * self.step**2
 
-    def read(self, rng: np.random.Generator, crop_px: int) -> UInt8Image:
-        """Read the crop ``(crop_px, crop_px, 3)`` that `rng` chooses; pixels are exact means over whole pixels."""
+    def choose(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Return which of the corners `rng` chooses, and where it was moved to, ``y, x``, level-0 pixels."""
         chosen = int(rng.integers(len(self.corners)))
         moved = self.corners[chosen] + np.rint(rng.uniform(-0.5, 0.5, 2) * self.step).astype(np.int64)
         moved = np.clip(moved, self.lowest[chosen], self.highest[chosen])
         y, x = (moved // self.factor * self.factor).tolist()
-        y, x = max(y, int(self.lowest[chosen, 0])), max(x, int(self.lowest[chosen, 1]))
+        return chosen, max(y, int(self.lowest[chosen, 0])), max(x, int(self.lowest[chosen, 1]))
+
+    def read(self, y: int, x: int, crop_px: int) -> UInt8Image:
+        """Read the crop ``(crop_px, crop_px, 3)`` that begins there; pixels are exact means over whole pixels."""
         return self.source.slide.read_box(y, x, self.factor, self.factor, (crop_px, crop_px))
 
 
-class SlideChoice(Protocol):
-    """What a configuration says of slides; see `ScaleConfig`."""
+@dataclass(frozen=True, slots=True, eq=False)
+class CropChoice:
+    """Which crop a number stands for.
 
-    @property
-    def slides(self) -> tuple[SlideSet, ...]:
-        """To learn from."""
-
-    @property
-    def validate(self) -> tuple[SlideSet, ...]:
-        """To measure on."""
-
-    @property
-    def hold_out(self) -> float:
-        """Share that is kept for measuring where none is named."""
-
-    @property
-    def seed(self) -> int:
-        """Chooses them."""
-
-
-def open_sources(sets: Sequence[SlideSet]) -> list[ScaleSource]:
-    """Open all slides and pictures of some sets.
-
-    Raises
-    ------
-    DataError
-        If a folder holds none that matches.
-    SlideError
-        If one cannot be opened or does not state its pixel size.
+    Parameters
+    ----------
+    rng : Generator
+        From which the change of its colours is still to be drawn.
+    level, slide, corner : int
+        Its magnification, which of the slides that have crops of it, and which of the corners there.
+    y, x : int
+        Top-left corner, level-0 pixels.
+    turns : int
+        Quarter turns, counter-clockwise.
+    mirrored : bool
+        Whether left and right are exchanged after that.
     """
-    found = []
-    for item in sets:
-        path = Path(item.path)
-        files = [path]
-        if path.is_dir() and not can_open(path):
-            files = [file for file in sorted(path.iterdir()) if can_open(file)]
-            files = [file for file in files if any(fnmatch(file.stem, pattern) for pattern in item.include)]
-            if not files:
-                raise DataError(f"{path} holds no slide or picture that matches {', '.join(item.include)}")
-        for file in files:
-            slide = open_slide(file, mpp_um=item.mpp_um)
-            slide.require_mpp()
-            found.append(ScaleSource(file.stem, slide, item.boxes, item.licence))
-    return found
+
+    rng: np.random.Generator
+    level: int
+    slide: int
+    corner: int
+    y: int
+    x: int
+    turns: int
+    mirrored: bool
 
 
 def find_places(source: ScaleSource, factor: int, crop_px: int, tissue: TissueMask, least: float) -> Places | None:
@@ -278,43 +259,64 @@ class ScaleSampler:
 
     def picture(self, number: int) -> tuple[UInt8Image, int]:
         """Return crop `number`, ``(crop_px, crop_px, 3)`` uint8 RGB, and the place of its magnification in the list."""
-        rng, image, level, _ = self._read(number)
-        return self._coloured(rng, image), level
+        choice = self.choose(number)
+        return self._coloured(choice.rng, self._read(choice)), choice.level
 
-    def _read(self, number: int) -> tuple[np.random.Generator, UInt8Image, int, int]:
-        """Return crop `number` in the slide's own colours, its magnification, and which of the slides it is from."""
+    def choose(self, number: int) -> CropChoice:
+        """Choose crop `number`."""
         rng = np.random.default_rng((self.config.seed, self.stream, number))
         level = number % len(self.places)
-        chosen = int(rng.choice(len(self.places[level]), p=self.chances[level]))
-        image = self.places[level][chosen].read(rng, self.config.crop_px)
-        image = np.rot90(image, int(rng.integers(4)))
-        return rng, np.ascontiguousarray(image[:, ::-1] if rng.random() < 0.5 else image), level, chosen
+        slide = int(rng.choice(len(self.places[level]), p=self.chances[level]))
+        corner, y, x = self.places[level][slide].choose(rng)
+        return CropChoice(rng, level, slide, corner, y, x, int(rng.integers(4)), bool(rng.random() < 0.5))
+
+    def _read(self, choice: CropChoice) -> UInt8Image:
+        """Return a crop in the slide's own colours."""
+        places = self.places[choice.level][choice.slide]
+        image = np.rot90(places.read(choice.y, choice.x, self.config.crop_px), choice.turns)
+        return np.ascontiguousarray(image[:, ::-1] if choice.mirrored else image)
+
+    @property
+    def jitter(self) -> float:
+        """How far the stains of a crop change; see `jitter_stains`."""
+        return self.config.hed_jitter if self.augmented else 0.0
 
     def _coloured(self, rng: np.random.Generator, image: UInt8Image) -> UInt8Image:
         """Change the colours of a crop."""
         if rng.random() < self.config.reinhard:
             image = transfer_stain(standardised(image), self.colours, 1.0)
-        if self.augmented and self.config.hed_jitter:
-            image = jitter_stains(image, self.config.hed_jitter, rng)
-        return image
+        return jitter_stains(image, self.jitter, rng) if self.jitter else image
 
-    def crop(self, number: int) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
-        """Return crop `number` as the network wants it: ``image`` ``(3, y, x)``, ``level`` (), ``haematoxylin``.
+    def crop(self, number: int, *, stained: bool | None = None) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
+        """Return crop `number` as the network wants it.
 
-        The last is the optical density of that stain ``(1, y, x)``. Where the loss asks for it there is also ``shape``
-        ``(1, y, x)``, see `shape_labels`; of any but the highest magnification all of it is unknown.
+        Parameters
+        ----------
+        number : int
+            Which.
+        stained : bool, optional
+            Whether to give the optical density of haematoxylin; default where the loss asks for it.
+
+        Returns
+        -------
+        dict of ndarray
+            ``image`` ``(3, y, x)``, ``level`` (), with `stained` ``haematoxylin`` ``(1, y, x)``, and where the loss
+            asks for it ``shape`` ``(1, y, x)``, see `shape_labels`; of any but the highest magnification all of that
+            is unknown.
         """
-        rng, own, level, chosen = self._read(number)
-        image = self._coloured(rng, own)
+        choice = self.choose(number)
+        own = self._read(choice)
+        image = self._coloured(choice.rng, own)
         crop: dict[str, NDArray[np.float32] | NDArray[np.int64]] = {
             "image": self.normalised(image),
-            "haematoxylin": np.ascontiguousarray(stain_densities(image)[None, ..., 0]),
-            "level": np.asarray(level, np.int64),
+            "level": np.asarray(choice.level, np.int64),
         }
+        if self.config.weight("haematoxylin") if stained is None else stained:
+            crop["haematoxylin"] = np.ascontiguousarray(stain_densities(image)[None, ..., 0])
         if self.config.weight("shape"):
-            is_finest = self.config.magnifications[level] == max(self.config.magnifications)
+            is_finest = self.config.magnifications[choice.level] == max(self.config.magnifications)
             unknown = np.full((1, *own.shape[:2]), UNKNOWN, np.float32)
-            crop["shape"] = self._shape(own, level, chosen) if is_finest else unknown
+            crop["shape"] = self._shape(own, choice.level, choice.slide) if is_finest else unknown
         return crop
 
     def normalised(self, image: UInt8Image) -> NDArray[np.float32]:
@@ -328,12 +330,12 @@ class ScaleSampler:
         mpp_um = places.factor * math.sqrt(mpp.y * mpp.x)
         if chosen not in self.stains:
             rng = np.random.default_rng((self.config.seed, self.stream))
-            crops = [places.read(rng, self.config.crop_px) for _ in range(_STAIN_CROPS)]
+            crops = [places.read(*places.choose(rng)[1:], self.config.crop_px) for _ in range(_STAIN_CROPS)]
             self.stains[chosen] = slide_levels(crops, mpp_um)
         return shape_labels(image, mpp_um, self.stains[chosen])
 
     def batch(self, number: int, size: int | None = None) -> Mapping[str, Tensor]:
-        """Return batch `number`: ``image`` and ``haematoxylin`` ``(batch, channels, y, x)``, ``level`` ``(batch,)``."""
+        """Return batch `number`: what `crop` gives of each, ``(batch, ...)``."""
         size = size or self.config.batch_size
         crops = [self.crop(number * size + index) for index in range(size)]
         return {key: torch.from_numpy(np.stack([crop[key] for crop in crops])) for key in crops[0]}
@@ -341,54 +343,7 @@ class ScaleSampler:
 
 def standardised(image: UInt8Image) -> UInt8Image:
     """Return a picture whose brightest tenth is white."""
-    bright = max(float(np.percentile(image, _BRIGHT_PERCENTILE)), 1.0)
+    bright = max(float(np.percentile(image, BRIGHT_PERCENTILE)), 1.0)
     table = np.clip(np.arange(256) * (255.0 / bright), 0, 255).astype(np.uint8)
     bright_image: UInt8Image = table[image]
     return bright_image
-
-
-def part_by_slide(
-    sources: Sequence[ScaleSource], share: float, seed: int
-) -> tuple[list[ScaleSource], list[ScaleSource]]:
-    """Part slides into those to learn from and those to measure on, never a slide into both.
-
-    Parameters
-    ----------
-    sources : sequence of ScaleSource
-        All slides.
-    share : float
-        Of the slides to measure on; at least one if it is above 0 and there are two.
-    seed : int
-        Chooses them.
-    """
-    count = round(share * len(sources))
-    if share > 0 and len(sources) > 1:
-        count = min(max(count, 1), len(sources) - 1)
-    held = set(np.random.default_rng(seed).permutation(len(sources))[:count].tolist())
-    learned = [source for place, source in enumerate(sources) if place not in held]
-    return learned, [source for place, source in enumerate(sources) if place in held]
-
-
-@contextmanager
-def opened(
-    config: SlideChoice, sources: Sequence[ScaleSource] | None
-) -> Iterator[tuple[list[ScaleSource], list[ScaleSource], list[tuple[str, str]]]]:
-    """Give slides to learn from, slides to measure on, and name and licence of what is learned from.
-
-    Slides that were opened here are closed after the block.
-    """
-    found = open_sources(config.slides) if sources is None else list(sources)
-    given = open_sources(config.validate)
-    try:
-        if not found:
-            raise DataError("name at least one slide or folder of pictures to learn from (slides)")
-        origins = [(item.title, item.licence) for item in config.slides if sources is None]
-        origins += [(source.name, source.licence) for source in found if sources is not None]
-        known = {source.slide.fingerprint for source in found}
-        if twice := [source.name for source in given if source.slide.fingerprint in known]:
-            raise DataError(f"{twice[0]} is both learned from and measured on; leave it out of one of them")
-        learned, held_out = (found, given) if given else part_by_slide(found, config.hold_out, config.seed)
-        yield learned, held_out, origins
-    finally:
-        for source in (*(found if sources is None else ()), *given):
-            source.slide.close()

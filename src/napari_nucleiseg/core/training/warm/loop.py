@@ -15,7 +15,8 @@ from napari_nucleiseg.core.training.dino.examination import HELD_OUT_STREAM
 from napari_nucleiseg.core.training.dino.patches import read_patches
 from napari_nucleiseg.core.training.dino.processes import joined
 from napari_nucleiseg.core.training.dino.views import BatchMaker
-from napari_nucleiseg.core.training.scales.samples import ScaleSource, opened
+from napari_nucleiseg.core.training.scales.samples import ScaleSource
+from napari_nucleiseg.core.training.scales.sources import opened
 from napari_nucleiseg.core.training.warm.checkpoint import WarmCheckpoint
 from napari_nucleiseg.core.training.warm.config import WarmConfig
 from napari_nucleiseg.core.training.warm.learner import Learner, scheduled_rate
