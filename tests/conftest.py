@@ -25,6 +25,14 @@ def _own_memory(monkeypatch, tmp_path_factory):
     monkeypatch.setattr("napari_nucleiseg.core.store.finding.registry_path", lambda: path)
 
 
+@pytest.fixture(autouse=True)
+def stacks_folder(monkeypatch, tmp_path_factory, request):
+    """Labels of stacks that one test finds or paints are not back in the next, or in the window of whoever runs it."""
+    folder = tmp_path_factory.getbasetemp() / "stacks" / str(id(request.node))
+    monkeypatch.setattr("napari_nucleiseg.core.store.kept_stack.stacks_folder", lambda: folder)
+    return folder
+
+
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     """Sends the files of a folder and tells nobody."""
 

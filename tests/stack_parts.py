@@ -1,5 +1,6 @@
 """Synthetic z-stacks of bright balls, and a model that needs no training to find them."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,11 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
 
+from napari_nucleiseg.core.errors import LicenceNotAcceptedError, ModelError
 from napari_nucleiseg.core.evaluation.scores import scores
 from napari_nucleiseg.core.models.registry import network_spec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
+from napari_nucleiseg.viewer.stacks import StackEngine
 
 VOXEL_UM = (1.0, 0.5, 0.5)
 SHAPE = (28, 64, 64)
@@ -51,6 +54,40 @@ def bright_model(tile_px=96, halo_px=16, **card):
     spec = replace(network_spec("unet-3d"), tile_px=tile_px, halo_px=halo_px)
     facts = {"title": "Bright balls", "licence": "CC0-1.0", "commercial_use": True, "sha256": "b" * 64}
     return LoadedModel(spec, ModelCard("bright", "unet-3d", **{**facts, **card}), Bright())
+
+
+class BrightEngine(StackEngine):
+    """The real engine but for the weights; blocks can be held."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.gate.set()
+        self.hold_after = 10**9
+        self.accepted = True
+        self.threads = []
+
+    def models(self):
+        return (bright_model().card,)
+
+    def card(self, name):
+        if name.endswith("broken.safetensors"):
+            raise ModelError("this is no weight file")
+        return ModelCard("mine", "unet-3d", title="Mine", threshold=0.4, min_area_um2=5.0)
+
+    def load(self, name):
+        if not self.accepted:
+            raise LicenceNotAcceptedError("the licence must be accepted")
+        return bright_model(tile_px=32, halo_px=8)
+
+    def accept_licence(self, card):
+        self.accepted = True
+
+    def segment(self, volume, wish, labels, cancelled):
+        for step in super().segment(volume, wish, labels, cancelled):
+            self.threads.append(threading.current_thread())
+            yield step
+            if step.done >= self.hold_after:
+                assert self.gate.wait(60)
 
 
 def stack_scores(truth, found):

@@ -74,3 +74,18 @@ def test_looking_for_a_reader_imports_nothing_heavy(tmp_path):
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_what_napari_imports_first_brings_nothing_heavy_with_it():
+    modules = sorted({one["python_name"].split(":")[0] for one in CONTRIBUTIONS["commands"]})
+    heavy = {"torch", "scipy", "skimage", "zarr", "dask", "pandas", "pyarrow", "monai", "timm", "transformers"}
+    code = (
+        "import sys, importlib, numpy, napari._qt.qt_main_window\n"
+        "before = set(sys.modules)\n"
+        f"for module in {modules}:\n    importlib.import_module(module)\n"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before})\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    new = set(answer.stdout.split())
+    assert "napari_nucleiseg" in new
+    assert new & heavy == set()

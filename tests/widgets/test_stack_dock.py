@@ -9,47 +9,11 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QMessageBox
 
 from gui_parts import WAIT_MS, answer, click
-from napari_nucleiseg.core.errors import LicenceNotAcceptedError, ModelError
-from napari_nucleiseg.core.models.weights import ModelCard
-from napari_nucleiseg.viewer.stacks import StackEngine, Stacks
+from napari_nucleiseg.viewer.stacks import Stacks
 from napari_nucleiseg.widgets import stack as dock
-from stack_parts import balls, bright_model, stack_scores, write_stack
+from stack_parts import BrightEngine, balls, stack_scores, write_stack
 
 SHAPE = (26, 52, 72)
-
-
-class BrightEngine(StackEngine):
-    """The real engine but for the weights; blocks can be held."""
-
-    def __init__(self):
-        self.gate = threading.Event()
-        self.gate.set()
-        self.hold_after = 10**9
-        self.accepted = True
-        self.threads = []
-
-    def models(self):
-        return (bright_model().card,)
-
-    def card(self, name):
-        if name.endswith("broken.safetensors"):
-            raise ModelError("this is no weight file")
-        return ModelCard("mine", "unet-3d", title="Mine", threshold=0.4, min_area_um2=5.0)
-
-    def load(self, name):
-        if not self.accepted:
-            raise LicenceNotAcceptedError("the licence must be accepted")
-        return bright_model(tile_px=32, halo_px=8)
-
-    def accept_licence(self, card):
-        self.accepted = True
-
-    def segment(self, volume, wish, labels, cancelled):
-        for step in super().segment(volume, wish, labels, cancelled):
-            self.threads.append(threading.current_thread())
-            yield step
-            if step.done >= self.hold_after:
-                assert self.gate.wait(60)
 
 
 @pytest.fixture

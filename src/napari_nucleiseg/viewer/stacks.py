@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.inference.stacks import BlockDone, StackOptions
     from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
     from napari_nucleiseg.core.slides.voxels import VolumeLike
+    from napari_nucleiseg.viewer.stack_keeping import StackKeeping
 
 LANE, MODELS, SAVE = "stack", "stack models", "stack save"
 DOING = "Finding nuclei in the stack"
@@ -155,6 +156,8 @@ class Stacks:
         self._wish: StackWish | None = None
         self._result: Any = None
         self._nuclei = 0
+        self._keeping: StackKeeping | None = None
+        self._kept_connections = Connections()
         layers = viewer.layers
         self._connections = Connections(
             (layers.events.inserted, self._on_layers_changed),
@@ -181,8 +184,28 @@ class Stacks:
 
     @property
     def result(self) -> Any:
-        """The labels layer that was made last, if it is still there."""
+        """The labels layer that was made last, or is back, if it is still there."""
         return self._result if self._result in self._viewer.layers else None
+
+    @property
+    def keeping(self) -> StackKeeping | None:
+        """What keeps the labels."""
+        return self._keeping
+
+    def keep_with(self, keeping: StackKeeping) -> None:
+        """Have what is found and painted kept, and say what comes of it."""
+        self._kept_connections.close()
+        self._keeping = keeping
+        self._kept_connections = Connections((keeping.said, self._on_kept_said), (keeping.restored, self._on_restored))
+        self._kept_connections.open()
+
+    def _on_kept_said(self, hint: Hint) -> None:
+        self.said.emit(hint)
+
+    def _on_restored(self, layer: Any) -> None:
+        if not self.is_running:
+            self._result = layer
+            self.offered.emit()
 
     def list_models(self) -> None:
         """List the models anew; `listed` follows."""
@@ -247,26 +270,36 @@ class Stacks:
             # What is painted while blocks are written could be lost.
             self._result.editable = False
             self._viewer.add_layer(self._result)
+            if self._keeping is not None:
+                self._keeping.keep(self._wish.layer, self._result, labels)
         elif self._result in self._viewer.layers:
             self._result.refresh(thumbnail=False, extent=False)
         else:
             self.stop()
+        if self._keeping is not None:
+            self._keeping.note_block(self._result)
 
     def _on_end(self) -> None:
         stopped = self._work.is_stopped
         self._work.end()
+        self._let_correct(is_complete=not stopped)
         layer = self.result
         if layer is None or self._wish is None or self._wish.layer not in self._viewer.layers:
             self.said.emit(Hint(GONE))
             return
-        layer.editable = True
         layer.refresh()
         self._viewer.layers.selection.active = layer
         found = f"{self._nuclei:,} nuclei" if self._nuclei != 1 else "1 nucleus"
         if stopped:
             self.said.emit(Hint(f"Stopped. {found} in the part that was looked at; the rest is empty."))
         else:
-            self.said.emit(Hint(f"{found}. Correct them with napari's brush and eraser, and save them below."))
+            self.said.emit(Hint(f"{found}. Correct them with napari's brush and eraser; that is kept by itself."))
+
+    def _let_correct(self, *, is_complete: bool) -> None:
+        if self.result is not None:
+            self.result.editable = True
+            if self._keeping is not None:
+                self._keeping.note_end(self.result, is_complete=is_complete)
 
     def _on_ended_badly(self, error: BaseException) -> None:
         self._work.end()
@@ -274,8 +307,7 @@ class Stacks:
         if isinstance(error, LicenceNotAcceptedError) and wish is not None:
             self.licence_asked.emit(self._engine.card(wish.model), wish)
             return
-        if self.result is not None:
-            self.result.editable = True
+        self._let_correct(is_complete=False)
         self._on_failed(error)
 
     # ------------------------------------------------------------------ saving, and what happens elsewhere
@@ -302,9 +334,11 @@ class Stacks:
     def close(self) -> None:
         """Stop everything without waiting."""
         self._connections.close()
+        self._kept_connections.close()
         self._jobs.close()
         if self._work.is_running:
             self._work.end()
+            self._let_correct(is_complete=False)
 
     def join(self) -> None:
         """Wait until all threads have ended; only after `close`."""

@@ -1,9 +1,9 @@
-"""The docks beside the panel, each made when it is first asked for."""
+"""The docks beside the panel, each imported and made when it is first asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QWidget
 
@@ -28,19 +28,13 @@ from napari_nucleiseg.viewer.plots import Plots
 from napari_nucleiseg.viewer.regions import Regions
 from napari_nucleiseg.viewer.unlabelled import Unlabelled
 from napari_nucleiseg.viewer.versions import Versions
-from napari_nucleiseg.widgets.batch import BatchPanel
-from napari_nucleiseg.widgets.cluster import ClusterPanel
-from napari_nucleiseg.widgets.heads import HeadsPanel
-from napari_nucleiseg.widgets.history_list import HistoryList
-from napari_nucleiseg.widgets.judging import JudgingPanel
-from napari_nucleiseg.widgets.like import LikePanel
-from napari_nucleiseg.widgets.model_browser import ModelBrowserPanel
-from napari_nucleiseg.widgets.nuclei_table import NucleiTable
-from napari_nucleiseg.widgets.plots import PlotsPanel
-from napari_nucleiseg.widgets.region_list import RegionList
-from napari_nucleiseg.widgets.teach import TeachPanel
-from napari_nucleiseg.widgets.unlabelled import UnlabelledPanel
-from napari_nucleiseg.widgets.version_list import VersionList
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.widgets.like import LikePanel
+    from napari_nucleiseg.widgets.model_browser import ModelBrowserPanel
+    from napari_nucleiseg.widgets.nuclei_table import NucleiTable
+    from napari_nucleiseg.widgets.teach import TeachPanel
+    from napari_nucleiseg.widgets.version_list import VersionList
 
 TABLE, REGIONS, HISTORY, TEACH, VERSIONS = "Nuclei table", "Regions", "History", "Teach", "Versions"
 CLUSTER = "Cluster the view"
@@ -51,7 +45,6 @@ BATCH = "Batch"
 JUDGING = "Against a reference"
 LIKE = "Find the like"
 MODELS = "Models"
-THEMED = (BatchPanel, ClusterPanel, HeadsPanel, LikePanel, ModelBrowserPanel, PlotsPanel, UnlabelledPanel)
 
 
 class Docks:
@@ -97,12 +90,16 @@ class Docks:
         self._show(TABLE, "bottom", self._make_table)
 
     def _make_table(self) -> NucleiTable:
+        from napari_nucleiseg.widgets.nuclei_table import NucleiTable
+
         attention = MeasuredNuclei(self.heads, self.heads_nuclei)
         nuclei = NucleiList(self._controller.editing, self._controller.display, attention)
         nuclei.chosen.connect(self.plots.choose)
         return NucleiTable(nuclei)
 
     def _on_list_wanted(self, ids: Ids) -> None:
+        from napari_nucleiseg.widgets.nuclei_table import NucleiTable
+
         self.show_table()
         table = self._widgets[TABLE]
         if isinstance(table, NucleiTable):
@@ -110,10 +107,14 @@ class Docks:
 
     def show_regions(self) -> None:
         """Show the list of annotated regions."""
+        from napari_nucleiseg.widgets.region_list import RegionList
+
         self._show(REGIONS, "bottom", lambda: RegionList(self.regions))
 
     def show_history(self) -> None:
         """Show what was done on the slide."""
+        from napari_nucleiseg.widgets.history_list import HistoryList
+
         self._show(HISTORY, "bottom", lambda: HistoryList(History(self._controller.editing, self._controller.display)))
 
     def show_teach(self) -> None:
@@ -121,12 +122,16 @@ class Docks:
         self._show(TEACH, "bottom", self._make_teach)
 
     def _make_teach(self) -> TeachPanel:
+        from napari_nucleiseg.widgets.teach import TeachPanel
+
         panel = TeachPanel(self._controller.teaching, self.comparing, self.next_region)
         panel.versions_button.clicked.connect(self.show_versions)
         return panel
 
     def show_unlabelled(self) -> None:
         """Show where a model is trained without labels."""
+        from napari_nucleiseg.widgets.unlabelled import UnlabelledPanel
+
         self._show(UNLABELLED, "bottom", lambda: UnlabelledPanel(self.unlabelled, self._viewer.theme))
 
     def _on_slide_changed(self, _slide: Any) -> None:
@@ -139,6 +144,8 @@ class Docks:
         self._show(VERSIONS, "bottom", self._make_versions)
 
     def _make_versions(self) -> VersionList:
+        from napari_nucleiseg.widgets.version_list import VersionList
+
         controller = self._controller
         return VersionList(Versions(controller.teaching, controller.catalogue, controller.display), self.comparing)
 
@@ -147,6 +154,8 @@ class Docks:
         self._show(MODELS, "bottom", self._make_models)
 
     def _make_models(self) -> ModelBrowserPanel:
+        from napari_nucleiseg.widgets.model_browser import ModelBrowserPanel
+
         panel = ModelBrowserPanel(self.models, self._viewer.theme)
         panel.train_wanted.connect(self._on_train_wanted)
         return panel
@@ -161,10 +170,14 @@ class Docks:
 
     def show_cluster(self) -> None:
         """Show where the view is clustered."""
+        from napari_nucleiseg.widgets.cluster import ClusterPanel
+
         self._show(CLUSTER, "bottom", lambda: ClusterPanel(self.clustering, self._viewer.theme))
 
     def show_heads(self) -> None:
         """Show what the heads of transformers look at."""
+        from napari_nucleiseg.widgets.heads import HeadsPanel
+
         self._show(HEADS, "bottom", lambda: HeadsPanel(self.head_parts, self._viewer.theme))
 
     def show_like(self) -> None:
@@ -172,6 +185,8 @@ class Docks:
         self._show(LIKE, "bottom", self._make_like)
 
     def _make_like(self) -> LikePanel:
+        from napari_nucleiseg.widgets.like import LikePanel
+
         panel = LikePanel(self.like, self._viewer.theme)
         panel.list_wanted.connect(self._on_list_wanted)
         return panel
@@ -183,10 +198,14 @@ class Docks:
 
     def show_plots(self) -> None:
         """Show plots of what is measured of nuclei."""
+        from napari_nucleiseg.widgets.plots import PlotsPanel
+
         self._show(PLOTS, "bottom", lambda: PlotsPanel(self.plots, self._viewer.theme))
 
     def compare_with_reference(self) -> None:
         """Show how the nuclei compare with a reference, and ask with which if none is compared yet."""
+        from napari_nucleiseg.widgets.judging import JudgingPanel
+
         self._show(JUDGING, "bottom", lambda: JudgingPanel(self.judging, self.regions))
         panel = self._widgets[JUDGING]
         if isinstance(panel, JudgingPanel) and not (self.judging.is_running or self.judging.is_shown):
@@ -194,11 +213,13 @@ class Docks:
 
     def show_batch(self) -> None:
         """Show where many slides are worked through unattended, beside the panel."""
+        from napari_nucleiseg.widgets.batch import BatchPanel
+
         self._show(BATCH, "right", lambda: BatchPanel(self.batch, self._viewer.theme))
 
     def _on_theme_changed(self, _event: Any = None) -> None:
         for panel in self._widgets.values():
-            if isinstance(panel, THEMED):
+            if hasattr(panel, "set_theme"):
                 panel.set_theme(self._viewer.theme)
 
     def widget(self, name: str) -> QWidget | None:

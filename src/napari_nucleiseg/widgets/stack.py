@@ -1,4 +1,4 @@
-"""The dock "Nuclei in a stack": which stack, which model, how large its voxels are; start, stop, save."""
+"""The dock "Nuclei in a stack": which stack, which model, how large its voxels are; start, stop, save, bring back."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from napari_nucleiseg.viewer.stack_layers import voxel_of
 from napari_nucleiseg.viewer.stacks import Stacks, StackWish
 from napari_nucleiseg.widgets.dialogs import ask_licence
 from napari_nucleiseg.widgets.form import needs_click
+from napari_nucleiseg.widgets.stack_guard import StackGuard, guard_of
 from napari_nucleiseg.widgets.window_bound import WindowBound
 from napari_nucleiseg.widgets.wording import model_title, progress_text, warning_colour
 
@@ -64,6 +65,7 @@ class StackWidget(WindowBound):
         self._names: list[str] = []
         self._hint = Hint()
         self._layer: Any = None
+        self._guard: StackGuard | None = None
         self.stacks = stacks or Stacks(viewer)
         self._make_controls()
         self._lay_out()
@@ -98,6 +100,8 @@ class StackWidget(WindowBound):
         self.stop_button.setToolTip("End after the block in work; what was found stays")
         self.save_button = QPushButton("Save nuclei…")
         self.save_button.setToolTip("Write the nuclei as they are now as a label TIFF with the voxel size")
+        self.back_button = QPushButton("Bring back")
+        self.back_button.setToolTip("Show again the nuclei that were taken from the list of layers last")
         self.bar = QProgressBar()
         self.hint = QLabel()
         self.hint.setWordWrap(True)
@@ -126,6 +130,7 @@ class StackWidget(WindowBound):
         column.addWidget(self.bar)
         column.addWidget(self.hint)
         column.addWidget(self.save_button)
+        column.addWidget(self.back_button)
         column.addStretch(1)
 
     def _connect(self) -> None:
@@ -142,6 +147,7 @@ class StackWidget(WindowBound):
         self.start_button.clicked.connect(self._on_start_clicked)
         self.stop_button.clicked.connect(stacks.stop)
         self.save_button.clicked.connect(self._on_save_clicked)
+        self.back_button.clicked.connect(self._on_back_clicked)
         for box in self.voxel:
             box.valueChanged.connect(self._show_state)
         self._viewer.events.theme.connect(self._show_state)
@@ -165,6 +171,10 @@ class StackWidget(WindowBound):
         path, _ = QFileDialog.getSaveFileName(self, "Save nuclei", f"{layer.name}.ome.tif", "TIFF (*.tif *.tiff)")
         if path:
             self.stacks.save(layer, path if Path(path).suffix else f"{path}.ome.tif")
+
+    def _on_back_clicked(self) -> None:
+        if self.stacks.keeping is not None:
+            self.stacks.keeping.bring_back()
 
     def _on_layer_chosen(self, place: int) -> None:
         layers = self.stacks.layers
@@ -239,6 +249,8 @@ class StackWidget(WindowBound):
         self.stop_button.setEnabled(running)
         self.bar.setVisible(running)
         self.save_button.setVisible(not running and self.stacks.result is not None)
+        keeping = self.stacks.keeping
+        self.back_button.setVisible(not running and keeping is not None and keeping.can_bring_back)
         for control in (self.layer, self.model, self.file_button):
             control.setEnabled(not running)
         text = self._hint.text or missing
@@ -255,10 +267,24 @@ class StackWidget(WindowBound):
             return NO_MODEL
         return "" if all(box.value() > 0 for box in self.voxel) else NO_VOXEL
 
-    # ------------------------------------------------------------------ the end
+    # ------------------------------------------------------------------ the beginning and the end
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Have the labels kept as long as the window is open: only now it is known which that is."""
+        super().showEvent(event)
+        if self.stacks.keeping is None:
+            guard = guard_of(self.window(), self._viewer)
+            self.stacks.keep_with(guard.keeping)
+            guard.keeping.away_changed.connect(self._show_state)
+            guard.is_alone = False
+            self._guard = guard
+            self._show_state()
 
     def end(self) -> None:
-        """Stop all work and let go of the viewer."""
+        """Stop all work and let go of the viewer; what is painted from now on is kept still."""
+        if self._guard is not None:
+            self._guard.is_alone = True
+            self._guard.keeping.away_changed.disconnect(self._show_state)
         self._viewer.events.theme.disconnect(self._show_state)
         self.stacks.close()
 

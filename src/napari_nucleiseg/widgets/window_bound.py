@@ -16,6 +16,11 @@ class WindowBound(QWidget):
         self._window: QWidget | None = None
         self._closed = False
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has shut down."""
+        return self._closed
+
     def shutdown(self) -> None:
         """Stop all work and let go of the viewer, once; also called when dock or window are closed."""
         if self._closed:
@@ -36,20 +41,26 @@ class WindowBound(QWidget):
     def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Watch the window that the panel is docked in: it closes without telling its docks."""
         super().showEvent(event)
-        window = self.window()
-        if window is not self._window and not self._closed:
+        if not self._closed:
+            self._watch(self.window())
+
+    def _watch(self, window: QWidget) -> None:
+        if window is not self._window:
             if self._window is not None:
                 self._window.removeEventFilter(self)
             self._window = window
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Shut down when the window does."""
+        """Shut down when the window does: all of its panels, once each of them lets it."""
         if event.type() == QEvent.Type.Close and watched is self._window:
-            if not self.may_close():
+            panels = [panel for panel in self._window.findChildren(WindowBound) if panel._window is watched]  # noqa: SLF001 - of this class
+            # Who is asked last might say no, so that none may have ended before.
+            if not all(panel.may_close() for panel in panels):
                 event.ignore()
                 return True
-            self.shutdown()
+            for panel in panels:
+                panel.shutdown()
         return False
 
     def event(self, event: QEvent) -> bool:

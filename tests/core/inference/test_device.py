@@ -9,7 +9,9 @@ from darkness import Darkness, darkness_model
 from torch import nn
 
 from napari_nucleiseg.core.errors import ModelError
-from napari_nucleiseg.core.inference.device import Forward, set_torch_threads
+from napari_nucleiseg.core.inference.device import Forward, default_readers, set_torch_threads
+from napari_nucleiseg.core.inference.graphs import Graphs
+from napari_nucleiseg.core.inference.transfer import DirectTransfer
 from napari_nucleiseg.core.models.hardware import has_fast_bfloat16
 from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
@@ -155,3 +157,112 @@ def test_what_was_too_much_once_is_not_tried_again_at_the_next_view(batch):
     Forward(model, "cpu", heads=HEADS, on_message=told.append)(batch)
     assert network.sizes == [1, 1, 1, 1]
     assert len(told) == 2
+
+
+class LaterLost:
+    """A way to the device whose maps are lost the first `times` they are waited for."""
+
+    def __init__(self, times):
+        self.direct, self.times = DirectTransfer(torch.device("cpu")), times
+
+    def send(self, pictures):
+        return self.direct.send(pictures)
+
+    def fetch(self, maps):
+        there = self.direct.fetch(maps)
+
+        def wait():
+            if self.times > 0:
+                self.times -= 1
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return there()
+
+        return wait
+
+
+def test_pictures_one_by_one_are_a_batch(batch):
+    forward = Forward(darkness_model(), "cpu", heads=HEADS)
+    one, other = forward(batch), forward(list(batch))
+    for name in HEADS:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_gpu_that_is_lost_while_two_batches_are_in_work_costs_neither_and_is_said_once(batch):
+    told = []
+    forward = Forward(darkness_model(), "cpu", heads=HEADS, on_message=told.append)
+    expected = [forward(batch), forward(batch[:2])]
+    forward._transfer = LaterLost(2)
+    started = [forward.start(batch), forward.start(batch[:2])]
+    for wait, maps in zip(started, expected, strict=True):
+        found = wait()
+        for name in HEADS:
+            np.testing.assert_array_equal(found[name], maps[name])
+    assert len(told) == 1
+    assert told[0].startswith("The GPU stopped working (CUDA error: an illegal memory access")
+
+
+def test_a_cpu_has_no_graphs_and_finishes_what_it_starts(monkeypatch, batch):
+    monkeypatch.setenv("NUCLEISEG_CUDA_GRAPHS", "1")
+    forward = Forward(darkness_model(), "cpu", heads=HEADS)
+    assert forward.graphs is None
+    assert forward.ahead == 0
+    assert default_readers(forward.device) == 2
+    assert forward(batch)["nuclei"].shape == (4, 1, 32, 48)
+
+
+def test_a_gpu_gets_readers_for_half_of_the_cores(monkeypatch):
+    found = []
+    for cores in (2, 16, 64):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        found.append(default_readers(torch.device("cuda")))
+    assert found == [2, 8, 8]
+
+
+@pytest.mark.parametrize(("asked", "variable", "wanted"), [(True, "0", True), (False, "1", False), (None, "1", True)])
+def test_graphs_are_an_argument_or_a_variable_and_say_the_same(monkeypatch, batch, asked, variable, wanted):
+    """On a device that says it is a GPU and computes here."""
+    monkeypatch.setenv("NUCLEISEG_CUDA_GRAPHS", variable)
+    recorded = []
+
+    def record(compute, pixels):
+        recorded.append(tuple(pixels.shape))
+        return compute
+
+    expected = Forward(darkness_model(), "cpu", heads=HEADS)(batch)
+    forward = Forward(darkness_model(), "cpu", heads=HEADS, graphs=asked)
+    assert forward._wants_graphs is wanted
+    forward._graphs = Graphs(forward.compute_apart, pytest.fail, record) if wanted else None
+    for _ in range(3):
+        found = forward(batch)
+        for name in HEADS:
+            np.testing.assert_array_equal(found[name], expected[name])
+    assert recorded == [batch.shape] * wanted
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("graphs", [False, True])
+def test_on_a_gpu_the_maps_are_those_of_the_cpu(graphs):
+    torch.manual_seed(0)
+    spec = network_spec("nuclei", {"width": 16, "depth": 2})
+    model = LoadedModel(spec, ModelCard("nuclei", "nuclei"), build_network(spec).eval())
+    batch = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
+    expected = Forward(model, "cpu", heads=HEADS)(batch)
+    forward = Forward(model, "cuda", heads=HEADS, graphs=graphs, on_message=pytest.fail)
+    assert forward.ahead == 1
+    for wait in [forward.start(batch) for _ in range(3)]:
+        found = wait()
+        assert np.abs(found["nuclei"].astype(int) - expected["nuclei"]).max() <= 3
+        np.testing.assert_allclose(found["offsets"], expected["offsets"], atol=0.1)
+    assert bool(forward.graphs and forward.graphs.recorded) is graphs
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_a_network_that_cannot_be_recorded_still_runs(batch):
+    """`Darkness` carries a number from the CPU to the GPU in its forward."""
+    told = []
+    forward = Forward(darkness_model(), "cuda", heads=HEADS, graphs=True, on_message=told.append)
+    expected = Forward(darkness_model(), "cpu", heads=HEADS)(batch)
+    for _ in range(4):
+        assert np.abs(forward(batch)["nuclei"].astype(int) - expected["nuclei"]).max() <= 2
+    assert len(told) == 1
+    assert "cannot be recorded" in told[0]

@@ -15,6 +15,7 @@ from torch import nn
 
 from napari_nucleiseg.core.errors import SlideError
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.inference.device import Forward
 from napari_nucleiseg.core.inference.plan import plan_inference
 from napari_nucleiseg.core.inference.predict import MAX_UNREADABLE, predict, read_tile
 from napari_nucleiseg.core.models.registry import build_network, network_spec
@@ -144,6 +145,74 @@ def test_after_cancelling_at_most_one_more_tile_comes(slide, model):
         stop.set()
         assert len(list(predictions)) <= 1
         assert engine_threads() == []
+
+
+class Notes:
+    """Replaces `Forward.start` and notes when batches are started and when their maps are waited for."""
+
+    def __init__(self, monkeypatch, ahead):
+        self.log, original = [], Forward.start
+        monkeypatch.setattr(Forward, "ahead", ahead)
+
+        def start(forward, pixels):
+            number = sum(word == "start" for word, _ in self.log)
+            self.log.append(("start", number))
+            wait = original(forward, pixels)
+
+            def waited():
+                self.log.append(("wait", number))
+                return wait()
+
+            return waited
+
+        monkeypatch.setattr(Forward, "start", start)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_device_that_computes_by_itself_has_the_next_batch_before_the_last_is_waited_for(
+    monkeypatch, slide, model, batch_size
+):
+    plan = plan_inference(slide, model.spec)
+    expected = list(predict(plan, slide, model, device="cpu", batch_size=batch_size))
+    notes = Notes(monkeypatch, ahead=1)
+    found = list(predict(plan, slide, model, device="cpu", batch_size=batch_size))
+    assert [one.tile.index for one in found] == [one.tile.index for one in expected]
+    assert_same_maps(maps_of(found), maps_of(expected))
+    assert all(one.seconds > 0 for one in found)
+    last = max(number for _, number in notes.log)
+    # The first tile goes alone and is waited for at once; then one batch is always ahead.
+    pairs = [step for number in range(2, last + 1) for step in (("start", number), ("wait", number - 1))]
+    assert notes.log == [("start", 0), ("wait", 0), ("start", 1), *pairs, ("wait", last)]
+
+
+def test_a_cpu_finishes_each_batch_before_the_next(monkeypatch, slide, model):
+    notes = Notes(monkeypatch, ahead=Forward.ahead)
+    list(predict(plan_inference(slide, model.spec), slide, model, device="cpu"))
+    assert notes.log == [step for number in range(16) for step in (("start", number), ("wait", number))]
+
+
+def test_after_cancelling_what_a_gpu_has_in_work_is_not_waited_for(monkeypatch, slide, model):
+    notes = Notes(monkeypatch, ahead=1)
+    stop = threading.Event()
+    predictions = predict(
+        plan_inference(slide, model.spec), slide, model, device="cpu", batch_size=2, cancelled=stop.is_set
+    )
+    next(predictions)
+    next(predictions)
+    stop.set()
+    assert list(predictions) == []
+    assert notes.log == [("start", 0), ("wait", 0), ("start", 1), ("start", 2), ("wait", 1)]
+    assert engine_threads() == []
+
+
+def test_unreadable_tiles_keep_their_place_when_a_batch_is_ahead(monkeypatch, model):
+    Notes(monkeypatch, ahead=1)
+    spot = Region(128 + 50, 128 + 50, 10, 10)
+    slide = blank_slide(128 * 3, 128 * 3, paint=unreadable_where(spot.overlaps))
+    plan = plan_inference(slide, model.spec)
+    predictions = list(predict(plan, slide, model, device="cpu", batch_size=3))
+    assert [one.tile.index for one in predictions] == [tile.index for tile in plan.tiles]
+    assert [one.tile.index for one in predictions if not one.maps] == [4]
 
 
 def test_closing_leaves_no_thread(slide, model):

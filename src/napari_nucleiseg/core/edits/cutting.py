@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from napari_nucleiseg.core.edits.change import (
     Edited,
@@ -236,6 +234,9 @@ def _prolonged(points: Points) -> Points | None:
 
 def _sides(mask: Mask, line: Points) -> NDArray[np.int32]:
     """Number the parts 1..n that a mask falls into where neighbouring pixels across the line are parted."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     height, width = mask.shape
     nodes = np.full(mask.shape, -1, np.intp)
     nodes[mask] = np.arange(np.count_nonzero(mask))

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from napari_nucleiseg.core.edits.change import Edited, Ids, Mask, check_image, checked_id, edit_of, whole
 from napari_nucleiseg.core.edits.masks import around, dilated, eroded, filled, find_any, label
@@ -81,6 +80,8 @@ def merge(
 
 def _links(mask: Mask) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Yield the nearest points ``(y, x)`` of pieces that do not touch, until all hang together."""
+    from scipy.spatial import KDTree
+
     _, pieces = label(mask)
     points = np.argwhere(mask).astype(np.float64)
     owner = pieces[mask]

@@ -6,8 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.morphology import h_maxima
-from skimage.segmentation import watershed
 
 from napari_nucleiseg.core.edits.change import Edited, Ids, Mask, check_image, checked_id, edit_of, pixel_at, whole
 from napari_nucleiseg.core.edits.masks import (
@@ -109,6 +107,9 @@ def _basin(free: Mask, nuclei: Ids, seed: tuple[int, int]) -> Mask:
 
 def _bulge(region: Mask, own: Mask, markers: NDArray[np.int32], seed: tuple[int, int]) -> Mask | None:
     """Return the part of a region, cut at its necks, that the seed lies in; None if it is that of a marker."""
+    from skimage.morphology import h_maxima
+    from skimage.segmentation import watershed
+
     # A border of background, so that an outline at the window's edge is one too.
     depth = distance_to(~np.pad(region, 1))[1:-1, 1:-1]
     peaks = label(np.asarray(h_maxima(depth, NECK_PX), np.bool_) & own)[1]

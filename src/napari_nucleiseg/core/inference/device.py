@@ -9,21 +9,24 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_nucleiseg.core.errors import ModelError
+from napari_nucleiseg.core.inference.graphs import Graphs, graphs_wanted
+from napari_nucleiseg.core.inference.transfer import MapArrays, Pictures, Transfer, transfer_of
 from napari_nucleiseg.core.models.hardware import choose_device, give_up_device, has_fast_bfloat16
 from napari_nucleiseg.core.models.spec import HeadSpec, ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel
 
 logger = logging.getLogger(__name__)
 Message = Callable[[str], None]
+T = TypeVar("T")
 
 # Words in the messages of drivers whose device is gone or unusable until the process ends.
 _LOST_DEVICE = ("cuda error", "cudnn", "cublas", "hip error", "mps backend", "device-side assert", "driver shutting")
@@ -41,6 +44,11 @@ def set_torch_threads(*, beside_gui: bool) -> int:
 def default_batch_size(device: torch.device) -> int:
     """Tiles forwarded together: one on a CPU, where more gains nothing and delays the first."""
     return {"cuda": 8, "mps": 2}.get(device.type, 1)
+
+
+def default_readers(device: torch.device) -> int:
+    """Threads that read ahead: two keep up with a CPU; beside a GPU reading has half of the cores, up to eight."""
+    return max(2, min(8, (os.cpu_count() or 2) // 2)) if device.type == "cuda" else 2
 
 
 @dataclass(slots=True, eq=False)
@@ -93,18 +101,27 @@ class Forward:
         ``auto``, ``cuda``, ``mps``, ``cpu``.
     heads : sequence of str
         Outputs to return.
+    graphs : bool, optional
+        Replay recorded work (see `Graphs`) on a CUDA device, the only one that can; default what the environment says.
     on_message : callable, optional
         Told in a sentence when the device or the batch had to change; default the log.
     """
 
     def __init__(
-        self, model: LoadedModel, device: str = "auto", *, heads: Sequence[str], on_message: Message | None = None
+        self,
+        model: LoadedModel,
+        device: str = "auto",
+        *,
+        heads: Sequence[str],
+        graphs: bool | None = None,
+        on_message: Message | None = None,
     ) -> None:
         self.spec: ModelSpec = model.spec
         self.heads: tuple[HeadSpec, ...] = tuple(model.spec.head(name) for name in heads)
         self._model = model
         self._tell = on_message or logger.warning
         self._floats: Tensor | None = None
+        self._wants_graphs = graphs_wanted() if graphs is None else graphs
         self._use(choose_device(device))
 
     @property
@@ -127,18 +144,30 @@ class Forward:
         """The network as it runs: folded, on `device`."""
         return self._placed.network
 
+    @property
+    def graphs(self) -> Graphs | None:
+        """What was recorded; None where nothing is to be."""
+        return self._graphs
+
+    @property
+    def ahead(self) -> int:
+        """Batches to `start` before the maps of the first are waited for: one on a device that computes by itself."""
+        return int(self.device.type == "cuda")
+
     def _use(self, device: torch.device) -> None:
         dtype = torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
         self._placed = _placed(self._model.network, device, dtype)
+        self._transfer = transfer_of(device)
+        self._graphs = Graphs(self.compute_apart, self._tell) if self._wants_graphs and device.type == "cuda" else None
         mean, std = torch.tensor(self.spec.mean, device=device), torch.tensor(self.spec.std, device=device)
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
-    def __call__(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8] | NDArray[np.float16]]:
+    def __call__(self, batch: Pictures) -> MapArrays:
         """Return the maps of a batch.
 
         Parameters
         ----------
-        batch : ndarray of uint8, shape (n, y, x, 3)
+        batch : ndarray of uint8, shape (n, y, x, 3), or a sequence of pictures of one shape (y, x, 3)
             RGB.
 
         Returns
@@ -151,26 +180,43 @@ class Forward:
         ModelError
             If not even one tile fits, or the network cannot run.
         """
-        parts, start = [], 0
-        while start < len(batch):
-            part = batch[start : start + (self.max_batch or len(batch))]
-            parts.append(self._run(part))
-            start += len(part)
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return self.start(batch)()
 
-    def _run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8] | NDArray[np.float16]]:
+    def start(self, batch: Pictures) -> Callable[[], MapArrays]:
+        """Begin with a batch; return what waits for its maps and gives them, see `__call__`.
+
+        A CUDA device then computes by itself and copies back what it has found while it computes the next batch;
+        other devices have finished when this returns.
+        """
+        parts: list[Callable[[], MapArrays]] = []
+        at = 0
+        while at < len(batch):
+            part = batch[at : at + (self.max_batch or len(batch))]
+            fetched = self._attempt(partial(self._forward, part), len(part), self._transfer)
+            if fetched is not None:
+                parts.append(partial(self._finish, part, fetched, self._transfer))
+                at += len(part)
+        return parts[0] if len(parts) == 1 else partial(_joined, parts)
+
+    def _finish(self, batch: Pictures, fetched: Callable[[], MapArrays], way: Transfer) -> MapArrays:
+        """Wait for the maps of a batch; a device that is lost meanwhile costs doing it again."""
+        maps = self._attempt(fetched, len(batch), way)
+        return self(batch) if maps is None else maps
+
+    def _attempt(self, call: Callable[[], T], size: int, way: Transfer) -> T | None:
+        """Return what `call` returns; None if batch or device had to change and it is to be tried again."""
         try:
-            return self._forward(batch)
+            return call()
         except RuntimeError as error:
-            remedy = self._remedy(error, len(batch))
+            # Another batch may have found out first that the device is lost.
+            remedy = self._remedy(error, size) if way is self._transfer else ""
         # Outside the except clause, so that the failed tensors are no longer held by the traceback.
         self._floats = None
-        self._tell(remedy)
+        if remedy:
+            self._tell(remedy)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        return self(batch)
+        return None
 
     def _remedy(self, error: RuntimeError, size: int) -> str:
         """Change batch size or device after `error`; return what to say, or raise if nothing helps."""
@@ -198,17 +244,42 @@ class Forward:
         self._placed.max_batch = 1
 
     @torch.inference_mode()
-    def _forward(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8] | NDArray[np.float16]]:
+    def _forward(self, batch: Pictures) -> Callable[[], MapArrays]:
+        pixels = self._transfer.send(batch)
+        return self._transfer.fetch((self._graphs or self.compute)(pixels))
+
+    @torch.inference_mode()
+    def compute(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return the maps of pixels that are on the device already, as they are kept, and leave them there.
+
+        Parameters
+        ----------
+        pixels : Tensor of uint8, shape (n, y, x, 3)
+            RGB.
+
+        Returns
+        -------
+        dict of str to Tensor, shape (n, channels, y, x)
+            uint8 or float16, see `__call__`.
+        """
         placed = self._placed
-        n, height, width = batch.shape[:3]
+        n, height, width = pixels.shape[:3]
         # Normalised as rows of bytes (an inner axis of three would be slow). The last axis is colour already, which is
         # what channels_last wants: a view, no copy.
-        rows = self._floats_of(torch.from_numpy(batch).to(placed.device).view(n, height, width * 3))
+        rows = self._floats_of(pixels.view(n, height, width * 3))
         torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width), out=rows)
         x = rows.view(n, height, width, 3).permute(0, 3, 1, 2)
         with torch.autocast(placed.device.type, placed.dtype, enabled=placed.dtype != torch.float32):
             raw = cast("dict[str, Tensor]", placed.network(x))
         return {head.name: _stored(raw[head.name], head) for head in self.heads}
+
+    @torch.inference_mode()
+    def compute_apart(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Do as `compute`, in memory that no other call uses: a recording keeps it."""
+        self._floats = None
+        maps = self.compute(pixels)
+        self._floats = None
+        return maps
 
     def _floats_of(self, values: Tensor) -> Tensor:
         """Convert to float32 in the memory of the last batch: to get it anew costs more than to fill it."""
@@ -218,11 +289,15 @@ class Forward:
         return self._floats.copy_(values)
 
 
-def _stored(raw: Tensor, head: HeadSpec) -> NDArray[np.uint8] | NDArray[np.float16]:
+def _stored(raw: Tensor, head: HeadSpec) -> Tensor:
     """Activate a head and shrink it, on the device, to what is kept of it."""
     value = raw.float()
     if head.activation == "sigmoid":
-        value = torch.sigmoid(value).mul_(255).round_().to(torch.uint8)
-    else:
-        value = value.to(torch.float16)
-    return cast("NDArray[np.uint8]", value.cpu().numpy())
+        return torch.sigmoid(value).mul_(255).round_().to(torch.uint8)
+    return value.to(torch.float16)
+
+
+def _joined(parts: Sequence[Callable[[], MapArrays]]) -> MapArrays:
+    """Wait for the parts of a batch that was too large and put their maps together."""
+    maps = [part() for part in parts]
+    return {name: np.concatenate([one[name] for one in maps]) for name in maps[0]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from napari_nucleiseg.core.decoders.base import decoder
 from napari_nucleiseg.core.errors import SlideError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.ahead import map_ahead
-from napari_nucleiseg.core.inference.device import Forward, Message, default_batch_size
+from napari_nucleiseg.core.inference.device import Forward, Message, default_batch_size, default_readers
 from napari_nucleiseg.core.inference.plan import InferencePlan, Tile, TileGrid
+from napari_nucleiseg.core.inference.transfer import MapArrays
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.slides.pyramid import Slide
@@ -79,7 +81,7 @@ def predict(
     tiles: Sequence[Tile] | None = None,
     device: str = "auto",
     batch_size: int | None = None,
-    readers: int = 2,
+    readers: int | None = None,
     heads: Sequence[str] | None = None,
     cancelled: Cancelled = never,
     on_message: Message | None = None,
@@ -97,8 +99,8 @@ def predict(
     batch_size : int, optional
         Tiles forwarded together; default what suits the device. The first tile always goes alone, so
         that it is there as soon as can be.
-    readers : int
-        Threads that read ahead.
+    readers : int, optional
+        Threads that read ahead; default what suits the device.
     heads : sequence of str, optional
         Outputs wanted; default what the decoder needs.
     cancelled : callable
@@ -121,26 +123,51 @@ def predict(
     wanted = needed_heads(model.spec, shown=False) if heads is None else heads
     forward = Forward(model, device, heads=wanted, on_message=on_message)
     size = batch_size or default_batch_size(forward.device)
+    readers = readers or default_readers(forward.device)
     read = partial(_read, slide, plan.grid, cancelled=cancelled)
     todo, depth = plan.tiles if tiles is None else tiles, max(size + readers, 2)
     with closing(map_ahead(read, todo, workers=readers, depth=depth, name="nucleiseg-read")) as ahead:
-        for batch in _batches(_readable(ahead, cancelled), size):
-            if cancelled():
-                return
-            for prediction in _predict_batch(batch, forward):
+        for started in _started(_batches(_readable(ahead, cancelled), size), forward, cancelled):
+            for prediction in _predictions(started):
                 yield prediction
                 if cancelled():
                     return
 
 
-def _predict_batch(batch: list[_TilePixels], forward: Forward) -> Iterator[TilePrediction]:
-    arrays = [entry.pixels for entry in batch if entry.pixels is not None]
-    if not arrays:
+@dataclass(slots=True, eq=False)
+class _Started:
+    """A batch in work: what gives its maps (None if nothing of it could be read), and since when it is waited for."""
+
+    batch: list[_TilePixels]
+    maps: Callable[[], MapArrays] | None
+    since: float
+
+
+def _started(batches: Iterable[list[_TilePixels]], forward: Forward, cancelled: Cancelled) -> Iterator[_Started]:
+    """Start each batch before the one before is waited for, where the device computes by itself; not the first."""
+    waiting: deque[_Started] = deque()
+    ahead = 0
+    for batch in batches:
+        if cancelled():
+            return
+        start = time.perf_counter()
+        pixels = [entry.pixels for entry in batch if entry.pixels is not None]
+        waiting.append(_Started(batch, forward.start(pixels) if pixels else None, start))
+        while len(waiting) > ahead:
+            yield waiting.popleft()
+            if waiting:  # the device turned to it just now
+                waiting[0].since = time.perf_counter()
+        ahead = forward.ahead
+    yield from waiting
+
+
+def _predictions(started: _Started) -> Iterator[TilePrediction]:
+    batch = started.batch
+    if started.maps is None:
         yield from (TilePrediction(entry.tile, {}, reason=entry.reason) for entry in batch)
         return
-    start = time.perf_counter()
-    maps = forward(np.stack(arrays) if len(arrays) > 1 else arrays[0][None])
-    seconds = (time.perf_counter() - start) / len(arrays)
+    maps, started.maps = started.maps(), None  # so that they go when the last tile is gone
+    seconds = (time.perf_counter() - started.since) / len(batch)
     for place, entry in enumerate(batch):
         tile = entry.tile
         inside = tile.inside_px.translate(-tile.box_px.y, -tile.box_px.x).slices

@@ -170,4 +170,4 @@ def measured_networks() -> Mapping[str, Measured]:
     """Return what was measured of networks, by name, from the table that is shipped."""
     text = resources.files(__package__).joinpath(_TABLE).read_text(encoding="utf-8")
     known = [item.name for item in fields(Measured)]
-    return {row["network"]: Measured(**{key: row[key] for key in known}) for row in json.loads(text)}
+    return {row["network"]: Measured(**{key: row[key] for key in known if key in row}) for row in json.loads(text)}

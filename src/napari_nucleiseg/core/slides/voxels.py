@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_nucleiseg.core.errors import UnsupportedImageError, VoxelSizeError
 from napari_nucleiseg.core.geometry import ZYX
@@ -156,6 +155,8 @@ class _Window:
         """Return the values at the block's voxels."""
         values = values.take(self._wanted, axis)
         if self._sigma:
+            from scipy import ndimage
+
             values = ndimage.gaussian_filter1d(values, self._sigma, axis, truncate=_TRUNCATE)
         return linear(values, self._positions, axis)
 
