@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 
-from measuring import table, verdict
+from measuring import record, table, verdict
 from napari_nucleiseg.core.batch.engines.base import Task
 from napari_nucleiseg.core.batch.engines.cluster import DaskEngine
 from napari_nucleiseg.core.batch.engines.here import LocalEngine
@@ -65,7 +65,6 @@ def main():
     wanted = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
 
-    print(f"### Tasks that compute, {cores} workers on {cores} cores\n")
     local, dask = LocalEngine(cores), DaskEngine.started_here(cores)
     rows, good = [], True
     try:
@@ -83,10 +82,10 @@ def main():
                 ratio = best["processes"] / best["dask"]
     finally:
         local.close(), dask.close()
-    table(("tasks", "processes, of ideal", "dask, of ideal", "dask to processes"), rows)
-    good &= verdict("dask to processes, tasks of 250 ms", ratio, 0.95, at_most=False)
+    header = ("tasks", "processes, of ideal", "dask, of ideal", "dask to processes")
+    table(header, rows, title=f"Tasks that compute, {cores} workers on {cores} cores")
+    good &= verdict("dask to processes, tasks of 250 ms", ratio, 0.95, at_most=False, goal="S2")
 
-    print("\n### Tasks that sleep 250 ms\n")
     rows, shares = [], {"processes": [], "dask": []}
     for workers in wanted.workers:
         row = [workers]
@@ -102,12 +101,12 @@ def main():
             shares[name].append(share)
             row.append(f"{share:.3f}")
         rows.append(row)
-    table(("workers", "processes, of ideal", "dask, of ideal"), rows)
+    table(("workers", "processes, of ideal", "dask, of ideal"), rows, title="Tasks that sleep 250 ms")
     for name, found in shares.items():
-        good &= verdict(f"{name}: {wanted.workers[-1]} workers to {wanted.workers[0]}", found[-1] / found[0], 0.90,
-                        at_most=False)  # fmt: skip
+        title = f"{name}: {wanted.workers[-1]} workers to {wanted.workers[0]}"
+        good &= verdict(title, found[-1] / found[0], 0.90, at_most=False, goal="S2")
     raise SystemExit(not good)
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from measuring import one_thread, spent, table, verdict
+from measuring import note, one_thread, record, spent, table, verdict
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.project import Project
@@ -43,7 +43,7 @@ def build(folder, slide, nuclei):
         for row in range(1, side + 1):
             for column in range(1, side + 1):
                 project.write_tile(moved(tile, row * columns + column, columns), "m@1", "t0.5")
-        print(f"{project.census.total():,} nuclei on {side**2 * CORE**2 / 1e6:,.0f} megapixels\n")
+        note(f"{project.census.total():,} nuclei on {side**2 * CORE**2 / 1e6:,.0f} megapixels")
 
 
 def stroke(rng, tissue):
@@ -174,4 +174,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from measuring import one_thread, peak_mib, spent, table, verdict
+from measuring import note, one_thread, peak_mib, record, spent, table, verdict
 from napari_nucleiseg.core.errors import MissingDependencyError
 from napari_nucleiseg.core.exchange.formats import FORMATS, export
 from napari_nucleiseg.core.exchange.geojson import write_geojson
@@ -180,8 +180,8 @@ def there_and_back(folder, slide, density_mm2, tiles):
     same = all(
         np.array_equal(project.labels.read(region), empty.labels.read(region)) for region in bands(project.shape)
     )
-    print(f"pixels and ids the same after the way out and in: {'yes' if same else 'NO'}")
-    print(f"{path.stat().st_size / n:.0f} bytes of GeoJSON a nucleus\n")
+    note(f"pixels and ids the same after the way out and in: {'yes' if same else 'NO'}")
+    note(f"{path.stat().st_size / n:.0f} bytes of GeoJSON a nucleus")
     verdict("GeoJSON out, nuclei a second", n / figures["out"], OUT_GOAL, at_most=False, form="{:,.0f}")
     verdict("GeoJSON in, nuclei a second", n / figures["in"], IN_GOAL, at_most=False, form="{:,.0f}")
     print()
@@ -205,7 +205,7 @@ def other_formats(folder, slide, project):
         try:
             took = spent(lambda name=name, path=path: export(source, path, name))
         except MissingDependencyError as error:
-            print(f"{name} left out: {error}")
+            note(f"{name} left out: {error}")
             continue
         back = ""
         if name != "spatialdata" and form.ending.endswith((".zarr", ".tif", ".geojson")):
@@ -254,4 +254,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from measuring import one_thread, table
+from measuring import one_thread, record, table
 from napari_nucleiseg.core.models.encoders import EncoderSpec, LoadedEncoder, load_encoder
 from napari_nucleiseg.core.teaching.heads.config import HeadTeachConfig
 from napari_nucleiseg.core.teaching.heads.learner import Stem, look
@@ -178,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from measuring import in_turn, one_thread, peak_mib, spent, table, verdict
+from measuring import in_turn, note, one_thread, peak_mib, record, spent, table, verdict
 from napari_nucleiseg.core.attention.forward import EncoderForward
 from napari_nucleiseg.core.attention.look import look, token_store
 from napari_nucleiseg.core.attention.patches import plan_patches
@@ -154,7 +154,7 @@ def main():
     if wanted.child:
         child(wanted.region, exact=exact)
         return
-    print(f"slide: {SAMPLE.name if SAMPLE.exists() else 'synthetic'}\n")
+    note(f"slide: {SAMPLE.name if SAMPLE.exists() else 'synthetic'}")
     good = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -180,4 +180,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measuring import table, verdict
+from measuring import record, table, verdict
 
 
 def settled(panel, seconds=120):
@@ -88,4 +88,4 @@ def measure(rounds):
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

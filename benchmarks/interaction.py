@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from alias_slide import write_alias_slide
-from measuring import one_thread, table, verdict
+from measuring import one_thread, record, table, verdict
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.device import Forward
 from napari_nucleiseg.core.inference.plan import plan_inference
@@ -109,17 +109,16 @@ def main():
                              f"{alls[-1]:.2f}", f"{backs[-1]:.1f}", stale[-1]))  # fmt: skip
     finally:
         shutil.rmtree(folder)
-    print("### Pans over a slide of 40,000 px\n")
     header = ("pan", "new tiles", "one forward, s", "first tile, s", "in forwards", "all, s", "of their forwards",
               "return, ms", "stale tiles")  # fmt: skip
-    table(header, rows)
-    good = verdict("first tile after a pan, in forwards (median)", statistics.median(firsts), 1.5)
-    good &= verdict("all tiles of a pan, of their forwards (median)", statistics.median(alls), 1.3)
-    good &= verdict("return to a seen view, ms (median)", statistics.median(backs), 50, form="{:.1f}")
-    good &= verdict("forwards on return", missing, 0, form="{:.0f}")
-    good &= verdict("tiles that still come after moving on", max(stale), 1, form="{:.0f}")
+    table(header, rows, title="Pans over a slide of 40,000 px")
+    good = verdict("first tile after a pan, in forwards (median)", statistics.median(firsts), 1.5, goal="G8")
+    good &= verdict("all tiles of a pan, of their forwards (median)", statistics.median(alls), 1.3, goal="G8")
+    good &= verdict("return to a seen view, ms (median)", statistics.median(backs), 50, form="{:.1f}", goal="G8")
+    good &= verdict("forwards on return", missing, 0, form="{:.0f}", goal="G8")
+    good &= verdict("tiles that still come after moving on", max(stale), 1, form="{:.0f}", goal="G8")
     raise SystemExit(not good)
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from in_window import FolderEngine
-from measuring import table, verdict
+from measuring import record, table, verdict
 
 SOURCES = {"model in hand": "", "tissue-patches": "encoder:tissue-patches", "colour": "colour"}
 
@@ -166,4 +166,4 @@ def take_pictures(viewer, panel, source, wanted):
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -17,7 +17,7 @@ import tifffile
 from skimage.color import rgb2hed
 from skimage.measure import regionprops_table
 
-from measuring import in_turn, one_thread, peak_mib, table, verdict
+from measuring import in_turn, note, one_thread, peak_mib, record, table, verdict
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.measurement.block import measure_nuclei
 from napari_nucleiseg.core.measurement.columns import COLUMNS
@@ -150,13 +150,13 @@ def compared(folder, side, mpp_um, rounds):
     )
     every |= in_turn({"what was kept, for a table": lambda: KeptMeasures(project).of(whole)}, rounds)
     slow = every["scikit-image, pixels in memory"].cpu
-    print(f"{nuclei:,} nuclei, {mpp_um:g} um per pixel, {side:,} px, {pixels / nuclei:.0f} pixels each")
     table(
         ("what", "nuclei a CPU second", "times scikit-image", "busy"),
         [
             (name, f"{nuclei / one.cpu:,.0f}", f"{slow / one.cpu:.1f}", f"{one.share:.2f}")
             for name, one in every.items()
         ],
+        title=f"{nuclei:,} nuclei, {mpp_um:g} um per pixel, {side:,} px, {pixels / nuclei:.0f} pixels each",
     )
     table(
         ("measure", "largest difference"), [(name, f"{far:.1e}") for name, far in differences(blocks, project.mpp_um)]
@@ -180,9 +180,9 @@ def main():
             rates[mpp_um] = compared(Path(folder), options.side, mpp_um, options.rounds)
     for mpp_um, (memory, reading) in rates.items():
         verdict(f"nuclei a second, {mpp_um:g} um, pixels in memory", memory, GOAL, at_most=False, form="{:,.0f}")
-        print(f"nuclei a second, {mpp_um:g} um, read from the slide: {reading:,.0f}")
-    print(f"peak memory {peak_mib():.0f} MiB")
+        note(f"nuclei a second, {mpp_um:g} um, read from the slide: {reading:,.0f}")
+    note(f"peak memory {peak_mib():.0f} MiB")
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

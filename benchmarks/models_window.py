@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from in_window import FolderEngine
-from measuring import table, verdict
+from measuring import record, table, verdict
 
 MOST_MS = 50.0
 
@@ -90,4 +90,4 @@ def measure(wanted, folder):
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

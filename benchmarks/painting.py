@@ -24,7 +24,7 @@ import zarr
 from qtpy.QtWidgets import QApplication
 
 from in_window import FolderEngine
-from measuring import table
+from measuring import record, table
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.controller import Controller
@@ -233,4 +233,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

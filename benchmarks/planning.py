@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from measuring import in_turn, one_thread, peak_mib, table, verdict
+from measuring import in_turn, note, one_thread, peak_mib, record, table, verdict
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.inference.plan import plan_inference
 from napari_nucleiseg.core.inference.predict import predict
@@ -156,7 +156,6 @@ def a_million(model, folder, rounds):
     # In turn: a fraction of a millisecond a tile is soon hidden by what else the machine does.
     best = in_turn(steps, rounds)
     held = {tiles: case.planning_mib() for tiles, case in cases.items()}
-    print("### A million tiles, part by part\n")
     table(
         ("tiles", "planning, cpu s", "planning, MiB", "scan of the ledger, cpu s", "resuming in all, cpu s",
          "a tile, cpu-ms", "cpu/wall of a tile"),
@@ -166,6 +165,7 @@ def a_million(model, folder, rounds):
              f"{best[tiles, 'dispatch'].cpu / SAMPLE * 1e3:.3f}", f"{best[tiles, 'dispatch'].share:.2f}")
             for tiles, case in cases.items()
         ],
+        title="A million tiles, part by part",
     )  # fmt: skip
     for case in cases.values():
         case.ledger.close()
@@ -182,10 +182,10 @@ def the_largest_project(model, folder, rounds):
             gc.collect()
             found[tiles].append(case.dispatch())
     best = {tiles: np.min(times, axis=0) for tiles, times in found.items()}
-    print("### `segment` with a project, all but a sample of its tiles done\n")
     table(
         ("tiles", "to the first tile, cpu s", "each tile after it, cpu-ms"),
         [(f"{len(cases[tiles].plan):,}", f"{first:.3f}", f"{tile * 1e3:.3f}") for tiles, (first, tile) in best.items()],
+        title="`segment` with a project, all but a sample of its tiles done",
     )
     return best[LARGEST][1] / best[FEW][1]
 
@@ -204,15 +204,16 @@ def main():
         segmented = the_largest_project(model, folder, wanted.rounds)
     finally:
         shutil.rmtree(folder)
-    good = verdict("planning a million tiles, cpu s", planning, 2)
-    good &= verdict("planning a million tiles, MiB", held, 200, form="{:.0f}")
-    good &= verdict("scan of a ledger with a million tiles done, cpu s", scan, 1)
-    good &= verdict("resuming a million tiles in all, cpu s", resume, 1)
-    good &= verdict("a tile among a million, of one among a thousand", growth, 1.05)
-    good &= verdict(f"the same with `segment`, {LARGEST:,} tiles", segmented, 1.05)
-    print(f"peak memory {peak_mib():.0f} MiB")
+    good = verdict("planning a million tiles, cpu s", planning, 2, goal="S1")
+    good &= verdict("planning a million tiles, MiB", held, 200, form="{:.0f}", goal="S1")
+    good &= verdict("scan of a ledger with a million tiles done, cpu s", scan, 1, goal="S3")
+    good &= verdict("resuming a million tiles in all, cpu s", resume, 1, goal="S3")
+    good &= verdict("a tile among a million, of one among a thousand", growth, 1.05, form="{:.3f}", goal="S1")
+    name = f"the same with `segment`, {LARGEST:,} tiles"
+    good &= verdict(name, segmented, 1.05, form="{:.3f}", goal="S1")
+    note(f"peak memory {peak_mib():.0f} MiB")
     raise SystemExit(not good)
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from measuring import one_thread, table
+from measuring import one_thread, record, table
 from napari_nucleiseg.core.batch.job import SegmentJob, SlideFailed, SlideFinished, SlideNoted
 from napari_nucleiseg.core.batch.segmentation import segment_slides
 from napari_nucleiseg.core.evaluation import mean_scores, scores
@@ -106,4 +106,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from measuring import one_thread, spent, table, verdict
+from measuring import note, one_thread, record, spent, table, verdict
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.ledger import put_nuclei, run_number
@@ -137,13 +137,17 @@ def writing(folder, slide, tiles):
         ],
     )
     verdict("project / zarr alone", took.cpu / plain.cpu, 1.0)
-    verdict("labels on disk, B/px", size / megapixels / 1e6, 0.3, form="{:.3f}")
-    print(f"{files / megapixels:.1f} files per megapixel of tissue\n")
+    verdict("labels on disk, B/px", size / megapixels / 1e6, 0.3, form="{:.3f}", goal="S4")
+    note(f"{files / megapixels:.1f} files per megapixel of tissue in {tiles} tiles")
+    levels = [(level.shape, level.chunks) for level in project.labels.levels]
+    every = sum(-(-height // rows) * -(-width // columns) for (height, width), (rows, columns) in levels)
+    verdict("files of a slide that is all tissue, from shapes and chunks", every, 10_000, form="{:,.0f}", goal="S4")
+    verdict("a tile's core beyond whole chunks, px", CORE % levels[0][1][0], 0, form="{:.0f}", goal="S4")
     view = (slice(SIDE // 2 - 500, SIDE // 2 + 500), slice(SIDE // 2 - 800, SIDE // 2 + 800))
     project.labels.chunks.forget()
     cold = spent(lambda: project.labels.levels[0][view]).cpu
     warm = min(spent(lambda: project.labels.levels[0][view]).cpu for _ in range(5))
-    print(f"a 1,000 x 1,600 view: {cold * 1e3:.1f} cpu-ms from disk, {warm * 1e3:.1f} kept\n")
+    note(f"a 1,000 x 1,600 view: {cold * 1e3:.1f} cpu-ms from disk, {warm * 1e3:.1f} kept")
     project.close()
 
 
@@ -171,7 +175,7 @@ def million(folder, slide):
                 )
                 put_nuclei(database, nuclei, global_ids(index, 1000), run, project.census.cells(centroids))
 
-    print(f"1,000,000 nuclei into the table: {spent(insert).cpu:.1f} us each")
+    note(f"1,000,000 nuclei into the table: {spent(insert).cpu:.1f} us each")
     project.census.recount_all()
     views = {
         "a 1,000 x 1,600 view": Region(30_000, 30_000, 1000, 1600),
@@ -207,4 +211,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -1,0 +1,169 @@
+"""`REPORT.md` from the stored results: a row for every goal, then each benchmark."""
+
+from pathlib import Path
+
+from benchmarks.catalogue import BENCHMARKS, GOALS
+from benchmarks.results import FOLDER, before, load_all
+
+PAGE = Path(__file__).parent / "REPORT.md"
+HEAD = """# Report
+
+Made by `python -m benchmarks report` from the files in `results/`; do not edit it. How it is measured:
+[README.md](README.md). What does not fit a table, and accuracy: [RESULTS.md](RESULTS.md). "Before" is the figure of the
+former run of the same benchmark.
+"""
+
+
+def write(folder=FOLDER, page=PAGE):
+    """Write the page; return its path."""
+    found = load_all(folder)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text(found), encoding="utf-8")
+    _plot(found, folder)
+    return page
+
+
+def text(found):
+    """The page of these results (dict by name of the benchmark), as Markdown."""
+    parts = [HEAD, _goals(found), "## Benchmarks\n"]
+    parts += [_section(one, found[one.name]) for one in BENCHMARKS if one.name in found]
+    missing = [f"`{one.name}`" for one in BENCHMARKS if one.name not in found and not one.by_hand]
+    if missing:
+        parts.append(f"Without a stored result: {', '.join(missing)}.\n")
+    return "\n".join(parts)
+
+
+# --------------------------------------------------------------------------- goals
+
+
+def _goals(found):
+    rows = [row for goal in GOALS for row in _rows_of(goal, found)]
+    header = ("goal", "figure", "benchmark", "others", "wanted", "before", "now", "")
+    wording = "\n".join(f"- **{goal.key}**: {goal.wanted} {goal.elsewhere}".rstrip() for goal in GOALS)
+    return f"## Goals\n\n{wording}\n\n{_table(header, rows)}"
+
+
+def _rows_of(goal, found):
+    """Rows of one goal: its figures, and a reason for each benchmark that has none."""
+    rows = []
+    for one in (one for one in BENCHMARKS if goal.key in one.goals):
+        stored = found.get(one.name)
+        figures = [figure for figure in stored["figures"] if figure["goal"] == goal.key] if stored else []
+        rows += [_row(goal, one, stored, figure) for figure in figures]
+        if not figures or stored["status"] != "finished":
+            rows.append(
+                (goal.key, "-", f"`{one.name}`", goal.anchor, "-", _former(goal, stored), "-", _why(one, stored))
+            )
+    return rows
+
+
+def _row(goal, one, stored, figure):
+    former = before(stored, figure["what"])
+    was = former["shown"] if former else "-"
+    anchor = figure["anchor"] or goal.anchor
+    return (
+        goal.key,
+        figure["what"],
+        f"`{one.name}`",
+        anchor,
+        figure["wanted"] or "-",
+        was,
+        figure["shown"],
+        _judged(figure),
+    )
+
+
+def _judged(figure):
+    if figure["met"] is None:
+        return f"not measured: {figure['reason']}"
+    return "met" if figure["met"] else "**missed**"
+
+
+def _former(goal, stored):
+    """Figures of the newest former run, for a goal that this run did not answer."""
+    for run in reversed(stored["history"] if stored else []):
+        figures = [figure for figure in run["figures"] if figure["goal"] == goal.key]
+        if figures:
+            return "; ".join(f"{figure['what']} {figure['shown']}" for figure in figures)
+    return "-"
+
+
+def _why(one, stored):
+    if stored is None:
+        return f"not measured yet: `python -m benchmarks run {one.name}`"
+    if stored["status"] == "finished":
+        return "not measured: these arguments leave it out"
+    return f"{stored['status']}: {stored['message']}"
+
+
+# --------------------------------------------------------------------------- benchmarks
+
+
+def _section(one, stored):
+    """What was asked, how it was measured, and what came out."""
+    ending = "" if stored["status"] == "finished" else f" **{stored['status']}**: {stored['message']}."
+    took = f", {stored['minutes']:.1f} min" if stored["minutes"] else ""
+    made = f"{stored['date']}, commit {stored['commit'] or 'unknown'}{took}. {stored['machine']}."
+    against = f" Beside: {one.peer}." if one.peer else ""
+    lines = [
+        f"### {one.name}",
+        "",
+        f"{one.question} {one.method}{against}",
+        "",
+        f"`{stored['command']}`; {made}{ending}",
+        "",
+    ]
+    for table in stored["tables"]:
+        lines += [f"{table['title']}\n"] if table["title"] else []
+        lines.append(_table(table["header"], table["rows"]))
+    others = [
+        (figure["what"], figure["wanted"] or "-", figure["shown"], _judged(figure)) for figure in stored["figures"]
+    ]
+    if others:
+        lines.append(_table(("figure", "wanted", "value", ""), others))
+    lines += [f"- {note}" for note in stored["notes"]] + [""] * bool(stored["notes"])
+    spreads = [one["spread"] for one in stored["rounds"]]
+    if spreads:
+        discarded = sum(one["discarded"] for one in stored["rounds"])
+        total = sum(one["rounds"] for one in stored["rounds"])
+        lines.append(f"Spread of rounds: {max(spreads):.0%} at most; {discarded} of {total} rounds left out.\n")
+    return "\n".join(lines)
+
+
+def _table(header, rows):
+    """A Markdown table."""
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]]) + "\n"
+
+
+def _plot(found, folder):
+    """Draw every figure with a goal as its share of what is wanted; nothing without matplotlib: no dependency."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    bars = [
+        (f"{figure['goal']} {figure['what']}", _share(figure), figure["met"])
+        for stored in found.values()
+        for figure in stored["figures"]
+        if figure["goal"] and figure["value"] and _share(figure)
+    ]
+    if not bars:
+        return
+    names, shares, met = zip(*sorted(bars, reverse=True), strict=True)
+    picture = Figure(figsize=(9, 1 + 0.25 * len(bars)), layout="constrained")
+    axes = picture.subplots()
+    axes.barh(names, shares, color=["tab:green" if good else "tab:red" for good in met])
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(xscale="log", xlabel="how much better than wanted")
+    picture.savefig(folder / "goals.png", dpi=120)
+
+
+def _share(figure):
+    """How many times better than wanted."""
+    sign, limit = figure["wanted"].split(" ")
+    limit = float(limit.replace(",", ""))
+    if not limit or figure["value"] <= 0:
+        return 0.0
+    return limit / figure["value"] if sign == "<=" else figure["value"] / limit
