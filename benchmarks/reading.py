@@ -1,10 +1,12 @@
-"""Reading speed of JPEG slides against openslide-python and tifffile + zarr: ratios of CPU time, one thread.
+"""Reading speed of JPEG slides against openslide-python, tifffile + zarr and cuCIM: ratios of CPU time, one thread.
 
-Run ``python benchmarks/reading.py``; it makes its own slide of real tissue in a temporary folder.
+Run ``python benchmarks/reading.py``; it makes its own slide of real tissue in a temporary folder. cuCIM takes part
+where it is installed.
 """
 
 import argparse
-import json
+import importlib.util
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ import skimage.data
 import tifffile
 import zarr
 
+from measuring import in_turn, record, table, unmeasured, verdict
 from napari_nucleiseg.core.slides import openslide as through_openslide
 from napari_nucleiseg.core.slides import tiled
 from napari_nucleiseg.core.slides.registry import open_slide
@@ -78,12 +81,18 @@ def readers(path: Path) -> dict[str, tuple[Read, Callable[[], None]]]:
     def slicing(array: object) -> Read:
         return lambda y, x, side: np.asarray(array[y : y + side, x : x + side])  # type: ignore[index]
 
-    return {
+    found = {
         "openslide-python": (read_openslide, renew),
         "tifffile + zarr": (slicing(store), lambda: None),
         "ours": (slicing(ours), ours.forget),
         "ours, through OpenSlide": (slicing(fallback), fallback.forget),
     }
+    if importlib.util.find_spec("cucim"):
+        from cucim import CuImage
+
+        whole = CuImage(str(path))
+        found["cuCIM"] = (lambda y, x, side: np.asarray(whole.read_region((x, y), (side, side))), lambda: None)
+    return found
 
 
 def places(side: int, offset: int, rows: int) -> list[tuple[int, int]]:
@@ -92,37 +101,47 @@ def places(side: int, offset: int, rows: int) -> list[tuple[int, int]]:
     return [(offset + row * side, offset + col * side) for row in range(rows) for col in range(count)]
 
 
-def measure(name: str, side: int, offset: int, options: argparse.Namespace, path: Path) -> dict[str, object]:
-    """Read the same regions with every reader in turn; keep each reader's best round."""
-    table = readers(path)
+def measure(name: str, side: int, offset: int, options: argparse.Namespace, path: Path) -> dict[str, float]:
+    """Read the same regions with every reader in turn; return how many times openslide-python's speed each has."""
+    found = readers(path)
     corners = places(side, offset, options.rows * 512 // side)
     megapixels = len(corners) * side * side / 1e6
-    reference = {reader: read(*corners[1], side) for reader, (read, _) in table.items()}
-    best = dict.fromkeys(table, (np.inf, 0.0))
-    for _ in range(options.rounds):
-        for reader, (read, forget) in table.items():
+    reference = {reader: read(*corners[1], side) for reader, (read, _) in found.items()}
+
+    def reading(read: Read, forget: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
             forget()
-            cpu, wall = time.process_time(), time.perf_counter()
             for corner in corners:
                 read(*corner, side)
-            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-            best[reader] = min(best[reader], (cpu, cpu / wall))
-    base = best["openslide-python"][0]
-    print(f"\n{name} px JPEG, {len(corners)} regions, best of {options.rounds} interleaved rounds")
-    print(f"{'reader':26s}{'MP per CPU s':>14s}{'x openslide':>13s}{'cpu/wall':>10s}{'largest difference':>20s}")
-    rows = {}
-    for reader, (cpu, load) in best.items():
-        apart = int(np.abs(reference[reader].astype(int) - reference["openslide-python"]).max())
-        print(f"{reader:26s}{megapixels / cpu:14.1f}{base / cpu:13.2f}{load:10.2f}{apart:20d}")
-        rows[reader] = {
-            "mp_per_cpu_s": megapixels / cpu,
-            "ratio": base / cpu,
-            "cpu_per_wall": load,
-            "difference": apart,
-        }
-    reached = base / best["ours"][0]
-    print(f"goal {GOALS[name]:g}x: {'reached' if reached >= GOALS[name] else 'MISSED'} ({reached:.2f}x)")
-    return rows
+
+        return run
+
+    spent = in_turn({reader: reading(*one) for reader, one in found.items()}, options.rounds)
+    base = spent["openslide-python"].cpu
+    apart = {
+        reader: int(np.abs(pixels.astype(int) - reference["openslide-python"]).max())
+        for reader, pixels in reference.items()
+    }
+    table(
+        ("reader", "MP per CPU s", "x openslide", "spread", "cpu/wall", "largest difference"),
+        [
+            (reader, f"{megapixels / one.cpu:.1f}", f"{base / one.cpu:.2f}", f"{one.spread:.0%}", f"{one.share:.2f}",
+             apart[reader])
+            for reader, one in spent.items()
+        ],
+        title=f"{name} px JPEG, {len(corners)} regions, {options.rounds} rounds in turn",
+    )  # fmt: skip
+    verdict(f"{name}, times openslide-python", base / spent["ours"].cpu, GOALS[name], at_most=False, goal="G3")
+    through = base / spent["ours, through OpenSlide"].cpu
+    verdict(f"{name} through OpenSlide, times openslide-python", through, 0.95, at_most=False, goal="G3")
+    verdict(f"{name}, largest difference of a pixel", apart["ours"], 0, form="{:.0f}", goal="G3")
+    if "cuCIM" in spent:
+        beside = spent["cuCIM"].cpu / spent["ours"].cpu
+        verdict(f"{name}, times cuCIM on the CPU", beside, 0.9, at_most=False, goal="G3")
+    else:
+        unmeasured("G3", f"{name}, times cuCIM on the CPU", "cuCIM is not installed")
+    print()
+    return {reader: base / one.cpu for reader, one in spent.items()}
 
 
 def measure_threads(options: argparse.Namespace, path: Path) -> float:
@@ -140,61 +159,68 @@ def measure_threads(options: argparse.Namespace, path: Path) -> float:
     return walls[1] / walls[2]
 
 
-def measure_zoom(path: Path) -> dict[str, dict[str, float]]:
+def measure_zoom(path: Path, rounds: int) -> dict[str, float]:
     """Time what napari reads at the worst zoom of a pyramid with steps of four, with and without virtual levels.
+
+    Returns CPU milliseconds of the first slice, with nothing read before: the median of the rounds, in turn.
 
     It takes the coarsest level of which the canvas (1000 x 1600 px) would show no less than a pixel a pixel:
     almost four times the canvas on each axis from the file's own levels, almost twice from virtual ones.
     The view then moves 15 times by 100 px of the canvas.
     """
-    results = {}
-    print(
-        f"\n{'slice at the worst zoom, wall ms':36s}{'MP':>6s}{'first (CPU)':>18s}{'pan: median':>13s}{'largest':>9s}"
-    )
-    for name, index, factor in (("the file's own levels", 0, 4), ("with virtual levels", 1, 2)):
-        level = open_slide(path).levels[index]
-        height, width = 1000 * factor, 1600 * factor
-        side = level.chunks[0]
-        times, first_cpu = [], 0.0
-        for step in range(16):
-            x = 100 * factor * step // side * side  # napari widens what it reads to whole tiles
-            start, cpu = time.perf_counter(), time.process_time()
-            np.asarray(level[0 : -(-height // side) * side, x : x + (-(-width // side) + 1) * side])
-            times.append((time.perf_counter() - start) * 1e3)
-            first_cpu = first_cpu or (time.process_time() - cpu) * 1e3
-        first, median, largest = times[0], float(np.median(times[1:])), max(times[1:])
-        print(f"{name:36s}{height * width / 1e6:6.1f}{first:10.1f} ({first_cpu:.0f}){median:13.1f}{largest:9.1f}")
-        results[name] = {
-            "first_ms": first,
-            "first_cpu_ms": first_cpu,
-            "pan_median_ms": median,
-            "pan_largest_ms": largest,
-        }
+    # Opened once each: the one must not find what the other read in the cache.
+    looks = {
+        "the file's own levels": (open_slide(path).levels[0], 4),
+        "with virtual levels": (open_slide(path).levels[1], 2),
+    }
+    walls: dict[str, list[list[float]]] = {name: [] for name in looks}
+    spent: dict[str, list[float]] = {name: [] for name in looks}
+    for _ in range(rounds):
+        for name, (level, factor) in looks.items():
+            level.forget()
+            side = level.chunks[0]  # napari widens what it reads to whole tiles
+            bottom, across = -(-1000 * factor // side) * side, (-(-1600 * factor // side) + 1) * side
+            walls[name].append([])
+            for step in range(16):
+                x = 100 * factor * step // side * side
+                start, cpu = time.perf_counter(), time.process_time()
+                np.asarray(level[:bottom, x : x + across])
+                walls[name][-1].append((time.perf_counter() - start) * 1e3)
+                if step == 0:
+                    spent[name].append((time.process_time() - cpu) * 1e3)
+    rows, results = [], {}
+    for name, (_, factor) in looks.items():
+        first, pans = np.median([one[0] for one in walls[name]]), [one[1:] for one in walls[name]]
+        results[name] = float(np.median(spent[name]))
+        rows.append((name, f"{1.6 * factor**2:.1f}", f"{first:.1f}", f"{results[name]:.0f}", f"{np.median(pans):.1f}",
+                     f"{np.median(np.max(pans, axis=1)):.1f}"))  # fmt: skip
+    header = ("slice at the worst zoom, wall ms", "MP", "first", "its CPU", "pan: median", "largest")
+    table(header, rows)
     return results
 
 
 def main() -> None:
-    """Print the tables; ``--json`` keeps them."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=4, help="rows of 512 px regions to read")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     threads, tiled.POOL_THREADS = tiled.POOL_THREADS, 1
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.svs"
         write_slide(path)
-        results: dict[str, object] = {
-            "aligned 512": measure("aligned 512", 512, 0, options, path),
-            "unaligned 256": measure("unaligned 256", 256, 100, options, path),
-        }
-        results["two threads"] = measure_threads(options, path)
+        measure("aligned 512", 512, 0, options, path)
+        measure("unaligned 256", 256, 100, options, path)
+        two = measure_threads(options, path)
         tiled.POOL_THREADS = threads
-        results["worst zoom"] = measure_zoom(path)
-        print(f"\ntwo threads against one, wall clock: {results['two threads']:.2f}x (means nothing on a busy machine)")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+        zoom = measure_zoom(path, options.rounds)
+    if load > (os.cpu_count() or 1) - 0.7:
+        unmeasured("G3", "two threads against one, by the clock", "there was no second core free")
+    else:
+        verdict("two threads against one, by the clock", two, 1.6, at_most=False, goal="G3")
+    verdict("worst zoom with virtual levels, CPU ms", zoom["with virtual levels"], 100, form="{:.0f}", goal="G9")
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

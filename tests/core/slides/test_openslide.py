@@ -1,5 +1,6 @@
 """Slides that only OpenSlide reads, made here: a Leica SCN with bounds and a Hamamatsu VMS."""
 
+import ctypes
 import sys
 import threading
 
@@ -13,6 +14,7 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.slides import openslide as reader
 from napari_nucleiseg.core.slides import tiff
 from napari_nucleiseg.core.slides.registry import can_open, open_slide
+from napari_nucleiseg.core.slides.samples import over_white
 
 library = pytest.importorskip("openslide")
 
@@ -101,10 +103,10 @@ def test_after_a_damaged_tile_the_rest_is_still_read(tmp_path):
         file.write(bytes(size))
     slide = reader.read(str(path))
     pixels = np.asarray(slide.levels[0])
-    assert [tile.region for tile in slide.damage] == [Region(0, 0, 512, 512)]
-    assert (pixels[:512, :512] == 255).all()
-    assert np.array_equal(pixels[512:], whole[512:])
-    assert np.array_equal(pixels[:512, 512:], whole[:512, 512:])
+    assert [tile.region for tile in slide.damage] == [Region(0, 0, 256, 256)]
+    assert (pixels[:256, :256] == 255).all()
+    assert np.array_equal(pixels[256:], whole[256:])
+    assert np.array_equal(pixels[:256, 256:], whole[:256, 256:])
 
 
 def test_both_readers_agree_on_a_file_that_both_know(tmp_path):
@@ -149,13 +151,65 @@ def test_a_closed_slide_says_so(vms):
         slide.levels[0][:5, :5]
 
 
+def filled_with(pixels):
+    """Stand in for what OpenSlide fills memory with: premultiplied BGRA at the place that is read."""
+
+    def fill(_slide, memory, x, y, _level, width, height):
+        out = np.ctypeslib.as_array(ctypes.cast(memory, ctypes.POINTER(ctypes.c_uint8)), (height, width, 4))
+        out[:] = pixels[y : y + height, x : x + width]
+
+    return fill
+
+
+def any_opacity(rng, height, width):
+    """Premultiplied BGRA of all opacities, and the RGBA that openslide-python makes of it."""
+    opacity = rng.choice([0, 0, 1, 77, 128, 254, 255, 255], (height, width, 1))
+    bgr = rng.integers(0, 256, (height, width, 3)) * opacity // 255
+    rgb = bgr[..., ::-1] * 255 // np.maximum(opacity, 1)
+    return np.concatenate([bgr, opacity], 2).astype(np.uint8), np.concatenate([rgb, opacity], 2).astype(np.uint8)
+
+
 def test_transparent_pixels_become_white(monkeypatch, vms):
     slide = reader.read(str(vms))
-    rgba = np.zeros((512, 512, 4), np.uint8)
-    rgba[:, 256:] = (10, 20, 30, 255)
-    rgba[:, 200:256] = (100, 100, 100, 128)
-    monkeypatch.setattr(library.OpenSlide, "read_region", lambda *_: rgba)
-    pixels = slide.levels[0][:, :512]
+    bgra = np.zeros((1024, 1024, 4), np.uint8)
+    bgra[:, 256:] = (30, 20, 10, 255)
+    bgra[:, 200:256] = (50, 50, 50, 128)
+    monkeypatch.setattr(library.lowlevel, "_read_region", filled_with(bgra))
+    pixels = slide.levels[0][:512, :512]
     assert (pixels[:, :200] == 255).all()
     assert (pixels[:, 256:] == (10, 20, 30)).all()
     assert np.abs(pixels[:, 200:256].astype(int) - 177).max() <= 1
+
+
+def test_any_opacity_gives_the_same_pixels_whether_read_at_once_or_through_a_picture(monkeypatch, vms):
+    bgra, rgba = any_opacity(np.random.default_rng(3), 1024, 1024)
+    monkeypatch.setattr(library.lowlevel, "_read_region", filled_with(bgra))
+    at_once = reader.read(str(vms)).levels[0][:300, :520]
+    monkeypatch.delattr(library.lowlevel, "_read_region")
+
+    def read_region(_slide, place, _level, size):
+        return rgba[place[1] : place[1] + size[1], place[0] : place[0] + size[0]]
+
+    monkeypatch.setattr(library.OpenSlide, "read_region", read_region)
+    assert np.array_equal(at_once, reader.read(str(vms)).levels[0][:300, :520])
+    weight = rgba[:300, :520, 3:].astype(float) / 255
+    assert np.abs(at_once - (rgba[:300, :520, :3] * weight + 255 * (1 - weight))).max() <= 1
+
+
+def test_what_openslide_fills_is_what_its_picture_shows(scn):
+    # The slide is opaque here, transparent there, and scanned in part.
+    opened = library.OpenSlide(str(scn))
+    level = reader.read(str(scn)).levels[0]
+    box = (slice(960, 1500), slice(1400, 2100))
+    rgba = np.asarray(opened.read_region((1400, 960), 0, (700, 540)))
+    assert set(np.unique(rgba[..., 3])) >= {0, 255}
+    assert np.array_equal(level[box], over_white(rgba, premultiplied=False))
+
+
+@pytest.mark.parametrize(
+    ("stated", "side"), [("256", 256), ("240", 240), ("128", 256), ("512", 512), ("8", 256), ("4096", 256), (None, 256)]
+)
+def test_tiles_are_whole_ones_of_the_file_where_they_are_of_a_size_to_read_at_once(monkeypatch, vms, stated, side):
+    properties = {"openslide.level[0].tile-height": stated, "openslide.level[0].tile-width": "512"}
+    monkeypatch.setattr(library.OpenSlide, "properties", {k: v for k, v in properties.items() if v is not None})
+    assert reader.read(str(vms)).levels[0].tile_shape == (side, 512)

@@ -40,6 +40,29 @@ def test_every_level_holds_the_pixels_that_were_written(case, slide):
         assert difference.mean() <= case.tolerance
 
 
+def test_a_tile_that_only_passes_through_is_the_one_that_would_be_kept(slide):
+    for level in slide.levels:
+        level.forget()
+        rows, cols = (-(-size // side) for size, side in zip(level.shape, level.tile_shape, strict=False))
+        for row, col in np.ndindex(rows, cols):
+            passing = level.passing_tile(row, col).copy()
+            assert np.array_equal(passing, level.tile(row, col))
+
+
+def test_a_damaged_tile_that_passes_through_is_white_and_recorded_once(tmp_path):
+    write_svs(tmp_path / "a.svs")
+    with tifffile.TiffFile(tmp_path / "a.svs") as file:
+        offset, size = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+    with (tmp_path / "a.svs").open("r+b") as file:
+        file.seek(offset + size // 2)
+        file.write(bytes(range(256)) * (size // 2 // 256))
+    slide = tiff.read(str(tmp_path / "a.svs"))
+    assert (slide.levels[0].passing_tile(0, 0) == 255).all()
+    assert (slide.levels[0].tile(0, 0) == 255).all()
+    assert len(slide.damage) == 1
+    assert slide.levels[0].passing_tile(0, 1).std() > 5
+
+
 def test_pixel_size_objective_and_maker_are_what_the_file_says(case, slide):
     if case.mpp_um is None:
         assert slide.mpp_um is None

@@ -132,6 +132,23 @@ def test_many_missing_tiles_are_decoded_by_several_threads(monkeypatch):
     assert threading.current_thread().name not in names
 
 
+def test_a_tile_that_takes_long_holds_up_no_other(monkeypatch):
+    monkeypatch.setattr(tiled, "POOL_THREADS", 2)
+    monkeypatch.setattr(tiled, "_pool", None)
+    done, others = [], threading.Event()
+
+    def read(row, col):
+        if (row, col) == (0, 0):
+            assert others.wait(20)
+        done.append((row, col))
+        if len(done) == 5:
+            others.set()
+        return np.ascontiguousarray(IMAGE[row * 64 : row * 64 + 64, col * 48 : col * 48 + 48])
+
+    assert np.array_equal(level_of(IMAGE, read=read)[:192, :96], IMAGE[:192, :96])
+    assert done[-1] == (0, 0)
+
+
 def test_few_missing_tiles_are_decoded_where_they_are_asked_for():
     names = set()
 

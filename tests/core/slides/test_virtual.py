@@ -8,12 +8,14 @@ from slide_files import tissue
 
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.slides.tilecache import TileCache
 from napari_nucleiseg.core.slides.tiled import TiledLevel
 from napari_nucleiseg.core.slides.virtual import (
     COARSEST_SIDE,
     LARGEST_STEP,
     exact_downsample,
     halved,
+    mean_2x2,
     with_virtual_levels,
 )
 
@@ -95,6 +97,43 @@ def test_each_strip_is_decoded_once_for_the_level_made_of_it(rows):
     assert sorted(asked) == list(range(-(-600 // rows)))
 
 
+@pytest.mark.parametrize("keep_finer", [False, True])
+@pytest.mark.parametrize("tile", [(256, 256), (512, 128), (64, 96), (241, 300)])
+def test_tiles_made_one_by_one_are_the_means_of_the_whole(tile, keep_finer):
+    image = tissue(1033, 901)
+
+    def read(row, col):
+        whole = np.full((*tile, 3), 7, np.uint8)  # tiles of the last row and column go on beyond the image
+        part = image[row * tile[0] : (row + 1) * tile[0], col * tile[1] : (col + 1) * tile[1]]
+        whole[: part.shape[0], : part.shape[1]] = part
+        return whole
+
+    finer = TiledLevel(image.shape[:2], tile, read, cache=TileCache())
+    level = halved(finer, YX(2.0, 2.0), keep_finer=keep_finer)
+    assert np.array_equal(np.asarray(level), mean_2x2(image))
+
+
+def test_what_is_read_for_a_coarser_level_only_passes_through_memory_that_is_used_again():
+    image, out, kept = tissue(1024, 1024), np.empty((256, 256, 3), np.uint8), []
+
+    def read(row, col):
+        return image[row * 256 : row * 256 + 256, col * 256 : col * 256 + 256]
+
+    def read_passing(row, col):
+        out[:] = read(row, col)
+        return out
+
+    finer = TiledLevel((1024, 1024), (256, 256), lambda *at: kept.append(at) or read(*at), read_passing=read_passing)
+    level = halved(finer, YX(2.0, 2.0), keep_finer=False)
+    before = len(level._cache)
+    assert np.array_equal(level[:256, :256], mean_2x2(image)[:256, :256])
+    assert kept == []
+    assert len(level._cache) == before + 1  # its own; none of the finer level
+    assert np.array_equal(finer[:256, :256], image[:256, :256])
+    assert kept == [(0, 0)]
+    finer.forget()
+
+
 def test_means_of_means_keep_the_brightness():
     image = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), np.uint8)
     level = image
@@ -158,7 +197,7 @@ def test_closing_gives_back_what_the_added_levels_kept():
     kept = len(level._cache)
     filled.close()
     assert closed == [True]
-    assert len(level._cache) == kept - 4
+    assert len(level._cache) == kept - 9
 
 
 @pytest.mark.parametrize(

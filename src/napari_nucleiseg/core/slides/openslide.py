@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from napari_nucleiseg.core.errors import MissingDependencyError, SlideError
@@ -18,6 +21,7 @@ from napari_nucleiseg.core.slides.bytesource import Opener
 from napari_nucleiseg.core.slides.pixelsize import StatedPixelSize, stated_mpp, to_number
 from napari_nucleiseg.core.slides.pyramid import DamagedTile, Slide, UInt8Image
 from napari_nucleiseg.core.slides.samples import over_white
+from napari_nucleiseg.core.slides.scratch import scratch
 from napari_nucleiseg.core.slides.tiff import needs_openslide
 from napari_nucleiseg.core.slides.tiled import TiledLevel, UnreadableTileError
 from napari_nucleiseg.core.slides.virtual import exact_downsample
@@ -28,7 +32,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".mrxs", ".ndpi", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi")
-TILE_SIDE = 512
+TILE_SIDE = 256
+"""Near which tiles of the file are read together, one or some; what it is where the file says nothing of tiles."""
+
+LARGEST_TILE_SIDE = 1024
+_SMALLEST_TILE_SIDE = 64
+_OPAQUE = 0xFF000000  # of a pixel as one number; opacity is its highest byte
 
 
 def matches(path: str) -> bool:
@@ -181,15 +190,67 @@ def _level(handle: _Handle, index: int, damage: list[DamagedTile]) -> TiledLevel
     slide = handle.current
     width, height = slide.level_dimensions[index]
     downsample = _downsample(slide, index)
+    rows, columns = (_tile_side(slide, index, axis) for axis in ("height", "width"))
 
     def read_tile(row: int, col: int) -> UInt8Image:
-        y, x = row * TILE_SIDE, col * TILE_SIDE
-        size = (min(TILE_SIDE, width - x), min(TILE_SIDE, height - y))
+        y, x = row * rows, col * columns
+        size = (min(columns, width - x), min(rows, height - y))
         place = (round(x * downsample.x), round(y * downsample.y))
-        rgba = handle.call(lambda opened: np.asarray(opened.read_region(place, index, size)))
-        return over_white(rgba, premultiplied=False)
+        rgb: UInt8Image = handle.call(lambda opened: _read_rgb(handle.library, opened, place, index, size))
+        return rgb
 
-    return TiledLevel((height, width), (TILE_SIDE, TILE_SIDE), read_tile, downsample=downsample, damage=damage)
+    return TiledLevel((height, width), (rows, columns), read_tile, downsample=downsample, damage=damage)
+
+
+def _tile_side(slide: OpenSlide, index: int, axis: str) -> int:
+    """Return a multiple of the side of the file's own tiles, so that no tile is decoded for a part of it."""
+    stated = to_number(slide.properties.get(f"openslide.level[{index}].tile-{axis}"))
+    if stated is None or not _SMALLEST_TILE_SIDE <= stated <= LARGEST_TILE_SIDE:
+        return TILE_SIDE
+    return int(stated) * max(1, round(TILE_SIDE / stated))
+
+
+def _read_rgb(
+    library: ModuleType, slide: OpenSlide, place: tuple[int, int], index: int, size: tuple[int, int]
+) -> UInt8Image:
+    """Return a region as ``(y, x, 3)`` uint8 RGB over white.
+
+    It is what ``read_region`` gives, laid over white, in a tenth less time: OpenSlide fills memory of ours with
+    premultiplied BGRA, which ``read_region`` copies through a picture of PIL.
+
+    Parameters
+    ----------
+    library : module
+        ``openslide``.
+    slide : OpenSlide
+        To read from.
+    place : tuple of int
+        ``(x, y)`` of the first pixel, level-0 pixels.
+    index : int
+        The level.
+    size : tuple of int
+        ``(width, height)``, pixels of the level.
+    """
+    fill = getattr(library.lowlevel, "_read_region", None)
+    opened = getattr(slide, "_osr", None)
+    if fill is None or opened is None or sys.byteorder != "little":
+        return over_white(np.asarray(slide.read_region(place, index, size)), premultiplied=False)
+    width, height = size
+    bgra = scratch((height, width, 4))
+    fill(opened, bgra.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32)), *place, index, width, height)
+    if bgra.view(np.uint32).min() >= _OPAQUE:
+        return np.asarray(cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB), dtype=np.uint8)
+    return over_white(_straight(bgra), premultiplied=False)
+
+
+def _straight(bgra: UInt8Image) -> UInt8Image:
+    """Return premultiplied BGRA as RGBA whose colours are not multiplied, rounded down as by ``read_region``."""
+    rgba = np.asarray(cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA), dtype=np.uint8)
+    between = cv2.inRange(cv2.extractChannel(rgba, 3), 1, 254) > 0
+    if between.any():
+        colour, weight = rgba[between, :3].astype(np.uint16), rgba[between, 3:]
+        rgba[between, :3] = (255 * colour // weight).astype(np.uint8)
+    return rgba
 
 
 def _downsample(slide: OpenSlide, index: int) -> YX:

@@ -124,8 +124,19 @@ def over_white(rgba: UInt8Image, *, premultiplied: bool) -> UInt8Image:
         RGB.
     """
     rgba = np.ascontiguousarray(rgba)
-    if cv2.extractChannel(rgba, 3).min() == 255:
-        return np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), dtype=np.uint8)
+    opacity = cv2.extractChannel(rgba, 3)
+    rgb = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), dtype=np.uint8)
+    if opacity.min() == 255:
+        return rgb
+    # Mostly pixels are there or not: those become white here, and the few between are mixed one by one.
+    mixed = np.asarray(cv2.add(rgb, cv2.merge([cv2.bitwise_not(opacity)] * 3)), dtype=np.uint8)
+    between = cv2.inRange(opacity, 1, 254) > 0
+    if between.any():
+        mixed[between] = _mixed_with_white(rgba[between], premultiplied=premultiplied)
+    return mixed
+
+
+def _mixed_with_white(rgba: UInt8Image, *, premultiplied: bool) -> UInt8Image:
     colour, weight = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
     front = colour if premultiplied else (colour * weight + 127) // 255
     mixed: UInt8Image = np.minimum(front + (255 - weight) * BACKGROUND // 255, 255).astype(np.uint8)

@@ -162,6 +162,7 @@ def _assemble(source: ByteSource, pages: list[PageTiles], facts: TiffFacts) -> S
             damage=damage,
             cache=_cache_for(source, page),
             expose_chunks=not page.is_strips,
+            read_passing=page.read_passing_tile,
         )
         for page, downsample in zip(pages, downsamples, strict=True)
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from napari_nucleiseg.core.errors import SlideError, UnsupportedImageError
 from napari_nucleiseg.core.slides.bytesource import ByteSource
 from napari_nucleiseg.core.slides.pyramid import UInt8Image
 from napari_nucleiseg.core.slides.samples import Colours, SampleFormat, to_rgb
+from napari_nucleiseg.core.slides.scratch import scratch
 from napari_nucleiseg.core.slides.tiled import UnreadableTileError
 
 Page = tifffile.TiffPage | tifffile.TiffFrame
@@ -88,6 +90,7 @@ class PageTiles:
         self.shape = (int(keyframe.imagelength), int(keyframe.imagewidth))
         self.is_tiled = bool(keyframe.is_tiled)
         self.form = _sample_format(keyframe, len(pages))
+        self._spaces = _jpeg_spaces(keyframe) if self._is_jpeg and len(pages) == 1 and self.is_tiled else None
         self._lay_out(keyframe)
         for page in pages:
             forget_tables(page)
@@ -156,6 +159,21 @@ class PageTiles:
             return stored
         return to_rgb(stored, self.form)
 
+    def read_passing_tile(self, row: int, col: int) -> UInt8Image | None:
+        """Return what `read_tile` does, in memory that this thread uses again for the next tile."""
+        index = row * self._columns + col
+        size = 0 if self._spaces is None or not self.form.is_rgb else int(self._counts[0][index])
+        if self._spaces is None or not size:
+            return self.read_tile(row, col)
+        data = self._read_bytes(int(self._offsets[0][index]), size)
+        out = scratch((*self.tile_shape, 3))
+        try:
+            stored, wanted = self._spaces
+            imagecodecs.jpeg8_decode(data, tables=self._tables, colorspace=stored, outcolorspace=wanted, out=out)
+        except DECODE_ERRORS:  # damaged, or of another size than stated; what becomes of it is decided in one place
+            return self.read_tile(row, col)
+        return out
+
     def read_stored(self, row: int, col: int) -> NDArray[Any] | None:
         """Return a tile as it is stored, ``(y, x, samples)``; see `read_tile`."""
         if self._row_bytes:
@@ -182,17 +200,21 @@ class PageTiles:
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
 
     def _decode_segment(self, offset: int, size: int, index: int) -> NDArray[Any]:
-        data = self._source.read(offset, size)
-        if len(data) < size:
-            raise UnreadableTileError("the file ends before it (truncated)")
-        if self._is_jpeg and not _is_whole_jpeg(data):
-            raise UnreadableTileError("its JPEG data are cut off or overwritten")
+        data = self._read_bytes(offset, size)
         try:
             decoded = self._decode(data, index, jpegtables=self._tables)[0]
         except DECODE_ERRORS as error:
             raise UnreadableTileError(f"cannot be decoded ({error})") from error
         plane: NDArray[Any] = np.asarray(decoded)[0]
         return plane
+
+    def _read_bytes(self, offset: int, size: int) -> bytes:
+        data = self._source.read(offset, size)
+        if len(data) < size:
+            raise UnreadableTileError("the file ends before it (truncated)")
+        if self._is_jpeg and not _is_whole_jpeg(data):
+            raise UnreadableTileError("its JPEG data are cut off or overwritten")
+        return data
 
     def _read_rows(self, row: int, col: int) -> NDArray[Any]:
         side = SIDE_OF_ROW_TILES
@@ -227,6 +249,18 @@ def _is_whole_jpeg(data: bytes) -> bool:
     end = data.rfind(_JPEG_END)
     start = data.find(_JPEG_SCAN)
     return end > start >= 0 and _JPEG_STRAY.search(data, start, end) is None
+
+
+def _jpeg_spaces(page: tifffile.TiffPage) -> tuple[int | None, int] | None:
+    """Return the colours that tiles are stored in and become, as tifffile tells its decoder; None where it is neither.
+
+    Colours that are stored as RGB have no JFIF mark: libjpeg would take them for YCbCr.
+    """
+    photometric = int(page.photometric)
+    if page.planarconfig != 1 or page.extrasamples or page.bitspersample != 8 or photometric not in (_RGB, _YCBCR):
+        return None
+    stored = _RGB if photometric == _RGB and not page.is_jfif else None
+    return stored, _RGB
 
 
 def _sample_format(page: tifffile.TiffPage, pages: int) -> SampleFormat:

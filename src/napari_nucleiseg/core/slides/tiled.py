@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -57,6 +58,8 @@ class TiledLevel:
         Whether to have ``chunks``, by which napari widens what it reads; not for full-width strips.
     pool_from : int
         Decode in threads when at least so many tiles are missing.
+    read_passing : callable, optional
+        Like `read_tile`, where what it returns need only last until the thread asks for the next.
     """
 
     chunks: tuple[int, int, int]
@@ -72,10 +75,12 @@ class TiledLevel:
         cache: TileCache | None = None,
         expose_chunks: bool = True,
         pool_from: int = POOL_FROM,
+        read_passing: ReadTile | None = None,
     ) -> None:
         self._shape = (int(shape[0]), int(shape[1]), 3)
         self._tile_shape = (int(tile_shape[0]), int(tile_shape[1]))
         self._read_tile = read_tile
+        self._read_passing = read_passing or read_tile
         self._downsample = downsample
         self._damage: list[DamagedTile] = [] if damage is None else damage
         self._damaged: set[tuple[int, int]] = set()
@@ -170,7 +175,7 @@ class TiledLevel:
             with busy:
                 tile = self._cache.get(key)
                 if tile is None:
-                    tile = self._decode(row, col)
+                    tile = self._decode(row, col, self._read_tile)
                     if keep:
                         self._cache.put(key, tile)
         finally:
@@ -178,9 +183,16 @@ class TiledLevel:
                 self._busy.pop((row, col), None)
         return tile
 
-    def _decode(self, row: int, col: int) -> UInt8Image:
+    def passing_tile(self, row: int, col: int) -> UInt8Image:
+        """Return one decoded tile that is not kept, to be used up before this thread asks for another."""
+        if self._cache is not shared_cache():
+            return self.tile(row, col)
+        tile = self._cache.get(TileKey(self._owner, row, col))
+        return self._decode(row, col, self._read_passing) if tile is None else tile
+
+    def _decode(self, row: int, col: int, read: ReadTile) -> UInt8Image:
         try:
-            decoded = self._read_tile(row, col)
+            decoded = read(row, col)
         except UnreadableTileError as error:
             self._record(row, col, str(error))
             decoded = None
@@ -306,10 +318,16 @@ def _run_in_pool(place: Callable[[tuple[int, int]], None], parts: list[tuple[int
             _pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="tiles", initializer=_mark_thread)
         pool = _pool
 
-    def place_all(share: list[tuple[int, int]]) -> None:
-        for part in share:
+    waiting = deque(parts)
+
+    def place_some() -> None:
+        # One after another: a thread whose core is busy with a model must not hold up a share of its own.
+        while True:
+            try:
+                part = waiting.popleft()
+            except IndexError:
+                return
             place(part)
 
-    shares = [parts[start::POOL_THREADS] for start in range(POOL_THREADS)]
-    for done in [pool.submit(place_all, share) for share in shares if share]:
+    for done in [pool.submit(place_some) for _ in range(min(POOL_THREADS, len(parts)))]:
         done.result()

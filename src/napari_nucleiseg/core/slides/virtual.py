@@ -18,7 +18,10 @@ LARGEST_STEP = 2.5
 COARSEST_SIDE = 1024
 """Levels are added until the longer side of the coarsest is at most this many pixels."""
 
-TILE_SIDE = 512
+TILE_SIDE = 256
+"""Near which tiles of an added level are made; a viewer reads whole ones, larger than what it shows by that much."""
+
+LARGEST_TILE_SIDE = 1024
 _LARGEST_WHOLE_FACTOR = 64
 
 
@@ -60,14 +63,18 @@ def halved(finer: LevelArray, downsample: YX, *, keep_finer: bool = True) -> Til
     """
     height, width = -(-finer.shape[0] // 2), -(-finer.shape[1] // 2)
     tile_shape, in_strips = _tile_shape(finer, width)
+    parts = in_tiles = False
     if isinstance(finer, TiledLevel):
         # A tile of `finer` that lies in two of these would be decoded twice.
         parts = any(2 * mine % theirs for mine, theirs in zip(tile_shape, finer.tile_shape, strict=True))
         keep_finer = keep_finer or (parts and not in_strips)
+        in_tiles = not parts and all(side % 2 == 0 for side in finer.tile_shape)
 
     def read_tile(row: int, col: int) -> UInt8Image:
         y, x = row * tile_shape[0] * 2, col * tile_shape[1] * 2
         rows, cols = slice(y, y + 2 * tile_shape[0]), slice(x, x + 2 * tile_shape[1])
+        if isinstance(finer, TiledLevel) and in_tiles:
+            return _mean_of_tiles(finer, rows, cols, keep=keep_finer)
         if isinstance(finer, TiledLevel) and not keep_finer:
             return mean_2x2(finer.read_through(rows, cols))
         return mean_2x2(np.asarray(finer[rows, cols]))
@@ -75,6 +82,21 @@ def halved(finer: LevelArray, downsample: YX, *, keep_finer: bool = True) -> Til
     return TiledLevel(
         (height, width), tile_shape, read_tile, downsample=downsample, expose_chunks=not in_strips, pool_from=2
     )
+
+
+def _mean_of_tiles(finer: TiledLevel, rows: slice, cols: slice, *, keep: bool) -> UInt8Image:
+    """Return `mean_2x2` of whole tiles of even sides, each taken from where it was decoded."""
+    bottom, right = min(rows.stop, finer.shape[0]), min(cols.stop, finer.shape[1])
+    made = np.empty((-(-(bottom - rows.start) // 2), -(-(right - cols.start) // 2), 3), np.uint8)
+    height, width = finer.tile_shape
+    for y in range(rows.start, bottom, height):
+        for x in range(cols.start, right, width):
+            place = (y // height, x // width)
+            tile = finer.tile(*place) if keep else finer.passing_tile(*place)
+            part = mean_2x2(tile[: bottom - y, : right - x])
+            top, left = (y - rows.start) // 2, (x - cols.start) // 2
+            made[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return made
 
 
 def _tile_shape(finer: LevelArray, width: int) -> tuple[tuple[int, int], bool]:
@@ -92,7 +114,7 @@ def _tile_side(finer: int) -> int:
     count = max(1, round(2 * TILE_SIDE / finer))
     count += count * finer % 2
     side = count * finer // 2
-    return side if side <= 2 * TILE_SIDE else TILE_SIDE
+    return side if side <= LARGEST_TILE_SIDE else TILE_SIDE
 
 
 def mean_2x2(block: UInt8Image) -> UInt8Image:
