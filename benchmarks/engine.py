@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from alias_slide import write_alias_slide
-from synthetic_fields import yardstick
 from measuring import MIN_SHARE, Clock, in_turn, note, one_thread, peak_mib, record, table, unmeasured, verdict
 from napari_nucleiseg.core.inference.device import Forward
 from napari_nucleiseg.core.inference.instances import find_nuclei
@@ -28,6 +27,7 @@ from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.slides.synthetic import synthetic_slide
 from napari_nucleiseg.core.slides.tissue import tissue_mask
 from napari_nucleiseg.core.store.project import Project
+from synthetic_fields import yardstick
 
 
 class Run:

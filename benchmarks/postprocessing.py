@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from synthetic_fields import MPP_UM, field, ideal_maps
 from measuring import in_turn, note, one_thread, record, table, unmeasured, verdict
 from napari_nucleiseg.core.decoders.base import decoder
 from napari_nucleiseg.core.evaluation.scores import scores
@@ -27,6 +26,7 @@ from napari_nucleiseg.core.inference.predict import needed_heads
 from napari_nucleiseg.core.inference.segment import default_options
 from napari_nucleiseg.core.models.weights import load_model
 from napari_nucleiseg.core.slides.synthetic import synthetic_slide
+from synthetic_fields import MPP_UM, field, ideal_maps
 
 HERE = Path(__file__).parent
 DENSITIES = (500, 1000, 2000, 4000, 8000)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from synthetic_fields import yardstick
 from measuring import Clock, in_turn, note, one_thread, record, table, verdict
 from napari_nucleiseg.core.decoders.measure import centroids_of
 from napari_nucleiseg.core.evaluation.scores import scores
@@ -27,6 +26,7 @@ from napari_nucleiseg.core.inference.stitch import join_tiles
 from napari_nucleiseg.core.models.weights import load_model
 from napari_nucleiseg.core.slides.synthetic import synthetic_slide
 from napari_nucleiseg.core.store.project import Project
+from synthetic_fields import yardstick
 
 # 3.9 to 4.4 MP a CPU second where scipy.ndimage.label took 3.3 ms a megapixel.
 MATCH_LABELS_YARDSTICKS = 1e3 / 4.15 / 3.3

@@ -4,10 +4,10 @@
     python benchmarks/training/pack.py unpack OUT.zip FOLDER     (then set NUCLEISEG_DATA to FOLDER)
 
 Pictures are WebP, lossless except where ``--lossy`` names a set; labels are 16-bit PNG. Of the Kumar images only those
-of the training part are packed; ``--judge`` adds those of the test part, always lossless, for what is judged there. Unlabelled pictures with a
-known pixel size become a data set of their own, ``unannotated``, at the default network's 0.5 um, all labels -1, for
-self-training; what `pseudo_label.py` made of them becomes ``pseudo``. Only OpenCV, numpy and tifffile are needed to
-unpack.
+of the training part are packed; ``--judge`` adds those of the test part, always lossless, for what is judged there.
+Unlabelled pictures with a known pixel size become a data set of their own, ``unannotated``, at the default network's
+0.5 um, all labels -1, for self-training; what `pseudo_label.py` made of them becomes ``pseudo``. Only OpenCV, numpy and
+tifffile are needed to unpack.
 """
 
 from __future__ import annotations

@@ -99,3 +99,16 @@ def test_a_heatmap_is_see_through_where_it_says_nothing(slide):
 def test_placement_without_pixel_size_is_in_pixels():
     assert placement(None)["units"] == ("pixel", "pixel")
     assert placement(None)["scale"] == (1, 1)
+
+
+def test_a_heatmap_shown_again_stays_the_same_layer(model, slide):
+    opened = OpenedSlide(slide, added(model, slide_layer(slide)))
+    first, second = ([np.full((96, 128), value, np.uint8)] for value in (10, 20))
+    opened.show_heatmap(model, first, "probability", YX(10, 10))
+    shown = opened.heatmap
+    opened.show_heatmap(model, second, "probability", YX(10, 10))
+    assert opened.heatmap is shown
+    assert shown.data[0][0, 0] == 20
+    opened.show_heatmap(model, second, "edges", YX(10, 10))
+    assert opened.heatmap is not shown
+    assert [layer.name for layer in model.layers[1:]] == [opened.heatmap.name]

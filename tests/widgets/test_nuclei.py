@@ -326,19 +326,15 @@ def test_outlines_fit_the_zoom_until_the_user_sets_them(viewer, opened, qtbot):
     until_idle(qtbot, opened)
     layer = nuclei_layer(viewer)
     viewer.scene.camera.zoom = 8.0
-    qtbot.wait(400)
-    assert layer.contour == 1
+    qtbot.waitUntil(lambda: layer.contour == 1, timeout=WAIT_MS)
     viewer.scene.camera.zoom = 1.5
-    qtbot.wait(400)
-    assert layer.contour == 2
+    qtbot.waitUntil(lambda: layer.contour == 2, timeout=WAIT_MS)
     layer.contour = 0
     viewer.scene.camera.zoom = 8.0
-    qtbot.wait(400)
+    qtbot.waitUntil(lambda: layer.opacity == pytest.approx(0.7), timeout=WAIT_MS)
     assert layer.contour == 0
-    assert layer.opacity == pytest.approx(0.7)
     viewer.scene.camera.zoom = 0.2
-    qtbot.wait(400)
-    assert layer.opacity == pytest.approx(0.55)
+    qtbot.waitUntil(lambda: layer.opacity == pytest.approx(0.55), timeout=WAIT_MS)
     layer.opacity = 0.3
     viewer.scene.camera.zoom = 1.5
     qtbot.wait(400)

@@ -31,8 +31,15 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.teaching.versions import Branch, Version
     from napari_nucleiseg.viewer.opened import OpenedSlide
 
-# napari imports them with its first labels layer, on the main thread.
-LATE_IMPORTS = ("pandas", "scipy.ndimage")
+# Otherwise imported on the main thread: with napari's first labels layer, or with the first correction.
+LATE_IMPORTS = (
+    "pandas",
+    "scipy.ndimage",
+    "scipy.sparse.csgraph",
+    "scipy.spatial",
+    "skimage.morphology",
+    "skimage.segmentation",
+)
 
 
 class Engine:
@@ -69,7 +76,7 @@ class Engine:
         return family if version is None else version.card.name
 
     def warm_up(self) -> None:
-        """Import what the first segmentation and its layer need, so that they need not wait for it, nor the window."""
+        """Import what the first segmentation, its layer and the first corrections need, so that none waits for it."""
         for name in ("napari_nucleiseg.core.inference.segment", *LATE_IMPORTS):
             # Another napari may need other ones.
             with suppress(ImportError):

@@ -78,6 +78,7 @@ class OpenedSlide:
     """Whether colours are shown by the slide's own profile."""
     _fitted: WeakKeyDictionary[Any, tuple[int, float]] = field(default_factory=WeakKeyDictionary, repr=False)
     _shown: Project | None = field(default=None, repr=False)
+    _heat_place: tuple[Any, ...] = field(default=(), repr=False)
 
     @property
     def layers(self) -> tuple[Any, ...]:
@@ -199,9 +200,13 @@ class OpenedSlide:
             self.nuclei.refresh(thumbnail=False, extent=False, highlight=False)
 
     def show_heatmap(self, viewer: Any, levels: Any, title: str, step: YX) -> None:
-        """Show one output of the model below the nuclei, in place of the one before."""
+        """Show one output of the model below the nuclei, in the layer of the one before if there is one."""
+        place = title, step, self.slide.mpp_um, tuple(level.shape for level in levels)
+        if self.heatmap is not None and self.heatmap in viewer.layers and place == self._heat_place:
+            self.heatmap.data = list(levels)  # another layer has other controls, which take the window long to make
+            return
         self.hide_heatmap(viewer)
-        self.heatmap = heatmap_layer(levels, self.slide, title, step)
+        self.heatmap, self._heat_place = heatmap_layer(levels, self.slide, title, step), place
         self.insert_above(viewer, self.heatmap, self.layer)
 
     def hide_heatmap(self, viewer: Any) -> None:

@@ -193,7 +193,7 @@ def test_whatever_is_marked_scores_lie_in_0_to_1_and_thresholds_are_monotone(que
 
 
 def test_the_map_does_not_tell_one_side_of_a_nucleus_from_the_other(two_kinds, field):
-    """As beside outputs that point to the centre: a feature says one thing left of it, about the opposite right of it."""
+    """As beside outputs that point to the centre: a feature says one thing left of it, another one right of it."""
     labels = two_kinds.labels
     turning = np.zeros(labels.shape, np.float32)
     for number in np.unique(labels)[1:]:

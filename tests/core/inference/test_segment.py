@@ -220,6 +220,16 @@ def test_what_is_done_is_not_done_again(slide):
     assert network.tiles == 0
 
 
+def test_what_the_c_library_keeps_is_bounded_after_each_segmentation(slide, model, monkeypatch):
+    ended = []
+    monkeypatch.setattr("napari_nucleiseg.core.inference.segment.bound_kept_memory", lambda: ended.append(True))
+    run = segment(slide, model, MemoryProject(), plan_inference(slide, model.spec), device="cpu")
+    next(run)
+    assert ended == []
+    run.close()
+    assert ended == [True]
+
+
 def test_kept_maps_are_decoded_with_other_options_without_a_forward(slide):
     network = Counts()
     model = darkness_model(network, tile_px=128, halo_px=40)

@@ -9,7 +9,13 @@ import torch
 
 from napari_nucleiseg.core.errors import ModelError
 from napari_nucleiseg.core.models import hardware
-from napari_nucleiseg.core.models.hardware import choose_device, give_back_memory, give_up_device, keep_freed_memory
+from napari_nucleiseg.core.models.hardware import (
+    bound_kept_memory,
+    choose_device,
+    give_back_memory,
+    give_up_device,
+    keep_freed_memory,
+)
 
 
 def test_auto_is_always_a_device_that_is_there():
@@ -72,11 +78,39 @@ print(fresh, kept)
     assert fresh > 100 * max(kept, 1)
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps its memory as it likes")
+def test_what_is_kept_has_a_bound():
+    script = """
+import os, torch
+from napari_nucleiseg.core.models import hardware
+torch.set_num_threads(1)
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+hardware.choose_device("cpu")
+hardware.KEPT_BYTES = 1 << 28
+def after(mib):
+    pieces = [torch.ones(mib << 18), torch.ones(1)]
+    del pieces[0]
+    kept = resident() - before
+    hardware.bound_kept_memory()
+    return kept, resident() - before
+before = resident()
+print(*after(128), *after(512))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    little, still, much, left = map(int, ran.stdout.split())
+    assert still >= little - 8 >= 100  # MiB: less than the bound stays at hand
+    assert much > 450
+    assert left < 100
+
+
 def test_elsewhere_memory_is_left_to_the_library(monkeypatch):
     keep_freed_memory.cache_clear()
     monkeypatch.setattr(sys, "platform", "darwin")
     try:
         assert not keep_freed_memory()
         give_back_memory()
+        bound_kept_memory()
     finally:
         keep_freed_memory.cache_clear()

@@ -29,7 +29,7 @@ from napari_nucleiseg.core.inference.predict import (
     predict,
 )
 from napari_nucleiseg.core.inference.stitch import join_tiles
-from napari_nucleiseg.core.models.hardware import choose_device
+from napari_nucleiseg.core.models.hardware import bound_kept_memory, choose_device
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.layout import MapLayout
@@ -191,7 +191,7 @@ def segment(
     if keep_maps:
         _declare_maps(project, plan, model.version)
     predictions = _predictions(job, project, before, keep_maps=keep_maps)
-    with _flushed(project), closing(_decoded(predictions, job)) as results:
+    with _tidied(), _flushed(project), closing(_decoded(predictions, job)) as results:
         for done, result in enumerate(results, start=len(plan.tiles.only(before)) + 1):
             yield _write(result, job, project, key=key, done=done, keep_maps=keep_maps)
             if cancelled():
@@ -203,6 +203,15 @@ def _declare_maps(project: Project, plan: InferencePlan, version: str) -> None:
     grid, extent = plan.grid, plan.grid.extent
     layout = MapLayout(extent.height, extent.width, grid.tile_px, grid.halo_px, grid.size_multiple, grid.key)
     project.maps.declare(version, layout)
+
+
+@contextmanager
+def _tidied() -> Iterator[None]:
+    """Bound the memory that is kept for the next segmentation: each has threads of its own, with memory of theirs."""
+    try:
+        yield
+    finally:
+        bound_kept_memory()
 
 
 @contextmanager

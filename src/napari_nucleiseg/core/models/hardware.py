@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -16,7 +19,11 @@ _lost_kinds: set[str] = set()
 
 # Of glibc's malloc.h: what mallopt may be told.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-_KEPT_BYTES = 1 << 30
+KEPT_BYTES = 1 << 30
+"""Most freed memory that is kept at hand between segmentations."""
+
+# Resident bytes when nothing was kept; None until something is.
+_resident_without: int | None = None
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -66,30 +73,53 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Have the C library keep memory that tensors gave back, up to 1 GiB, instead of returning it to the system.
+    """Have the C library keep memory that tensors gave back instead of returning it to the system.
 
     Otherwise every layer of every tile gets its memory anew, page by page, which takes a third of the time of a forward
     on a CPU. No more arenas than there are, because only the first holds pieces larger than 64 MiB; a thread that gets
-    another one gains less. Only glibc can be told; elsewhere nothing changes.
+    another one gains less. Every arena keeps its own, and the threads of each segmentation get other arenas: what works
+    for long calls `bound_kept_memory` between pieces of work. Only glibc can be told; elsewhere nothing changes.
 
     Returns
     -------
     bool
         Whether the library took it.
     """
+    global _resident_without  # noqa: PLW0603 - the C library keeps for the whole process
     mallopt = _of_the_c_library("mallopt")
     if mallopt is None:
         return False
-    wanted = {_MMAP_THRESHOLD: _KEPT_BYTES, _TRIM_THRESHOLD: _KEPT_BYTES, _ARENA_MAX: 1}
+    wanted = {_MMAP_THRESHOLD: KEPT_BYTES, _TRIM_THRESHOLD: KEPT_BYTES, _ARENA_MAX: 1}
     taken = [mallopt(name, value) == 1 for name, value in wanted.items()]
+    _resident_without = _resident_bytes()
     return all(taken)
+
+
+def bound_kept_memory() -> None:
+    """Return what `keep_freed_memory` keeps to the system if the process grew by more than `KEPT_BYTES` with it.
+
+    Growth counts from the last time that nothing was kept.
+    """
+    now = _resident_bytes()
+    if _resident_without is not None and now is not None and now > _resident_without + KEPT_BYTES:
+        give_back_memory()
 
 
 def give_back_memory() -> None:
     """Return to the system what `keep_freed_memory` keeps; for the end of work that held much."""
+    global _resident_without  # noqa: PLW0603 - as above
     trim = _of_the_c_library("malloc_trim")
     if trim is not None:
         trim(0)
+        if _resident_without is not None:
+            _resident_without = _resident_bytes()
+
+
+def _resident_bytes() -> int | None:
+    """Return how much memory the process has now; None where the system does not say so in Linux's way."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 def _of_the_c_library(name: str) -> Callable[..., int] | None:
