@@ -1,7 +1,9 @@
 """Working ahead: in order, bounded, errors and closing reach both ends, no thread is left."""
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -92,3 +94,45 @@ def test_closing_ends_the_generators_underneath():
     results.close()
     assert ended.is_set()
     assert background_threads() == []
+
+
+def threads_of(runs):
+    """Run iterators side by side; return the threads that made their items."""
+
+    def items():
+        while True:
+            yield threading.get_ident()
+
+    found = [run_ahead(items(), depth=1, name="test-ahead") for _ in range(runs)]
+    first = [next(one) for one in found]
+    for one in found:
+        one.close()
+    return first
+
+
+def test_the_next_run_is_in_the_thread_that_rests_and_two_at_once_in_two():
+    (before,) = threads_of(1)
+    assert threads_of(1) == [before]
+    assert len(set(threads_of(3))) == 3
+    count = threading.active_count()
+    threads_of(3)
+    assert threading.active_count() == count
+
+
+def test_a_run_leaves_nothing_in_its_thread():
+    class Heavy:
+        pass
+
+    heavy = Heavy()
+    gone = weakref.ref(heavy)
+
+    def items(held):
+        yield 1
+        yield held
+
+    results = run_ahead(items(heavy), depth=1, name="test-ahead")
+    next(results)
+    results.close()
+    del heavy, results
+    gc.collect()
+    assert gone() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections import deque
@@ -13,6 +14,7 @@ from typing import Generic, Self, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _POLL_S = 0.05
+_RESTING = "ahead, resting"
 
 
 def map_ahead(
@@ -42,6 +44,48 @@ def map_ahead(
                 future.cancel()
 
 
+class _Worker:
+    """A thread that is given one piece of work after another.
+
+    The C library keeps what a thread frees for that thread's next use: were each run to have a new one, each would
+    leave as much behind as a forward takes.
+    """
+
+    def __init__(self) -> None:
+        self._given: queue.SimpleQueue[tuple[Callable[[], None], str, threading.Event]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._go_on, name=_RESTING, daemon=True)
+        self._thread.start()
+
+    def give(self, work: Callable[[], None], name: str) -> threading.Event:
+        """Begin with `work`, which must not raise; return what tells that it is done."""
+        done = threading.Event()
+        self._given.put((work, name, done))
+        return done
+
+    def _go_on(self) -> None:
+        while True:
+            work, self._thread.name, done = self._given.get()
+            work()
+            del work  # and all that it holds
+            self._thread.name = _RESTING
+            with _resting_lock:
+                _resting.append(self)
+            done.set()
+
+
+_resting: list[_Worker] = []
+_resting_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_resting.clear)  # a child has none of these threads
+
+
+def _in_a_thread(work: Callable[[], None], name: str) -> threading.Event:
+    """Begin with `work` in the thread that came to rest last, or a new one where none does."""
+    with _resting_lock:
+        worker = _resting.pop() if _resting else None
+    return (worker or _Worker()).give(work, name)
+
+
 class _Outcome:
     """How the background thread ended: keeps its exception, whichever it is, for the caller's thread to raise."""
 
@@ -56,22 +100,22 @@ class _Outcome:
 
 
 class _Ahead(Generic[Item]):
-    """The background thread of `run_ahead` and its queue."""
+    """What `run_ahead` does in a thread, and its queue."""
 
     def __init__(self, items: Iterator[Item], depth: int, name: str) -> None:
         self._items = items
         self._queue: queue.Queue[tuple[Item] | None] = queue.Queue(depth)
         self.outcome = _Outcome()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._produce, name=name, daemon=True)
+        self._name = name
 
     def __enter__(self) -> _Ahead[Item]:
-        self._thread.start()
+        self._done = _in_a_thread(self._produce, self._name)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self._thread.join()
+        self._done.wait()
 
     def get(self) -> tuple[Item] | None:
         return self._queue.get()
@@ -108,7 +152,7 @@ def run_ahead(items: Iterator[Item], *, depth: int, name: str) -> Generator[Item
     """Run the iterator `items` in a background thread, at most `depth` items ahead.
 
     An exception of the iterator is raised in the caller's thread after the items before it. Closing this
-    generator closes `items` (after the item in the making) and joins the thread.
+    generator closes `items` (after the item in the making); the thread then rests until the next run.
     """
     with _Ahead(items, depth, name) as ahead:
         while (entry := ahead.get()) is not None:

@@ -77,8 +77,8 @@ def keep_freed_memory() -> bool:
 
     Otherwise every layer of every tile gets its memory anew, page by page, which takes a third of the time of a forward
     on a CPU. No more arenas than there are, because only the first holds pieces larger than 64 MiB; a thread that gets
-    another one gains less. Every arena keeps its own, and the threads of each segmentation get other arenas: what works
-    for long calls `bound_kept_memory` between pieces of work. Only glibc can be told; elsewhere nothing changes.
+    another one gains less. Every arena keeps its own, so forwards should be made in one thread; all the same, what
+    works for long calls `bound_kept_memory` between pieces of work. Only glibc can be told; elsewhere nothing changes.
 
     Returns
     -------
@@ -96,12 +96,13 @@ def keep_freed_memory() -> bool:
 
 
 def bound_kept_memory() -> None:
-    """Return what `keep_freed_memory` keeps to the system if the process grew by more than `KEPT_BYTES` with it.
+    """Return what `keep_freed_memory` keeps to the system if the process grew by twice `KEPT_BYTES` with it.
 
-    Growth counts from the last time that nothing was kept.
+    Growth counts from the last time that nothing was kept. It is seldom done, for other threads may have to wait some
+    hundredths of a second meanwhile.
     """
     now = _resident_bytes()
-    if _resident_without is not None and now is not None and now > _resident_without + KEPT_BYTES:
+    if _resident_without is not None and now is not None and now > _resident_without + 2 * KEPT_BYTES:
         give_back_memory()
 
 
