@@ -92,7 +92,7 @@ def main():
     viewer, panel = hand.viewer, hand.panel
     opened = panel.controller.display.shelf.now
     hand.press(panel.panel.correct.cluster_button)
-    dock = panel.docks.widget(NAME)
+    dock = hand.dock(NAME)
     hand.settle(0.2)
     look_closely(viewer, opened, SIDE_UM)
     hand.settle(0.2)

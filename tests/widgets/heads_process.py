@@ -169,7 +169,7 @@ def main():
     hand = shown(options, FolderEngine(options.folder))
     opened = hand.panel.controller.display.shelf.now
     hand.press(hand.panel.panel.heads_button)
-    dock = hand.panel.docks.widget(NAME)
+    dock = hand.dock(NAME)
     hand.settle(0.3)
     look_closely(hand.viewer, opened, SIDE_UM)
     hand.settle(0.2)

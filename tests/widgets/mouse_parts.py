@@ -65,6 +65,15 @@ class Hand:
             self.spin(0.02)
         self.spin(0.05)
 
+    def dock(self, name):
+        """The panel of a dock whose button was pressed; what it needs is imported then, which may take a while."""
+        end = time.monotonic() + 20
+        while self.panel.docks.widget(name) is None:
+            assert time.monotonic() < end, f"the dock {name} did not open"
+            self.spin(0.05)
+        self.settle()
+        return self.panel.docks.widget(name)
+
     def run(self, *arguments):
         subprocess.run(["xdotool", *map(str, arguments)], check=True)
 

@@ -93,7 +93,7 @@ def main():
     panel.session.editing = True
     hand.settle(0.5)
     hand.press(panel.panel.correct.regions_button)
-    regions = panel.docks.widget("Regions")
+    regions = hand.dock("Regions")
     look_closely(viewer, opened)
     hand.settle(0.5)
     boxes = boxes_on(viewer, opened)
@@ -118,7 +118,7 @@ def teach(hand, panel):
     teaching, steps = panel.controller.teaching, []
     teaching.stepped.connect(lambda step: steps.append((step.step, step.measured is not None)))
     hand.press(panel.panel.correct.teach_button)
-    dock = panel.docks.widget("Teach")
+    dock = hand.dock("Teach")
     hand.settle(1.0)
     hand.picture("teach-advice")
     said = {"advice": dock.advice.text(), "former": panel.session.model}

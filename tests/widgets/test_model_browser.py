@@ -151,7 +151,7 @@ def test_what_was_measured_is_in_the_list_and_on_the_card(viewer, panel, tmp_pat
         "to train", "0.0 M", "2.5", "0.500", "0.250",
     ]  # fmt: skip
     choose(dock, "network segnet", qtbot)
-    assert "AJI 0.500, PQ 0.250 after 90 steps (120 s)" in dock.card.text()
+    assert "AJI 0.500, PQ 0.250 after 90 steps of 4 crops (120 s on one core)" in dock.card.text()
 
 
 def test_a_missing_library_is_told_with_the_line_to_type(viewer, panel, monkeypatch, qtbot):

@@ -146,7 +146,7 @@ def main():
         panel.docks.unlabelled.engine = PacedEngine(engine)
     opened = panel.controller.display.shelf.now
     hand.press(panel.panel.correct.unlabelled_button)
-    dock = panel.docks.widget(NAME)
+    dock = hand.dock(NAME)
     hand.settle(0.2)
     look_closely(hand.viewer, opened, SIDE_UM)
     hand.settle(0.2)

@@ -24,7 +24,7 @@ def default_workers() -> int:
 @cache
 def _pool(workers: int) -> ThreadPoolExecutor:
     """Return threads that all projects share."""
-    return ThreadPoolExecutor(workers, thread_name_prefix="nucleiseg-chunks")
+    return ThreadPoolExecutor(workers, thread_name_prefix="chunks")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
