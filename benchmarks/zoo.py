@@ -282,12 +282,8 @@ def write(budget: str, speed_of: str) -> None:
     """Write the browser's numbers and the picture; the speed is that of another budget's table, on one core."""
     speed = {row["network"]: row["mp_per_s"] for row in rows(speed_of or budget)}
     found = [row | {"mp_per_s": speed[row["network"]]} for row in rows(budget)]
-    names = {row["network"] for row in found}
-    others = [row for row in rows(speed_of) if row["network"] not in names] if speed_of else []
     columns = ("network", "parameters", "mp_per_s", "aji", "pq", "steps", "seconds", "batch", "device")
-    SHOWN.write_text(
-        json.dumps([{key: row[key] for key in columns if key in row} for row in found + others], indent=1) + "\n"
-    )
+    SHOWN.write_text(json.dumps([{key: row[key] for key in columns if key in row} for row in found], indent=1) + "\n")
     import matplotlib as mpl
 
     mpl.use("agg")
