@@ -44,9 +44,9 @@ steps = st.lists(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=steps, seed=st.integers(0, 1000), workers=st.sampled_from([0, 1, 3]))
-def test_any_sequence_equals_the_same_on_a_plain_array(fresh_chunks, steps, seed, workers):
-    chunks = fresh_chunks(waiting_bytes=5 * SIDE * SIDE * 4, kept_bytes=5 * SIDE * SIDE * 4, workers=workers)
+@given(steps=steps, seed=st.integers(0, 1000))
+def test_any_sequence_equals_the_same_on_a_plain_array(fresh_chunks, steps, seed):
+    chunks = fresh_chunks(waiting_bytes=5 * SIDE * SIDE * 4, kept_bytes=5 * SIDE * SIDE * 4)
     model = np.zeros(SHAPE, np.uint32)
     rng = np.random.default_rng(seed)
     for entry, step in enumerate(steps):
@@ -71,71 +71,6 @@ def test_any_sequence_equals_the_same_on_a_plain_array(fresh_chunks, steps, seed
         if model[y : y + SIDE, x : x + SIDE].any()
     }
     assert set(chunks.present(0)) == filled
-
-
-@pytest.fixture
-def held(fresh_chunks, monkeypatch):
-    """Chunks of which one may wait, packed by one thread that waits for a sign; and the sign."""
-    chunks, sign, put = fresh_chunks(waiting_bytes=1, kept_bytes=1, workers=1), threading.Event(), ChunkPyramid._put
-
-    def slowly(self, key, chunk):
-        assert sign.wait(20)
-        put(self, key, chunk)
-
-    monkeypatch.setattr(ChunkPyramid, "_put", slowly)
-    chunks._under_way._put = lambda key, chunk: slowly(chunks, key, chunk)
-    yield chunks, sign
-    sign.set()
-
-
-def filled_with(value):
-    return np.full((SIDE, SIDE), value, np.uint32)
-
-
-def test_a_chunk_that_changes_on_its_way_to_the_disk_is_written_again(held, tmp_path):
-    chunks, sign = held
-    for column in range(6):  # four may wait
-        chunks.write(0, 0, column * SIDE, filled_with(column + 1), column)
-    chunks.trim()
-    assert len(chunks._under_way) == 2
-    chunks.write(0, 0, 0, filled_with(9), 7)
-    assert (chunks.read(0, 0, 0, SIDE, SIDE) == 9).all()
-    sign.set()
-    chunks.flush()
-    assert (decode_chunk((tmp_path / "g/0/c/0/0").read_bytes(), (SIDE, SIDE), np.dtype(np.uint32)) == 9).all()
-    assert chunks.waiting_bytes == 0
-
-
-def test_what_was_written_before_a_change_leaves_the_change_waiting(held, tmp_path):
-    chunks, sign = held
-    for column in range(6):
-        chunks.write(0, 0, column * SIDE, filled_with(column + 1), column)
-    chunks.trim()
-    chunks.write(0, 0, 0, filled_with(9), 7)
-    sign.set()
-    chunks.flush(before=0)  # waits for what is under way, begins nothing
-    assert (decode_chunk((tmp_path / "g/0/c/0/0").read_bytes(), (SIDE, SIDE), np.dtype(np.uint32)) == 1).all()
-    assert (chunks.read(0, 0, 0, SIDE, SIDE) == 9).all()
-    assert (0, 0, 0) in chunks._waiting
-
-
-def test_a_disk_that_is_full_in_a_thread_is_told_and_loses_nothing(fresh_chunks, monkeypatch):
-    chunks = fresh_chunks(waiting_bytes=1, kept_bytes=1, workers=2)
-
-    def full(path, data, scratch):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("napari_nucleiseg.core.store.chunks.write_file", full)
-        for column in range(6):
-            chunks.write(0, 0, column * SIDE, filled_with(column + 1), column)
-        with pytest.raises(OSError, match="No space"):
-            chunks.flush()
-        assert (chunks.read(0, 0, 0, SIDE, SIDE) == 1).all()
-    chunks.flush()  # there is room again
-    assert chunks.waiting_bytes == 0
-    chunks.forget()
-    np.testing.assert_array_equal(chunks.read(0, 0, 0, 1, 6 * SIDE)[0, ::SIDE], np.arange(1, 7))
 
 
 def test_zarr_reads_what_was_written(tmp_path):

@@ -18,9 +18,7 @@ def say(what):
 def main():
     folder, seed, options = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     # Small bounds, so that files are written and notes dropped all the time.
-    # With odd seeds threads write beside.
-    workers = 3 * (seed % 2)
-    ChunkPyramid.__init__.__kwdefaults__.update(waiting_bytes=4 << 20, kept_bytes=4 << 20, workers=workers)
+    ChunkPyramid.__init__.__kwdefaults__.update(waiting_bytes=4 << 20, kept_bytes=4 << 20)
     redo_module.REDO_BYTES = 50_000
     slide = blank_slide(2000, 2000)
     tiles = random_tiles(ord(options), Grid(slide.shape, 400), n=900)

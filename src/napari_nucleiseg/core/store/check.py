@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.audit import TableReport, Tally, audit, mend
-from napari_nucleiseg.core.store.chunks import ChunkPyramid
+from napari_nucleiseg.core.store.chunks import ChunkPyramid, Key
 from napari_nucleiseg.core.store.files import remove_file
 from napari_nucleiseg.core.store.labels import halve
 from napari_nucleiseg.core.store.ledger import drop_nuclei, reopen_tiles, rows_by_id
 from napari_nucleiseg.core.store.merge import State
 from napari_nucleiseg.core.store.nuclei import tile_of
-from napari_nucleiseg.core.store.under_way import Key
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project

@@ -10,7 +10,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +25,13 @@ from napari_nucleiseg.core.store.files import (
     sync_files,
     write_file,
 )
-from napari_nucleiseg.core.store.under_way import Key, UInt32Image, UnderWay, default_workers
 
 ROWS_APART = 32
 MOST_MISSING = 1 << 14
 
+Key = tuple[int, int, int]
 Slices = tuple[slice, slice]
+UInt32Image = NDArray[np.uint32]
 
 
 @dataclass(slots=True)
@@ -84,8 +84,6 @@ class ChunkPyramid:
         Whether files may be written; where not, changes that would be are kept compressed in memory.
     waiting_bytes, kept_bytes : int
         Bounds of the cache: changes that wait to be written, and clean chunks kept for readers.
-    workers : int, optional
-        Threads that pack and write chunks beside the one that changes them; default what suits the machine.
     """
 
     def __init__(
@@ -98,7 +96,6 @@ class ChunkPyramid:
         writable: bool = True,
         waiting_bytes: int = 80 << 20,
         kept_bytes: int = 32 << 20,
-        workers: int | None = None,
     ) -> None:
         self.root = root
         self.shapes = shapes
@@ -118,8 +115,6 @@ class ChunkPyramid:
         self._missing: set[Key] = set()
         self._unsynced: set[str] = set()
         self._packed: dict[Key, bytes] | None = None if writable else {}
-        workers = (default_workers() if workers is None else workers) if writable else 0
-        self._under_way = UnderWay(self._put, workers)
         self._lock = threading.Lock()
         self._writes = 0
 
@@ -181,52 +176,24 @@ class ChunkPyramid:
                 self._write_into_empty(key, inside, new, since)
             elif not np.array_equal(chunk[inside], new):
                 with self._lock:
-                    if waiting and self._under_way.holds(key, chunk):
-                        chunk = waiting.chunk = chunk.copy()
                     chunk[inside] = new
                     self._kept.pop(key, None)
                     self._waiting.setdefault(key, _Waiting(chunk, since))
                     self._waiting.move_to_end(key)
 
     def trim(self) -> None:
-        """Write the chunks that were not touched for longest until the cache is within its bounds.
-
-        With threads beside, as many as they can hold may still be on their way when this returns. What could not be
-        written before is tried again.
-        """
-        with suppress(OSError):
-            self._note_written()
+        """Write the chunks that were not touched for longest until the cache is within its bounds."""
         while self._strips_bytes > self._most_strips:
             self._write_out(next(iter(self._strips)))
         # A strip is little and its chunk is likely to be filled soon: whole chunks make room for strips.
-        while self._waiting and self.waiting_bytes - len(self._under_way) * self._chunk_bytes > self._most_waiting:
-            key = next((key for key in self._waiting if key not in self._under_way), None)
-            if not self._under_way.is_possible:
-                self._write_out(next(iter(self._waiting)))
-            elif key is None or self._under_way.is_full:
-                self._note_written(at_least_one=True)
-            else:
-                self._under_way.begin(key, self._waiting[key].chunk)
+        while self._waiting and self.waiting_bytes > self._most_waiting:
+            self._write_out(next(iter(self._waiting)))
 
     def flush(self, before: int | None = None) -> None:
         """Write changed chunks: all, or those that have waited since a journal entry before `before`."""
-        with suppress(OSError):  # what could not be written waits still
-            self._note_written(all_of_them=True)
         for waiting in (self._waiting, self._strips):
             for key in [key for key, entry in waiting.items() if before is None or entry.since < before]:
-                if self._under_way.is_possible and key in self._waiting:
-                    if self._under_way.is_full:
-                        self._note_written(at_least_one=True)
-                    self._under_way.begin(key, self._waiting[key].chunk)
-                else:
-                    self._write_out(key)
-        self._note_written(all_of_them=True)
-
-    def _note_written(self, *, at_least_one: bool = False, all_of_them: bool = False) -> None:
-        """Take note of the chunks that have reached their files by themselves; those changed since go on waiting."""
-        for written in self._under_way.ended(at_least_one=at_least_one, all_of_them=all_of_them):
-            waiting = self._waiting.get(written.key)
-            self._settled(written.key, written.chunk, is_newest=waiting is None or waiting.chunk is written.chunk)
+                self._write_out(key)
 
     def sync(self) -> None:
         """Make what was written outlive a power cut."""
@@ -352,31 +319,23 @@ class ChunkPyramid:
     def _write_out(self, key: Key) -> None:
         waiting = self._waiting.get(key)
         chunk = waiting.chunk if waiting else self._filled(self._strips[key])
+        blank = _is_blank(chunk)
         if self._packed is not None:
-            self._packed[key] = b"" if _is_blank(chunk) else encode_chunk(chunk)
+            self._packed[key] = b"" if blank else encode_chunk(chunk)
         else:
-            self._put(key, chunk)
-        self._settled(key, chunk, is_newest=True)
-
-    def _put(self, key: Key, chunk: UInt32Image) -> None:
-        """Bring a chunk into its file."""
-        if _is_blank(chunk):
-            remove_file(self.path(key))
-        else:
-            write_file(self.path(key), encode_chunk(chunk), self._scratch)
-
-    def _settled(self, key: Key, chunk: UInt32Image, *, is_newest: bool) -> None:
-        """Take note that a chunk is in its file."""
-        if self._packed is None:
-            self._unsynced.add(self.path(key))
-            self.damaged.discard(self.path(key))
+            path = self.path(key)
+            if blank:
+                remove_file(path)
+            else:
+                write_file(path, encode_chunk(chunk), self._scratch)
+            self._unsynced.add(path)
+            self.damaged.discard(path)
         with self._lock:
             self._writes += 1
             self._missing.discard(key)
-            if is_newest:
-                self._waiting.pop(key, None)
-                self._drop_strips(key)
-                self._keep(key, chunk)
+            self._waiting.pop(key, None)
+            self._drop_strips(key)
+            self._keep(key, chunk)
 
 
 def _is_blank(pixels: UInt32Image) -> bool:
