@@ -1,4 +1,4 @@
-"""What benchmarks in a real window share: projects in a folder of theirs."""
+"""What benchmarks in a real window share: the window, and projects in a folder of theirs."""
 
 from pathlib import Path
 
@@ -14,3 +14,19 @@ class FolderEngine(Engine):
 
     def project_folder(self, slide, results_folder=""):  # noqa: ARG002 - as the engine has it
         return self.folder / f"{Path(slide.path).stem}.nucleiseg"
+
+
+def shown(engine, session=None):
+    """Open a window of 1,400 x 900 px with the Nuclei panel; return viewer and panel."""
+    # Some scripts import this before they say which settings napari is to read.
+    import napari
+
+    from napari_nucleiseg.state import Session
+    from napari_nucleiseg.viewer.controller import Controller
+    from napari_nucleiseg.widgets.nuclei import NucleiWidget
+
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1400, 900)
+    panel = NucleiWidget(viewer, Controller(viewer, session or Session(), engine))
+    viewer.window.add_dock_widget(panel, name="Nuclei", area="right")
+    return viewer, panel

@@ -23,21 +23,18 @@ from pathlib import Path
 os.environ["NAPARI_CONFIG"] = ""  # the user's settings are neither read nor written
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp()  # nor are the user's models
 
-import napari
 import numpy as np
 import psutil
 from qtpy.QtCore import QCoreApplication, QEvent
 
 from alias_slide import write_alias_slide
-from in_window import FolderEngine
+from in_window import FolderEngine, shown
 from measuring import note, record, table, unmeasured, verdict
 from napari_nucleiseg.core.models.hardware import KEPT_BYTES, give_back_memory
 from napari_nucleiseg.core.slides.tilecache import shared_cache
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.teaching.finetune import finetune
-from napari_nucleiseg.state import NO_HEATMAP, Session
-from napari_nucleiseg.viewer.controller import Controller
-from napari_nucleiseg.widgets.nuclei import NucleiWidget
+from napari_nucleiseg.state import NO_HEATMAP
 from responsiveness import Ticks, spin
 from teaching_window import ready_to_teach
 
@@ -237,10 +234,7 @@ def main():
     folder = Path(tempfile.mkdtemp())
     path = folder / "slide.svs"
     write_alias_slide(path, SIDE)
-    viewer = napari.Viewer(show=True)
-    viewer.window.resize(1400, 900)
-    panel = NucleiWidget(viewer, Controller(viewer, Session(), ShortEngine(folder)))
-    viewer.window.add_dock_widget(panel, name="Nuclei", area="right")
+    viewer, panel = shown(ShortEngine(folder))
     teach = ready_to_teach(viewer, panel, path)
     panel.session.follow = True
     person, looks = Person(viewer, panel, teach, options.seed), []

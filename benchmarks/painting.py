@@ -23,12 +23,9 @@ import napari
 import zarr
 from qtpy.QtWidgets import QApplication
 
-from in_window import FolderEngine
+from in_window import FolderEngine, shown
 from measuring import record, table
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer.controller import Controller
-from napari_nucleiseg.widgets.nuclei import NucleiWidget
 
 RIVAL_PX = 20_480
 RADIUS = 8
@@ -81,10 +78,7 @@ def populate(project, region, rng):
 def ours(moves):
     """Measure the slide; return figures by name."""
     with tempfile.TemporaryDirectory() as folder:
-        viewer = napari.Viewer(show=True)
-        viewer.window.resize(1400, 900)
-        panel = NucleiWidget(viewer, Controller(viewer, Session(), FolderEngine(Path(folder))))
-        viewer.window.add_dock_widget(panel, name="Nuclei")
+        viewer, panel = shown(FolderEngine(Path(folder)))
         viewer.open_sample("napari-nucleiseg", "synthetic")
         settle(panel)
         editing = panel.controller.editing

@@ -17,18 +17,15 @@ import numpy as np
 
 os.environ["NAPARI_CONFIG"] = ""  # the user's settings are neither read nor written
 
-import napari
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from alias_slide import write_alias_slide
-from in_window import FolderEngine
+from in_window import FolderEngine, shown
 from measuring import note, record, table, verdict
 from napari_nucleiseg.core.inference import predict
 from napari_nucleiseg.core.inference.device import Forward
 from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer.controller import Controller
-from napari_nucleiseg.widgets.nuclei import NucleiWidget
 
 STALL_MS = 50
 FIRST_TILE = 1.5
@@ -141,12 +138,9 @@ def main():
     path = folder / "slide.svs"
     write_alias_slide(path, SIDE)
     predict.Forward = TimedForward
-    viewer = napari.Viewer(show=True)
-    viewer.window.resize(1400, 900)
     session = Session()
     session.model = options.model
-    panel = NucleiWidget(viewer, Controller(viewer, session, FolderEngine(folder)))
-    viewer.window.add_dock_widget(panel, name="Nuclei", area="right")
+    viewer, panel = shown(FolderEngine(folder), session)
     viewer.open(path, plugin="napari-nucleiseg")
     spin(1)
     viewer.scene.camera.zoom = 2.0  # one screen pixel is one slide pixel

@@ -14,17 +14,13 @@ from pathlib import Path
 os.environ["NAPARI_CONFIG"] = ""  # the user's settings are neither read nor written
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp()  # nor are the user's models
 
-import napari
 
 from alias_slide import write_alias_slide
-from in_window import FolderEngine
+from in_window import FolderEngine, shown
 from measuring import record, table, verdict
 from napari_nucleiseg.core.store.regions import AnnotatedRegion
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.teaching.finetune import finetune
-from napari_nucleiseg.state import Session
-from napari_nucleiseg.viewer.controller import Controller
-from napari_nucleiseg.widgets.nuclei import NucleiWidget
 from responsiveness import STALL_MS, pan, row, spin, until_idle
 
 SIDE = 20_000
@@ -79,10 +75,7 @@ def main():
     folder = Path(tempfile.mkdtemp())
     path = folder / "slide.svs"
     write_alias_slide(path, SIDE)
-    viewer = napari.Viewer(show=True)
-    viewer.window.resize(1400, 900)
-    panel = NucleiWidget(viewer, Controller(viewer, Session(), EndlessEngine(folder)))
-    viewer.window.add_dock_widget(panel, name="Nuclei", area="right")
+    viewer, panel = shown(EndlessEngine(folder))
     dock = ready_to_teach(viewer, panel, path)
     pan(viewer, (500, 300), 4)
     before = pan(viewer, (500, 300), options.pans)
