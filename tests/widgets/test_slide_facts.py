@@ -1,5 +1,7 @@
 """What was said of a slide's pixels is remembered and can be corrected; its colours and pictures can be seen."""
 
+import threading
+
 import numpy as np
 import pytest
 import tifffile
@@ -13,6 +15,7 @@ from gui_parts import WAIT_MS, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.project import Project, pixel_size_of
+from napari_nucleiseg.viewer.counting import count_view
 from napari_nucleiseg.widgets.dialogs import PixelSizeDialog
 
 
@@ -67,7 +70,7 @@ def test_a_pixel_size_can_be_corrected_and_old_results_are_not_mixed_with_new_on
     assert "says 0.5 µm per pixel" in seen[0].question.text()
     until_idle(qtbot, panel)
     assert [layer.scale.tolist() for layer in viewer.layers] == [[0.4, 0.4]]  # what was found at 0.5 is not shown
-    qtbot.waitUntil(lambda: panel.panel.count.text() == "–", timeout=WAIT_MS)
+    assert panel.panel.count.text() == "–"
     other = tmp_path / "other"
     monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(other))
 
@@ -83,6 +86,28 @@ def test_a_pixel_size_can_be_corrected_and_old_results_are_not_mixed_with_new_on
     slide = open_slide(disc_slide)
     assert pixel_size_of(engine.folder / "discs.nucleiseg", slide) == YX(0.5, 0.5)
     assert pixel_size_of(other / "discs.nucleiseg", slide) == YX(0.4, 0.4)
+
+
+def test_a_count_that_comes_late_is_not_taken_for_one_at_the_new_pixel_size(
+    viewer, panel, disc_slide, monkeypatch, qtbot
+):
+    open_and_settle(viewer, panel, disc_slide, qtbot)
+    segment_view(panel, qtbot)
+    counts, begun, may_end = count_view, threading.Event(), threading.Event()
+
+    def slow(*args, **options):
+        begun.set()
+        assert may_end.wait(WAIT_MS / 1000)
+        return counts(*args, **options)
+
+    monkeypatch.setattr("napari_nucleiseg.viewer.display.count_view", slow)
+    panel.controller.display.count()
+    qtbot.waitUntil(begun.is_set, timeout=WAIT_MS)
+    give(panel, 0.4, qtbot)
+    choose(panel, "Change the pixel size")
+    may_end.set()
+    until_idle(qtbot, panel)
+    assert panel.panel.count.text() == "–"
 
 
 def test_a_correction_holds_when_slides_are_switched(viewer, panel, disc_slide, disc_png, qtbot):

@@ -175,7 +175,7 @@ class Controller:
         self.cancel()
         self.session.editing = False
         self.slide_changed.emit(self.slide)
-        self.display.counted.emit(None)
+        self.display.forget_count()
         self.hint_changed.emit(Hint())
         if opened is not None:
             self._show_scale_bar()
@@ -241,7 +241,7 @@ class Controller:
             # What was found at another size is not true any more; it stays in its folder.
             opened.drop_results(self._viewer)
             self._jobs.after(project.close, *WORKING)
-            self.display.counted.emit(None)
+            self.display.forget_count()
         self._apply_pixel_size(opened, mpp_um)
         self._resume()
 

@@ -126,14 +126,18 @@ class Display:
         else:
             opened.show_heatmap(self.viewer, *found)
 
+    def forget_count(self) -> None:
+        """Show no number; what is being counted is not shown either, as it may be of what is not shown any more."""
+        self.jobs.forget("count")
+        self.jobs.cancel("count")
+        self.counted.emit(None)
+
     def count(self) -> None:
         """Count the nuclei in view, or in `polygon`."""
         opened = self.shelf.now
-        if opened is None or opened.project is None:
-            return
-        region = visible_region(self.viewer, opened.layer)
-        if region is None or region.is_empty:
-            self.counted.emit(None)
+        region = None if opened is None else visible_region(self.viewer, opened.layer)
+        if opened is None or opened.project is None or region is None or region.is_empty:
+            self.forget_count()
             return
         project, slide, plan = opened.project, opened.slide, opened.plan
         tissue = opened.tissue if self.session.tissue_only else None
