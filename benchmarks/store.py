@@ -14,6 +14,7 @@ import numpy as np
 from measuring import note, one_thread, record, spent, table, verdict
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.store.labels import CHUNK_PX
 from napari_nucleiseg.core.store.ledger import put_nuclei, run_number
 from napari_nucleiseg.core.store.nuclei import TileNuclei, global_ids
 from napari_nucleiseg.core.store.project import Project
@@ -139,10 +140,10 @@ def writing(folder, slide, tiles):
     verdict("project / zarr alone", took.cpu / plain.cpu, 1.0)
     verdict("labels on disk, B/px", size / megapixels / 1e6, 0.3, form="{:.3f}", goal="S4")
     note(f"{files / megapixels:.1f} files per megapixel of tissue in {tiles} tiles")
-    levels = [(level.shape, level.chunks) for level in project.labels.levels]
-    every = sum(-(-height // rows) * -(-width // columns) for (height, width), (rows, columns) in levels)
-    verdict("files of a slide that is all tissue, from shapes and chunks", every, 10_000, form="{:,.0f}", goal="S4")
-    verdict("a tile's core beyond whole chunks, px", CORE % levels[0][1][0], 0, form="{:.0f}", goal="S4")
+    side = project.labels.files_px
+    every = sum(-(-height // side) * -(-width // side) for height, width in project.labels.shapes)
+    verdict("files of a slide that is all tissue, from shapes and files", every, 10_000, form="{:,.0f}", goal="S4")
+    verdict("a tile's core beyond whole chunks, px", CORE % CHUNK_PX, 0, form="{:.0f}", goal="S4")
     view = (slice(SIDE // 2 - 500, SIDE // 2 + 500), slice(SIDE // 2 - 800, SIDE // 2 + 800))
     project.labels.chunks.forget()
     cold = spent(lambda: project.labels.levels[0][view]).cpu

@@ -30,6 +30,7 @@ from napari_nucleiseg.core.store.attention import (
 )
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.project import Project
+from napari_nucleiseg.core.store.schema import FORMAT
 
 WHOLE = Region(0, 0, *SHAPE)
 
@@ -181,7 +182,7 @@ def test_an_older_project_is_converted_when_it_is_opened_for_writing(older):
     with Project.open(older, SLIDE) as converted:
         put(converted, 0, 0, 5, 5)
         assert read_attention(converted, Region(0, 0, 5, 5)).all()
-        assert converted.ledger.meta()["format"] == "4"
+        assert converted.ledger.meta()["format"] == str(FORMAT)
 
 
 def test_an_older_project_can_be_looked_at_as_it_is(older):

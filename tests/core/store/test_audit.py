@@ -6,9 +6,11 @@ from fields import Grid, blank_slide, disc, random_tiles, whole
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.check import check
+from napari_nucleiseg.core.store.labels import PER_SIDE
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.store.records import REGIONS
+from napari_nucleiseg.core.store.shards import ChunkFiles
 
 GRID = Grid((600, 600), 200)
 ROW = (1, "R1", "teach", "[[0,0],[0,9],[9,9]]", 1, 0, "Ada", 5.0)
@@ -128,12 +130,11 @@ def test_nuclei_of_people_are_measured_anew(project, change):
     assert project.count_in(Region(0, 0, *GRID.shape)) == len(after)
 
 
-def test_a_nucleus_that_lost_pixels_with_a_file_is_measured_anew(fresh_project):
+def test_a_nucleus_that_lost_pixels_with_a_file_is_measured_anew(fresh_project, tmp_path):
     project = fresh_project(blank_slide(1000, 1000))
     paint(project, disc(510, 300, 30), project.editor.new_id())
     project.flush(settle=True)
-    with open(project.labels.chunks.path((0, 1, 0)), "wb") as file:  # noqa: PTH123
-        file.write(b"?")
+    ChunkFiles(project.labels.root, PER_SIDE, tmp_path).save({(0, 1, 0): b"?"})
     project.labels.chunks.forget()
     assert mended(project).wrong_geometry == (PERSON_ID_START,)
     assert whole(project)[1].boxes[0, 2] == 512

@@ -8,7 +8,9 @@ from fields import Grid, assert_pyramid, blank_slide, expected_image, random_til
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.check import check
+from napari_nucleiseg.core.store.labels import PER_SIDE
 from napari_nucleiseg.core.store.project import Project
+from napari_nucleiseg.core.store.shards import ChunkFiles
 
 SHAPE = (1200, 1200)
 GRID = Grid(SHAPE, 300)
@@ -49,7 +51,7 @@ def test_a_sound_project_is_found_sound(project):
 
 def test_a_wrong_pyramid_is_found_and_rebuilt(project):
     chunks = project.labels.chunks
-    Path(chunks.path((1, 1, 1))).unlink()
+    chunks.discard((1, 1, 1))
     chunks.write(2, 0, 0, np.full((300, 300), 77, np.uint32), 0)
     chunks.flush()
     chunks.forget()
@@ -80,11 +82,24 @@ def test_a_damaged_file_costs_only_its_tiles(project):
     path = Path(project.labels.chunks.path((0, 1, 1)))
     path.write_bytes(path.read_bytes()[:100])
     report = mended(project)
-    assert report.damaged_files == (str(Path("labels.zarr", "0", "c", "1", "1")),)
+    assert report.damaged_files == (str(Path("labels.zarr", "0", "c", "0", "0")),)
 
 
-def test_a_lost_file_is_noticed_by_its_nuclei(project):
-    Path(project.labels.chunks.path((0, 1, 0))).unlink()
+def test_a_damaged_part_of_a_file_costs_only_its_tiles(project):
+    path = Path(project.labels.chunks.path((0, 1, 1)))
+    files = ChunkFiles(project.labels.root, PER_SIDE, path.parent)
+    part, whole_file = files.load((0, 1, 1)), path.read_bytes()
+    at = whole_file.index(part)
+    path.write_bytes(whole_file[:at] + bytes(len(part)) + whole_file[at + len(part) :])
+    done = project.tiles_done("m", "a")
+    report = check(project, repair=True)
+    assert report.damaged_files == (str(Path("labels.zarr", "0", "c", "0", "0")),)
+    assert 0 < len(done - project.tiles_done("m", "a")) < len(GRID)
+    assert mended(project).is_sound
+
+
+def test_a_lost_part_of_a_file_is_noticed_by_its_nuclei(project):
+    project.labels.chunks.discard((0, 1, 0))
     report = check(project, repair=True)
     assert len(report.unseen_ids) > 10
     assert len(project.tiles_done("m", "a")) < len(GRID)

@@ -14,21 +14,28 @@ from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store.chunks import ChunkPyramid
 from napari_nucleiseg.core.store.files import decode_chunk, encode_chunk, write_file
 from napari_nucleiseg.core.store.labels import LabelStore
+from napari_nucleiseg.core.store.shards import ChunkFiles
 
 SHAPE = (150, 210)
 SIDE = 32
 
 
 @pytest.fixture
-def fresh_chunks(tmp_path):
+def fresh_chunks(tmp_path, per_side):
     def make(**bounds):
         import shutil
 
         shutil.rmtree(tmp_path / "g", ignore_errors=True)
         (tmp_path / "s").mkdir(exist_ok=True)
-        return ChunkPyramid(tmp_path / "g", (SHAPE,), SIDE, tmp_path / "s", **bounds)
+        return ChunkPyramid(tmp_path / "g", (SHAPE,), SIDE, tmp_path / "s", per_side=per_side, **bounds)
 
     return make
+
+
+@pytest.fixture(params=[1, 4])
+def per_side(request):
+    """Files that are chunks, as older projects have them, and files that hold sixteen."""
+    return request.param
 
 
 boxes = st.tuples(st.integers(0, 149), st.integers(0, 209), st.integers(1, 80), st.integers(1, 80))
@@ -83,7 +90,9 @@ def test_zarr_reads_what_was_written(tmp_path):
     np.testing.assert_array_equal(group["0"][400:1100, 600:1500], ids)
     for level, plane in enumerate(store.levels):
         np.testing.assert_array_equal(group[str(level)][:], np.asarray(plane))
-        assert group[str(level)].nchunks_initialized == len(store.chunks.present(level))
+        squares = {(row // 4, column // 4) for _, row, column in store.chunks.present(level)}
+        folder = tmp_path / "labels.zarr" / str(level) / "c"
+        assert {tuple(map(int, file.relative_to(folder).parts)) for file in folder.rglob("*/*")} == squares
 
 
 def test_we_read_what_zarr_wrote(tmp_path):
@@ -151,16 +160,16 @@ def test_a_thread_that_reads_meanwhile_never_keeps_what_is_old(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"no zstd at all", encode_chunk(np.ones((9, 9), np.uint32))])
-def test_a_damaged_chunk_reads_as_empty_and_is_remembered(fresh_chunks, tmp_path, data):
+def test_a_damaged_chunk_reads_as_empty_and_is_remembered(fresh_chunks, tmp_path, per_side, data):
     chunks = fresh_chunks()
     chunks.write(0, 0, 0, np.ones((64, 64), np.uint32), 1)
     chunks.flush()
     chunks.forget()
-    write_file(chunks.path((0, 0, 1)), data, str(tmp_path / "s"))
+    ChunkFiles(tmp_path / "g", per_side, tmp_path / "s").save({(0, 0, 1): data})
     seen = chunks.read(0, 0, 0, 64, 64)
     assert seen[:, :32].all()
     assert not seen[:32, 32:].any()
-    assert chunks.damaged == {chunks.path((0, 0, 1))}
+    assert chunks.damaged == {(0, 0, 1)}
     chunks.write(0, 0, 32, np.ones((32, 32), np.uint32), 2)
     chunks.flush()
     assert chunks.damaged == set()

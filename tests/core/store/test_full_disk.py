@@ -12,6 +12,7 @@ from fields import assert_pyramid, assert_same_table, whole
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store import chunks as chunks_module
+from napari_nucleiseg.core.store import shards as shards_module
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.project import Project
 
@@ -82,7 +83,7 @@ class FullFolder:
         def full(_path, _data, _scratch):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        self.patch.setattr(chunks_module, "write_file", full)
+        self.patch.setattr(shards_module, "write_file", full)
 
     def __exit__(self, *_):
         self.patch.undo()

@@ -38,8 +38,10 @@ def test_metadata_are_ome_zarr_05(tmp_path):
     assert level["shape"] == [1300, 1701]
     assert level["data_type"] == "uint32"
     assert level["dimension_names"] == ["y", "x"]
-    assert level["chunk_grid"]["configuration"]["chunk_shape"] == [512, 512]
-    assert [codec["name"] for codec in level["codecs"]] == ["bytes", "zstd"]
+    assert level["chunk_grid"]["configuration"]["chunk_shape"] == [2048, 2048]
+    (sharding,) = level["codecs"]
+    assert sharding["configuration"]["chunk_shape"] == [512, 512]
+    assert [codec["name"] for codec in sharding["configuration"]["codecs"]] == ["bytes", "zstd"]
 
 
 def test_metadata_are_those_that_zarr_writes(tmp_path):
@@ -51,6 +53,7 @@ def test_metadata_are_those_that_zarr_writes(tmp_path):
             str(level),
             shape=shape,
             chunks=(512, 512),
+            shards=(2048, 2048),
             dtype="uint32",
             compressors=zarr.codecs.ZstdCodec(level=1),
             dimension_names=("y", "x"),

@@ -274,29 +274,29 @@ def test_a_full_disk_stops_cleanly_and_goes_on_when_there_is_room(small_disk):
 
 
 def test_a_disk_that_fills_while_chunks_are_written_loses_nothing(fresh_project, monkeypatch):
-    from napari_nucleiseg.core.store import chunks
+    from napari_nucleiseg.core.store import shards
 
     project = fresh_project()
     tiles = random_tiles(4, GRID)
-    real = chunks.write_file
+    real = shards.write_file
 
     def full(path, data, scratch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(chunks, "write_file", full)
+    monkeypatch.setattr(shards, "write_file", full)
     for tile in tiles:
         project.write_tile(tile, "m", "a")
     with pytest.raises(StoreError, match="is full"):
         project.flush()
     np.testing.assert_array_equal(whole(project)[0], expected_image(tiles, SHAPE)[0])
-    monkeypatch.setattr(chunks, "write_file", real)
+    monkeypatch.setattr(shards, "write_file", real)
     project.flush()
     project.labels.chunks.forget()
     np.testing.assert_array_equal(whole(project)[0], expected_image(tiles, SHAPE)[0])
 
 
 def test_other_drive_troubles_are_told(fresh_project, monkeypatch):
-    from napari_nucleiseg.core.store import chunks
+    from napari_nucleiseg.core.store import shards
 
     project = fresh_project()
     fill(project)
@@ -304,7 +304,7 @@ def test_other_drive_troubles_are_told(fresh_project, monkeypatch):
     def gone(path, data, scratch):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(chunks, "write_file", gone)
+    monkeypatch.setattr(shards, "write_file", gone)
     with pytest.raises(StoreError, match=r"cannot be used.*Check that the drive is connected"):
         project.flush()
     monkeypatch.undo()

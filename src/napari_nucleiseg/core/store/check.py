@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.audit import TableReport, Tally, audit, mend
-from napari_nucleiseg.core.store.chunks import ChunkPyramid, Key
-from napari_nucleiseg.core.store.files import remove_file
+from napari_nucleiseg.core.store.chunks import ChunkPyramid
 from napari_nucleiseg.core.store.labels import halve
 from napari_nucleiseg.core.store.ledger import drop_nuclei, reopen_tiles, rows_by_id
 from napari_nucleiseg.core.store.merge import State
 from napari_nucleiseg.core.store.nuclei import tile_of
+from napari_nucleiseg.core.store.shards import Key
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
@@ -103,7 +102,7 @@ def check(project: Project, *, repair: bool = False, on_progress: Callable[[int,
         seen[places[found]] = True
         unknown.update(ids[~found].tolist())
     wrong = tuple(key for level in range(1, len(chunks.shapes)) for key in _wrong_chunks(chunks, level, repair=False))
-    damaged = tuple(sorted(chunks.damaged))
+    damaged = sorted({chunks.path(key) for key in chunks.damaged})
     report = CheckReport(
         nuclei=len(known),
         unknown_ids=tuple(sorted(unknown)),
@@ -127,12 +126,10 @@ def _repair(project: Project, report: CheckReport) -> None:
     rows = rows_by_id(project.ledger.writer, "state", report.unseen_ids)
     lost = {row[0] for row in rows if row[1] == State.SHOWN}
     hurt = set(tile_of(list(lost)).tolist())
-    for path in list(chunks.damaged):
-        level, _, row, column = Path(path).relative_to(chunks.root).parts
-        remove_file(path)
-        chunks.damaged.discard(path)
-        if int(level) == 0:
-            hurt |= _tiles_of_nuclei_in(project, chunks.region((0, int(row), int(column))))
+    for key in sorted(chunks.damaged):
+        chunks.discard(key)
+        if key[0] == 0:
+            hurt |= _tiles_of_nuclei_in(project, chunks.region(key))
     # Rows that contradicted themselves may be shown by now.
     rows = rows_by_id(project.ledger.writer, "state", report.unknown_ids)
     known = {row[0] for row in rows if row[1] == State.SHOWN}

@@ -1,12 +1,11 @@
 """The chunk files of a zarr pyramid behind a bounded cache: a chunk is seldom encoded twice, readers see all.
 
-The files are plain zarr v3 chunks (little-endian bytes, zstd), so any zarr library reads them. They are
+The files are plain zarr v3 (little-endian bytes, zstd, sharded), so any zarr library reads them. They are
 written here and not through zarr-python because one chunk then costs its compression and little else.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -17,19 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.store.files import (
-    decode_chunk,
-    encode_chunk,
-    read_file,
-    remove_file,
-    sync_files,
-    write_file,
-)
+from napari_nucleiseg.core.store.files import decode_chunk, encode_chunk, sync_files
+from napari_nucleiseg.core.store.shards import ChunkFiles, Key
 
 ROWS_APART = 32
 MOST_MISSING = 1 << 14
 
-Key = tuple[int, int, int]
 Slices = tuple[slice, slice]
 UInt32Image = NDArray[np.uint32]
 
@@ -80,6 +72,8 @@ class ChunkPyramid:
         Chunk height and width in pixels.
     scratch : Path
         Folder on the same disk for files in the making.
+    per_side : int
+        Chunks along a side of the square that a file holds (see `shards`).
     writable : bool
         Whether files may be written; where not, changes that would be are kept compressed in memory.
     waiting_bytes, kept_bytes : int
@@ -93,6 +87,7 @@ class ChunkPyramid:
         side: int,
         scratch: Path,
         *,
+        per_side: int = 1,
         writable: bool = True,
         waiting_bytes: int = 80 << 20,
         kept_bytes: int = 32 << 20,
@@ -100,9 +95,8 @@ class ChunkPyramid:
         self.root = root
         self.shapes = shapes
         self.side = side
-        self.damaged: set[str] = set()
-        self._prefix = str(root)
-        self._scratch = str(scratch)
+        self.damaged: set[Key] = set()
+        self._files = ChunkFiles(root, per_side, scratch)
         self._chunk_bytes = side * side * 4
         self._most_waiting = max(4 * self._chunk_bytes, waiting_bytes)
         self._most_kept = max(4, kept_bytes // self._chunk_bytes)
@@ -119,9 +113,8 @@ class ChunkPyramid:
         self._writes = 0
 
     def path(self, key: Key) -> str:
-        """Return the file of chunk ``(level, row, column)``."""
-        level, row, column = key
-        return f"{self._prefix}/{level}/c/{row}/{column}"
+        """Return the file that holds chunk ``(level, row, column)``."""
+        return self._files.path(key)
 
     def read(self, level: int, y0: int, x0: int, y1: int, x1: int) -> NDArray[np.uint32]:
         """Read a half-open rectangle of one level (must lie inside it), unwritten changes included.
@@ -184,16 +177,25 @@ class ChunkPyramid:
     def trim(self) -> None:
         """Write the chunks that were not touched for longest until the cache is within its bounds."""
         while self._strips_bytes > self._most_strips:
-            self._write_out(next(iter(self._strips)))
+            self._write_out(self._files.together(next(iter(self._strips)), iter(self._strips)))
         # A strip is little and its chunk is likely to be filled soon: whole chunks make room for strips.
         while self._waiting and self.waiting_bytes > self._most_waiting:
-            self._write_out(next(iter(self._waiting)))
+            self._write_out(self._files.together(next(iter(self._waiting)), iter(self._waiting)))
 
     def flush(self, before: int | None = None) -> None:
         """Write changed chunks: all, or those that have waited since a journal entry before `before`."""
+        of_a_file: dict[str, list[Key]] = {}
         for waiting in (self._waiting, self._strips):
-            for key in [key for key, entry in waiting.items() if before is None or entry.since < before]:
-                self._write_out(key)
+            for key, entry in waiting.items():
+                if before is None or entry.since < before:
+                    of_a_file.setdefault(self.path(key), []).append(key)
+        for keys in of_a_file.values():
+            self._write_out(keys)
+
+    def discard(self, key: Key) -> None:
+        """Take a chunk that cannot be read out of its file."""
+        self._unsynced.add(self._files.save({key: None}))
+        self.damaged.discard(key)
 
     def sync(self) -> None:
         """Make what was written outlive a power cut."""
@@ -218,11 +220,8 @@ class ChunkPyramid:
 
     def present(self, level: int) -> list[Key]:
         """Return the chunks of a level that are not empty, in files or in memory."""
-        top = self.root / str(level) / "c"
         found = {key for key in (*self._waiting, *self._strips, *(self._packed or ())) if key[0] == level}
-        if top.is_dir():
-            for row in os.scandir(top):
-                found.update((level, int(row.name), int(column.name)) for column in os.scandir(row.path))
+        found.update(self._files.present(level))
         return sorted(found)
 
     def region(self, key: Key) -> Region:
@@ -297,45 +296,42 @@ class ChunkPyramid:
 
     def _miss(self, key: Key) -> None:
         """Note that a chunk has no file; the lock is held."""
-        if self._packed is None and self.path(key) not in self.damaged:
+        if self._packed is None and key not in self.damaged:
             if len(self._missing) >= MOST_MISSING:
                 self._missing.clear()
             self._missing.add(key)
 
     def _load(self, key: Key) -> UInt32Image | None:
         """Read a chunk from its file; None if it has none. A damaged file counts as empty and is remembered."""
-        path = self.path(key)
         packed = None if self._packed is None else self._packed.get(key)
-        # Packed chunks that became empty have no bytes; a file without any is damaged.
-        data = read_file(path) if packed is None else packed or None
-        if data is None:
-            return None
         try:
-            return decode_chunk(data, (self.side, self.side), np.dtype(np.uint32))
+            # Packed chunks that became empty have no bytes; a file without any is damaged.
+            data = self._files.load(key) if packed is None else packed or None
+            return None if data is None else decode_chunk(data, (self.side, self.side), np.dtype(np.uint32))
         except ValueError:
-            self.damaged.add(path)
+            self.damaged.add(key)
             return None
 
-    def _write_out(self, key: Key) -> None:
-        waiting = self._waiting.get(key)
-        chunk = waiting.chunk if waiting else self._filled(self._strips[key])
-        blank = _is_blank(chunk)
+    def _write_out(self, keys: list[Key]) -> None:
+        """Write changed chunks that lie in one file."""
+        chunks = {key: self._changed(key) for key in keys}
+        encoded = {key: None if _is_blank(chunk) else encode_chunk(chunk) for key, chunk in chunks.items()}
         if self._packed is not None:
-            self._packed[key] = b"" if blank else encode_chunk(chunk)
+            self._packed.update((key, data or b"") for key, data in encoded.items())
         else:
-            path = self.path(key)
-            if blank:
-                remove_file(path)
-            else:
-                write_file(path, encode_chunk(chunk), self._scratch)
-            self._unsynced.add(path)
-            self.damaged.discard(path)
+            self._unsynced.add(self._files.save(encoded))
+            self.damaged.difference_update(keys)
         with self._lock:
             self._writes += 1
-            self._missing.discard(key)
-            self._waiting.pop(key, None)
-            self._drop_strips(key)
-            self._keep(key, chunk)
+            for key, chunk in chunks.items():
+                self._missing.discard(key)
+                self._waiting.pop(key, None)
+                self._drop_strips(key)
+                self._keep(key, chunk)
+
+    def _changed(self, key: Key) -> UInt32Image:
+        waiting = self._waiting.get(key)
+        return waiting.chunk if waiting else self._filled(self._strips[key])
 
 
 def _is_blank(pixels: UInt32Image) -> bool:

@@ -17,7 +17,7 @@ ZSTD_LEVEL = 1
 FEW_FILES = 8
 PAUSES_S = (0.005, 0.02, 0.1)
 # On Windows a file is text unless this says otherwise.
-_BINARY = getattr(os, "O_BINARY", 0)
+BINARY = getattr(os, "OBINARY", 0)
 
 
 def encode_chunk(chunk: NDArray[Any]) -> bytes:
@@ -46,7 +46,7 @@ def decode_chunk(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> N
 def read_file(path: str) -> bytes | None:
     """Return the bytes of a file; None if there is none."""
     try:
-        handle = os.open(path, os.O_RDONLY | _BINARY)
+        handle = os.open(path, os.O_RDONLY | BINARY)
     except FileNotFoundError:
         return None
     try:
@@ -65,7 +65,7 @@ def write_file(path: str, data: bytes, scratch: str) -> None:
     name = f"{os.getpid()}-{threading.get_ident()}.part"
     temporary = os.path.join(scratch, name)  # noqa: PTH118  # a path object costs more
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o644)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o644)
         try:
             done = os.write(handle, data)
             while done < len(data):
@@ -108,7 +108,7 @@ def sync_files(paths: Iterable[str]) -> None:
         os.sync()
         return
     for path in every:
-        _sync(path, os.O_RDWR | _BINARY)
+        _sync(path, os.O_RDWR | BINARY)
     if os.name == "posix":
         for folder in {os.path.dirname(path) for path in every}:  # noqa: PTH120
             _sync(folder, os.O_RDONLY)

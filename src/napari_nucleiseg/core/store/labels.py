@@ -16,18 +16,30 @@ from napari_nucleiseg.core.store.files import ZSTD_LEVEL
 from napari_nucleiseg.core.store.plane import LazyPlane
 
 CHUNK_PX = 512
+# Chunks along a side of the square that a file holds.
+PER_SIDE = 4
 COARSEST_PX = 512
 ALIGN_PX = 16
+ROWS_AT_A_TIME = 64
 
-# Of each level, in the words of zarr v3; the bytes of chunks are written by `files`.
+_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+_SHARDING = "sharding_indexed"
+# Of each level, in the words of zarr v3; chunks are written by `files` and `shards`.
 _ARRAY: dict[str, Any] = {
     "data_type": "uint32",
-    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [CHUNK_PX, CHUNK_PX]}},
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [PER_SIDE * CHUNK_PX] * 2}},
     "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
     "fill_value": 0,
     "codecs": [
-        {"name": "bytes", "configuration": {"endian": "little"}},
-        {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
+        {
+            "name": _SHARDING,
+            "configuration": {
+                "chunk_shape": [CHUNK_PX, CHUNK_PX],
+                "codecs": [_BYTES, {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}],
+                "index_codecs": [_BYTES, {"name": "crc32c"}],
+                "index_location": "end",
+            },
+        },
     ],
     "attributes": {},
     "dimension_names": ["y", "x"],
@@ -61,8 +73,13 @@ def halve(image: UInt32Image) -> UInt32Image:
     height, width = image.shape
     if height % 2 or width % 2:
         image = np.pad(image, ((0, height % 2), (0, width % 2)))
-    rows = np.maximum(image[::2], image[1::2])
-    return np.maximum(rows[:, ::2], rows[:, 1::2])
+    halved = np.empty((image.shape[0] // 2, image.shape[1] // 2), np.uint32)
+    # A few rows at a time stay in the cache.
+    for top in range(0, len(image), ROWS_AT_A_TIME):
+        band = image[top : top + ROWS_AT_A_TIME]
+        rows = np.maximum(band[::2], band[1::2])
+        np.maximum(rows[:, ::2], rows[:, 1::2], out=halved[top // 2 : top // 2 + len(rows)])
+    return halved
 
 
 def ome_attributes(name: str, levels: int, mpp_um: YX) -> dict[str, Any]:
@@ -111,8 +128,10 @@ class LabelStore:
         self.shape = shape
         self.mpp_um = mpp_um
         self.shapes = pyramid_shapes(*shape)
-        self._check_metadata()
-        self.chunks = ChunkPyramid(root, self.shapes, CHUNK_PX, scratch, writable=writable)
+        per_side = self._chunks_per_side()
+        self.files_px = per_side * CHUNK_PX
+        """Side of the square that a file holds, pixels of its level."""
+        self.chunks = ChunkPyramid(root, self.shapes, CHUNK_PX, scratch, per_side=per_side, writable=writable)
         self.levels: tuple[LazyPlane, ...] = tuple(self._plane(level) for level in range(len(self.shapes)))
 
     @classmethod
@@ -170,22 +189,29 @@ class LabelStore:
 
         return LazyPlane(self.shapes[level], np.uint32, (CHUNK_PX, CHUNK_PX), read)
 
-    def _check_metadata(self) -> None:
+    def _chunks_per_side(self) -> int:
+        """Return how many chunks lie along a side of what a file holds; older projects have files that are chunks."""
+        sides: set[int] = set()
         for level, shape in enumerate(self.shapes):
             try:
                 stated = json.loads((self.root / str(level) / "zarr.json").read_text(encoding="utf-8"))
                 found = tuple(stated["shape"]), stated["data_type"]
-                chunks = tuple(stated["chunk_grid"]["configuration"]["chunk_shape"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                of_file: tuple[int, ...] = tuple(stated["chunk_grid"]["configuration"]["chunk_shape"])
+                codec = stated["codecs"][0]
+                inner = codec["configuration"]["chunk_shape"] if codec["name"] == _SHARDING else of_file
+            except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
                 raise StoreError(
                     f"{self.root} is not a whole label image (level {level}: {error}). "
                     "Restore the folder from a copy, or move it away and segment the slide again."
                 ) from error
-            if found != (shape, "uint32") or chunks != (CHUNK_PX, CHUNK_PX):
+            sides.add(of_file[0] // CHUNK_PX)
+            is_ours = tuple(inner) == (CHUNK_PX, CHUNK_PX) and of_file == (of_file[0],) * 2 and len(sides) == 1
+            if found != (shape, "uint32") or not is_ours or of_file[0] % CHUNK_PX:
                 raise StoreError(
                     f"{self.root} has {found[0]} pixels at level {level} where this slide has {shape}. "
                     "It belongs to another slide; choose another folder."
                 )
+        return sides.pop()
 
 
 def _describe(folder: Path, kind: str, **facts: Any) -> None:

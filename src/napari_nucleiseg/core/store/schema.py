@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-FORMAT = 4
+FORMAT = 5
 # Older ones than this have to be converted before they are even looked at.
 READABLE = 3
 
@@ -100,6 +100,10 @@ def _leave_journal(_connection: sqlite3.Connection) -> None:
     """Change nothing: edits as format 2 has them are read as well; only an older program must not meet those of 3."""
 
 
+def _leave_files(_connection: sqlite3.Connection) -> None:
+    """Change nothing: only an older program must not meet files that hold several chunks."""
+
+
 def _run(connection: sqlite3.Connection, script: str) -> None:
     # Not `executescript`, which would commit first.
     for statement in script.split(";\n"):
@@ -112,4 +116,5 @@ MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: _add_editing,
     2: _leave_journal,
     3: _add_attention,
+    4: _leave_files,
 }
