@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import plots, report
 from benchmarks.catalogue import BENCHMARKS, benchmark
 from benchmarks.results import FOLDER, load_all
 from benchmarks.running import lacking, run_all, run_one
@@ -25,7 +25,7 @@ def _parser():
         ("list", _list, "what there is, what it answers and needs"),
         ("run", _run, "run some; arguments after -- go to the script"),
         ("all", _all, "run all that need nobody, one after the other"),
-        ("report", _report, "write REPORT.md from the stored results"),
+        ("report", _report, "write REPORT.md and draw its figures from the stored results"),
     ):
         command = commands.add_parser(name, help=told, description=told)
         command.set_defaults(do=do)
@@ -35,9 +35,9 @@ def _parser():
         if name == "all":
             command.add_argument("--resume", action="store_true", help="go on where the last run ended")
             command.add_argument("--minutes", type=float, default=60, help="begin nothing that ends later than this")
-            command.add_argument("--with-peers", action="store_true", help="make environments of other tools (6 GB)")
+            command.add_argument("--with-peers", action="store_true", help="make environments of other tools (8 GB)")
         if name == "report":
-            command.add_argument("--check", action="store_true", help="only say whether the page is what results give")
+            command.add_argument("--check", action="store_true", help="only say whether both are what results give")
     return parser
 
 
@@ -82,17 +82,23 @@ def _all(wanted, _):
 
 def _report(wanted, _):
     if wanted.check:
-        same = report.PAGE.exists() and report.PAGE.read_text(encoding="utf-8") == report.text(load_all(wanted.results))
-        print("REPORT.md is what the results give" if same else "REPORT.md is old: python -m benchmarks report")
-        return 0 if same else 1
+        wrong = report.old(wanted.results, _page_of(wanted.results))
+        what = "REPORT.md and its figures are what the results give"
+        print("\n".join([*wrong, "python -m benchmarks report makes them anew"]) if wrong else what)
+        return 1 if wrong else 0
     _report_of(wanted.results)
     return 0
 
 
 def _report_of(folder):
-    """Write the page beside the results: REPORT.md of the repository for its own."""
-    page = report.PAGE if folder == FOLDER else folder / "REPORT.md"
-    print(f"wrote {report.write(folder, page)}")
+    """Write the page and its figures beside the results: REPORT.md of the repository for its own."""
+    page, figures = report.write(folder, _page_of(folder))
+    print(f"wrote {page}")
+    print(plots.NO_LIBRARY if figures is None else f"drew {len(figures)} figures")
+
+
+def _page_of(folder):
+    return report.PAGE if folder == FOLDER else folder / "REPORT.md"
 
 
 if __name__ == "__main__":

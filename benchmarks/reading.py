@@ -1,11 +1,11 @@
-"""Reading speed of JPEG slides against openslide-python, tifffile + zarr and cuCIM: ratios of CPU time, one thread.
+"""Reading speed of JPEG slides against openslide-python, tifffile + zarr, tiffslide, pyvips and cuCIM on the CPU.
 
-Run ``python benchmarks/reading.py``; it makes its own slide of real tissue in a temporary folder. cuCIM takes part
-where it is installed.
+Run ``python benchmarks/reading.py [--environments .benchmarks/peers]``; it makes its own slide of real tissue in a
+temporary folder. Ratios of CPU time, one thread, in turn. The last three wait in processes of their own, where their
+environment is: ``python benchmarks/environments.py readers`` makes it.
 """
 
 import argparse
-import importlib.util
 import os
 import tempfile
 import time
@@ -22,10 +22,12 @@ import skimage.data
 import tifffile
 import zarr
 
-from measuring import in_turn, record, table, unmeasured, verdict
+from environments import FOLDER
+from measuring import in_turn, note, record, table, unmeasured, verdict
 from napari_nucleiseg.core.slides import openslide as through_openslide
 from napari_nucleiseg.core.slides import tiled
 from napari_nucleiseg.core.slides.registry import open_slide
+from other_readers import OtherReader, ReaderLostError, others
 
 TILE = 256
 SIDE = 8192
@@ -33,6 +35,7 @@ QUALITY = 80
 DESCRIPTION = (
     f"Aperio Image Library v11.2.1 \r\n{SIDE}x{SIDE} ({TILE}x{TILE}) JPEG/RGB Q={QUALITY}|AppMag = 40|MPP = 0.25"
 )
+REGIONS = {"aligned 512": (512, 0), "unaligned 256": (256, 100)}  # side and offset, px
 GOALS = {"aligned 512": 4.0, "unaligned 256": 3.0}
 
 Read = Callable[[int, int, int], np.ndarray]
@@ -81,18 +84,12 @@ def readers(path: Path) -> dict[str, tuple[Read, Callable[[], None]]]:
     def slicing(array: object) -> Read:
         return lambda y, x, side: np.asarray(array[y : y + side, x : x + side])  # type: ignore[index]
 
-    found = {
+    return {
         "openslide-python": (read_openslide, renew),
         "tifffile + zarr": (slicing(store), lambda: None),
         "ours": (slicing(ours), ours.forget),
         "ours, through OpenSlide": (slicing(fallback), fallback.forget),
     }
-    if importlib.util.find_spec("cucim"):
-        from cucim import CuImage
-
-        whole = CuImage(str(path))
-        found["cuCIM"] = (lambda y, x, side: np.asarray(whole.read_region((x, y), (side, side))), lambda: None)
-    return found
 
 
 def places(side: int, offset: int, rows: int) -> list[tuple[int, int]]:
@@ -101,12 +98,14 @@ def places(side: int, offset: int, rows: int) -> list[tuple[int, int]]:
     return [(offset + row * side, offset + col * side) for row in range(rows) for col in range(count)]
 
 
-def measure(name: str, side: int, offset: int, options: argparse.Namespace, path: Path) -> dict[str, float]:
-    """Read the same regions with every reader in turn; return how many times openslide-python's speed each has."""
+def measure(name: str, options: argparse.Namespace, path: Path, beside: dict[str, OtherReader]) -> None:
+    """Read the same regions with every reader in turn, those `beside` us in their own processes."""
+    side, offset = REGIONS[name]
     found = readers(path)
     corners = places(side, offset, options.rows * 512 // side)
     megapixels = len(corners) * side * side / 1e6
     reference = {reader: read(*corners[1], side) for reader, (read, _) in found.items()}
+    reference |= {reader: other.pixels(*corners[1], side) for reader, other in beside.items()}
 
     def reading(read: Read, forget: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:
@@ -116,7 +115,9 @@ def measure(name: str, side: int, offset: int, options: argparse.Namespace, path
 
         return run
 
-    spent = in_turn({reader: reading(*one) for reader, one in found.items()}, options.rounds)
+    candidates: dict[str, Callable[[], object]] = {reader: reading(*one) for reader, one in found.items()}
+    candidates |= {reader: lambda other=other: other.timed(corners, side) for reader, other in beside.items()}
+    spent = in_turn(candidates, options.rounds)
     base = spent["openslide-python"].cpu
     apart = {
         reader: int(np.abs(pixels.astype(int) - reference["openslide-python"]).max())
@@ -136,12 +137,35 @@ def measure(name: str, side: int, offset: int, options: argparse.Namespace, path
     verdict(f"{name} through OpenSlide, times openslide-python", through, 0.95, at_most=False, goal="G3")
     verdict(f"{name}, largest difference of a pixel", apart["ours"], 0, form="{:.0f}", goal="G3")
     if "cuCIM" in spent:
-        beside = spent["cuCIM"].cpu / spent["ours"].cpu
-        verdict(f"{name}, times cuCIM on the CPU", beside, 0.9, at_most=False, goal="G3")
-    else:
-        unmeasured("G3", f"{name}, times cuCIM on the CPU", "cuCIM is not installed")
+        times = spent["cuCIM"].cpu / spent["ours"].cpu
+        verdict(f"{name}, times cuCIM on the CPU", times, 0.9, at_most=False, goal="G3")
     print()
-    return {reader: base / one.cpu for reader, one in spent.items()}
+
+
+def measure_all(options: argparse.Namespace, path: Path) -> None:
+    """Measure aligned and unaligned reading beside the readers that are there, and say which are not."""
+    beside, missing = others(path, options.environments)
+    if missing:
+        note(f"Not beside us: {'; '.join(f'{title} ({why})' for title, why in missing.items())}.")
+    try:
+        for name in REGIONS:
+            try:
+                measure(name, options, path, beside)
+            except ReaderLostError as error:
+                missing |= dict.fromkeys(beside, str(error))
+                beside = _ended(beside)
+                measure(name, options, path, beside)
+            if "cuCIM" in missing:
+                unmeasured("G3", f"{name}, times cuCIM on the CPU", missing["cuCIM"])
+    finally:
+        _ended(beside)
+
+
+def _ended(beside: dict[str, OtherReader]) -> dict[str, OtherReader]:
+    """End the processes of readers; return that there are none."""
+    for other in beside.values():
+        other.close()
+    return {}
 
 
 def measure_threads(options: argparse.Namespace, path: Path) -> float:
@@ -204,14 +228,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=4, help="rows of 512 px regions to read")
+    parser.add_argument("--environments", type=Path, default=FOLDER)
     options = parser.parse_args()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     threads, tiled.POOL_THREADS = tiled.POOL_THREADS, 1
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.svs"
         write_slide(path)
-        measure("aligned 512", 512, 0, options, path)
-        measure("unaligned 256", 256, 100, options, path)
+        measure_all(options, path)
         two = measure_threads(options, path)
         tiled.POOL_THREADS = threads
         zoom = measure_zoom(path, options.rounds)

@@ -1,7 +1,8 @@
-"""`REPORT.md` from the stored results: a row for every goal, then each benchmark."""
+"""`REPORT.md` from the stored results: a row for every goal, then each benchmark, with the figures of `plots.py`."""
 
 from pathlib import Path
 
+from benchmarks import plots
 from benchmarks.catalogue import BENCHMARKS, GOALS
 from benchmarks.results import FOLDER, before, load_all
 
@@ -15,18 +16,24 @@ former run of the same benchmark.
 
 
 def write(folder=FOLDER, page=PAGE):
-    """Write the page; return its path."""
+    """Write the page and draw its figures beside it; return the page's path and the figures', None where none drew."""
     found = load_all(folder)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(text(found), encoding="utf-8")
-    _plot(found, folder)
-    return page
+    return page, plots.write(found, page.parent / plots.FOLDER.name)
+
+
+def old(folder=FOLDER, page=PAGE):
+    """Say what of the page and its figures is not what the results give, a sentence each."""
+    found = load_all(folder)
+    same = page.exists() and page.read_text(encoding="utf-8") == text(found)
+    return [f"{page.name} is old"] * (not same) + plots.old(found, page.parent / plots.FOLDER.name)
 
 
 def text(found):
     """The page of these results (dict by name of the benchmark), as Markdown."""
     parts = [HEAD, _goals(found), "## Benchmarks\n"]
-    parts += [_section(one, found[one.name]) for one in BENCHMARKS if one.name in found]
+    parts += [_section(one, found) for one in BENCHMARKS if one.name in found]
     missing = [f"`{one.name}`" for one in BENCHMARKS if one.name not in found and not one.by_hand]
     if missing:
         parts.append(f"Without a stored result: {', '.join(missing)}.\n")
@@ -40,7 +47,8 @@ def _goals(found):
     rows = [row for goal in GOALS for row in _rows_of(goal, found)]
     header = ("goal", "figure", "benchmark", "others", "wanted", "before", "now", "")
     wording = "\n".join(f"- **{goal.key}**: {goal.wanted} {goal.elsewhere}".rstrip() for goal in GOALS)
-    return f"## Goals\n\n{wording}\n\n{_table(header, rows)}"
+    drawn = "\n".join(line for plot in plots.of("") for line in plot.embedded(found))
+    return "\n".join(["## Goals\n", f"{wording}\n", *([drawn] if drawn else []), _table(header, rows)])
 
 
 def _rows_of(goal, found):
@@ -99,8 +107,9 @@ def _why(one, stored):
 # --------------------------------------------------------------------------- benchmarks
 
 
-def _section(one, stored):
+def _section(one, found):
     """What was asked, how it was measured, and what came out."""
+    stored = found[one.name]
     ending = "" if stored["status"] == "finished" else f" **{stored['status']}**: {stored['message']}."
     took = f", {stored['minutes']:.1f} min" if stored["minutes"] else ""
     made = f"{stored['date']}, commit {stored['commit'] or 'unknown'}{took}. {stored['machine']}."
@@ -112,6 +121,7 @@ def _section(one, stored):
         "",
         f"`{stored['command']}`; {made}{ending}",
         "",
+        *(line for plot in plots.of(one.name) for line in plot.embedded(found)),
     ]
     for table in stored["tables"]:
         lines += [f"{table['title']}\n"] if table["title"] else []
@@ -135,35 +145,3 @@ def _table(header, rows):
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     lines = [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]]) + "\n"
-
-
-def _plot(found, folder):
-    """Draw every figure with a goal as its share of what is wanted; nothing without matplotlib: no dependency."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
-    bars = [
-        (f"{figure['goal']} {figure['what']}", _share(figure), figure["met"])
-        for stored in found.values()
-        for figure in stored["figures"]
-        if figure["goal"] and figure["value"] and _share(figure)
-    ]
-    if not bars:
-        return
-    names, shares, met = zip(*sorted(bars, reverse=True), strict=True)
-    picture = Figure(figsize=(9, 1 + 0.25 * len(bars)), layout="constrained")
-    axes = picture.subplots()
-    axes.barh(names, shares, color=["tab:green" if good else "tab:red" for good in met])
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set(xscale="log", xlabel="how much better than wanted")
-    picture.savefig(folder / "goals.png", dpi=120)
-
-
-def _share(figure):
-    """How many times better than wanted."""
-    sign, limit = figure["wanted"].split(" ")
-    limit = float(limit.replace(",", ""))
-    if not limit or figure["value"] <= 0:
-        return 0.0
-    return limit / figure["value"] if sign == "<=" else figure["value"] / limit

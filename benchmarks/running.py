@@ -11,10 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.environments import ENGINES, is_present, make
+from benchmarks.environments import FOLDER as PEERS
 from benchmarks.results import FOLDER, ROOT, result, store
 
 ASKED_BY = "NUCLEISEG_BENCHMARK_JSON"  # as in measuring.py, which is a module of the scripts
-PEERS = ROOT / ".benchmarks" / "peers"
 DATA = Path(os.environ.get("NUCLEISEG_DATA", ROOT.parent / "shared" / "data"))
 PROGRESS = ROOT / ".benchmarks" / "all.json"
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
@@ -31,16 +32,20 @@ def lacking(one, *, with_peers):
         return "There is no screen, and no xvfb-run to make one."
     if "gpu" in one.needs and not shutil.which("nvidia-smi"):
         return "There is no GPU."
-    if "peers" in one.needs and not with_peers and not any(PEERS.glob("*/installed")):
-        return f"No environment of another tool is in {PEERS.relative_to(ROOT)}; --with-peers makes them (6 GB)."
+    if "peers" in one.needs and not with_peers and not _engines_present():
+        return f"No environment of another tool is in {PEERS.relative_to(ROOT)}; --with-peers makes them (8 GB)."
     return ""
+
+
+def _engines_present():
+    return [name for name in ENGINES if is_present(name, PEERS)]
 
 
 def _only_present(one, *, with_peers):
     """What keeps a benchmark from making environments of other tools that nobody asked for."""
     if with_peers or "peers" not in one.needs:
         return ()
-    return ("--only", *sorted(path.parent.name for path in PEERS.glob("*/installed")))
+    return ("--only", *_engines_present())
 
 
 def _has_screen():
@@ -121,7 +126,7 @@ def run_all(benchmarks, *, resume=False, with_peers=False, budget_minutes=60, fo
     resume : bool
         Leave out those that the last such run came to the end of.
     with_peers : bool
-        Make the environments of other tools where they are missing.
+        Make the environments of other tools first, where they are missing; one that cannot be made is said.
     budget_minutes : float
         None is begun that is not expected to end by then.
     folder : Path
@@ -134,6 +139,8 @@ def run_all(benchmarks, *, resume=False, with_peers=False, budget_minutes=60, fo
     list of tuple of str
         Name and what became of it: "finished", "failed", "stopped", "skipped", "left".
     """
+    if with_peers:
+        make(folder=PEERS)
     start = time.monotonic()
     done = json.loads(progress.read_text(encoding="utf-8")) if resume and progress.exists() else {}
     todo = [one for one in benchmarks if one.name not in done]

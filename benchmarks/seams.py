@@ -2,7 +2,8 @@
 
 Run ``python benchmarks/seams.py [--side 3000] [--model nuclei]``. Two networks: one without weights for which dark is
 nucleus, so that the truth of the synthetic slide must be met exactly; and the default model, for which a picture in
-one piece is the reference.
+one piece is the reference. InstanSeg's joining of the same tiles runs in its own environment, where
+``python benchmarks/environments.py instanseg`` made it.
 """
 
 import argparse
@@ -15,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from measuring import Clock, in_turn, note, one_thread, record, table, verdict
+from environments import FOLDER, NotInstalledError, PeerFailedError, answer_of
+from measuring import MIN_SHARE, Clock, in_turn, note, one_thread, record, table, unmeasured, verdict
 from napari_nucleiseg.core.decoders.measure import centroids_of
 from napari_nucleiseg.core.evaluation.scores import scores
 from napari_nucleiseg.core.inference.instances import find_nuclei
@@ -29,6 +31,7 @@ from napari_nucleiseg.core.store.project import Project
 from synthetic_fields import yardstick
 
 # 3.9 to 4.4 MP a CPU second where scipy.ndimage.label took 3.3 ms a megapixel.
+TILE, HALO = 384, 64  # px, where the cost of joining is asked
 MATCH_LABELS_YARDSTICKS = 1e3 / 4.15 / 3.3
 STAND_IN = Path(__file__).parents[1] / "tests" / "core" / "inference" / "darkness.py"
 darkness_model = runpy.run_path(str(STAND_IN))["darkness_model"]
@@ -132,7 +135,7 @@ def cost_of_joining(folder, rounds):
     """Yardsticks a megapixel that joining takes, in memory: what InstanSeg's match_labels does of the same tiles."""
     side = 2048
     slide = synthetic_slide(side, side, 0.5, seed=1, glass=False)
-    tiles = tiles_of(slide, darkness_model(tile_px=384, halo_px=64))
+    tiles = tiles_of(slide, darkness_model(tile_px=TILE, halo_px=HALO))
     found = in_turn(
         {"join in memory": lambda: join_tiles(tiles, slide.shape),
          "write into a project": lambda: joined(slide, tiles, range(len(tiles)), folder / "cost")},
@@ -146,6 +149,22 @@ def cost_of_joining(folder, rounds):
     title = f"Cost of {len(tiles)} tiles of 512 px with halos of 64 px"
     table(("what", "MP/cpu-s", "yardsticks", "cpu/wall"), rows, title=title)
     return found["join in memory"].cpu * 1e3 / megapixels / yard
+
+
+def beside_instanseg(ours, folder, environments):
+    """How many times our joining InstanSeg's costs on true labels of the same tiles, in yardsticks of each process."""
+    slide = synthetic_slide(2048, 2048, 0.5, seed=1, glass=False)
+    truth, given, name = slide.truth_labels(slide.region), folder / "truth.npy", "InstanSeg's match_labels, times ours"
+    np.save(given, truth.astype(np.int32))
+    try:
+        yards, share, count = answer_of("instanseg", "seams.py", given, TILE, HALO, folder=environments)
+    except (NotInstalledError, PeerFailedError) as error:
+        unmeasured("G5", name, str(error))
+        return True
+    true = len(np.unique(truth)) - 1
+    busy = f"; CPU over wall time only {share:.2f}" if share < MIN_SHARE else ""
+    note(f"InstanSeg's match_labels: {yards:.1f} yardsticks, {count:,} nuclei of {true:,}{busy}")
+    return verdict(name, yards / ours, 10, at_most=False, form="{:.1f}", goal="G5")
 
 
 def against_untiled(side, name):
@@ -173,6 +192,7 @@ def main():
     parser.add_argument("--side", type=int, default=3000)
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--environments", type=Path, default=FOLDER)
     wanted = parser.parse_args()
     one_thread()
     folder = Path(tempfile.mkdtemp())
@@ -180,6 +200,7 @@ def main():
         wrong = exact_counts(wanted.side, folder)
         off = jittered(wanted.side, folder)
         cost = cost_of_joining(folder, wanted.rounds)
+        beside = beside_instanseg(cost, folder, wanted.environments)
         quality = against_untiled(wanted.side, wanted.model)
     finally:
         shutil.rmtree(folder)
@@ -188,6 +209,7 @@ def main():
     good &= verdict("PQ of tiled against untiled", quality, 0.99, at_most=False, form="{:.4f}", goal="G5")
     name = "joining tiles of 512 px, in yardsticks (scipy.ndimage.label)"
     good &= verdict(name, cost, MATCH_LABELS_YARDSTICKS / 10, form="{:.1f}", goal="G5")
+    good &= beside
     raise SystemExit(not good)
 
 

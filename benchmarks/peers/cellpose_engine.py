@@ -10,17 +10,13 @@ import warnings
 import numpy as np
 import stand_in
 import tifffile
-import torch
 import zarr
+from cpu_torchvision import declare_operators
 
-# See tiatoolbox_engine.py.
-if "+cpu" in torch.__version__:
-    operators = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+declare_operators()
 
-import cellpose.models
-from cellpose.contrib.distributed_segmentation import distributed_eval
+import cellpose.models  # noqa: E402
+from cellpose.contrib.distributed_segmentation import distributed_eval  # noqa: E402
 
 DIAMETER_PX = 30
 

@@ -7,18 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import stand_in
-import torch
+from cpu_torchvision import declare_operators
 
-# The torchvision of the package index is built for CUDA and cannot load its operators beside torch for CPUs, and then
-# not even be imported. Nothing here uses them.
-if "+cpu" in torch.__version__:
-    operators = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+declare_operators()
 
-from tiatoolbox.models.engine.io_config import IOSegmentorConfig
-from tiatoolbox.models.engine.semantic_segmentor import SemanticSegmentor
-from tiatoolbox.models.models_abc import ModelABC
+from tiatoolbox.models.engine.io_config import IOSegmentorConfig  # noqa: E402
+from tiatoolbox.models.engine.semantic_segmentor import SemanticSegmentor  # noqa: E402
+from tiatoolbox.models.models_abc import ModelABC  # noqa: E402
 
 
 class Dark(ModelABC):
