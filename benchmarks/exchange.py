@@ -67,7 +67,6 @@ def smooth_tile(density_mm2, seed=0):
         areas_um2=areas.astype(np.float32),
         boxes=np.array(boxes, np.int64),
         scores=np.full(n, 0.9, np.float32),
-        near_border=np.zeros(n, bool),
     )
 
 

@@ -68,7 +68,6 @@ def periodic_tile(margin=4, seed=0):
         areas_um2=np.full(len(rows), 30, np.float32),
         boxes=boxes,
         scores=np.full(len(rows), 0.9, np.float32),
-        near_border=np.ones(len(rows), bool),
     )
 
 
@@ -172,7 +171,6 @@ def million(folder, slide):
                     areas_um2=np.full(1000, 30, np.float32),
                     boxes=np.concatenate([centroids - 12, centroids + 12], axis=1).astype(np.int64),
                     scores=np.full(1000, 0.9, np.float32),
-                    near_border=np.zeros(1000, bool),
                 )
                 put_nuclei(database, nuclei, global_ids(index, 1000), run, project.census.cells(centroids))
 

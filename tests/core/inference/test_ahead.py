@@ -14,7 +14,7 @@ def background_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("test-ahead")]
 
 
-def wait_until(condition, seconds=5.0):
+def wait_until(condition, seconds=30.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

@@ -59,13 +59,11 @@ def test_a_nucleus_belongs_to_the_tile_that_holds_its_centre():
     nuclei = found[4]
     assert nuclei.tile_index == 4
     np.testing.assert_allclose(nuclei.centroids, [[80, 100]], atol=0.01)
-    assert not nuclei.near_border[0]
 
 
-def test_a_nucleus_on_the_seam_is_whole_and_known_to_lie_there():
+def test_a_nucleus_on_the_seam_is_whole():
     found = owners((70.0, 100.0))  # reaches rows 64 to 76: tile 4 alone holds the centre
     assert set(found) == {4}
-    assert found[4].near_border.all()
     assert found[4].areas_um2[0] == pytest.approx(np.pi * 36 * 0.25, rel=0.05)
     found = owners((66.0, 66.0))
     assert set(found) == {4}
@@ -77,8 +75,6 @@ def test_a_nucleus_on_the_seam_is_whole_and_known_to_lie_there():
 def test_a_centre_within_a_pixel_of_the_seam_is_owned_twice_rather_than_not_at_all(y, tiles):
     found = owners((y, 100.0))
     assert set(found) == tiles
-    for nuclei in found.values():
-        assert nuclei.near_border.all()
 
 
 def test_at_the_pixel_size_of_the_model_labels_are_those_of_the_decoder():

@@ -21,7 +21,6 @@ def found(tile_index, left, width):
         areas_um2=np.array([10.0 * width], np.float32),
         boxes=np.array([[5, left, 15, left + width]]),
         scores=np.array([0.9], np.float32),
-        near_border=np.array([True]),
     )
 
 

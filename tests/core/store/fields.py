@@ -70,7 +70,6 @@ def nuclei_of(tile_index, core, shapes, shape):
         areas_um2=np.array([len(pixels) / 16 for pixels in kept], np.float32),
         boxes=boxes,
         scores=np.linspace(0.5, 1, len(kept), dtype=np.float32),
-        near_border=np.ones(len(kept), bool),
     )
 
 

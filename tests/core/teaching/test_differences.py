@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.teaching.differences import Kind, compare_maps, compare_outlines
+from napari_nucleiseg.core.teaching.differences import Kind, compare_maps
 
 
 def view(*boxes):
@@ -95,24 +95,6 @@ def test_equal_maps_are_the_same_throughout(labels):
     found = compare_maps(labels, labels.copy())
     assert found.are_equal
     assert found.counts[Kind.SAME] == len(np.unique(labels[labels > 0]))
-
-
-def test_lists_of_outlines_are_compared_by_their_order():
-    square = np.array([[2.0, 2.0], [2.0, 9.0], [9.0, 9.0], [9.0, 2.0]])
-    lower = square + np.array([15, 0])
-    found = compare_outlines([square, square + 15], [square + 15, lower], (32, 32))
-    assert found.former[Kind.SAME].tolist() == [2]
-    assert found.now[Kind.SAME].tolist() == [1]
-    assert found.former[Kind.MISSED].tolist() == [1]
-    assert found.now[Kind.ADDED].tolist() == [2]
-
-
-def test_an_outline_that_covers_nothing_is_refused():
-    square = np.array([[2.0, 2.0], [2.0, 9.0], [9.0, 9.0], [9.0, 2.0]])
-    with pytest.raises(DataError, match="outline 2 lies outside"):
-        compare_outlines([square, square + 100], [], (32, 32))
-    with pytest.raises(DataError, match="at least three"):
-        compare_outlines([square[:2]], [], (32, 32))
 
 
 def test_maps_of_two_shapes_are_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ from napari_nucleiseg.core.store.regions import HOLD_OUT, REFERENCE, AnnotatedRe
 BLOCK_PX = 2048
 TOTAL = "total"
 RegionChoice = Literal["all", "reference", "holdout", "none"]
-REGION_CHOICES: tuple[RegionChoice, ...] = get_args(RegionChoice)
 _ROLES = {"reference": REFERENCE, "holdout": HOLD_OUT}
 # Called with what is under way, parts done and parts in all.
 StageProgress = Callable[[str, int, int], None]

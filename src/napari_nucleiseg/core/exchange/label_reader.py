@@ -18,7 +18,6 @@ from zarr.errors import BaseZarrError
 from napari_nucleiseg.core.errors import ImportFileError
 from napari_nucleiseg.core.geometry import Region
 
-TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
 _SEGMENTS_KEPT = 64
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, BaseZarrError)
 

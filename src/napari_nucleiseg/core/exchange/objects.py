@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from napari_nucleiseg.core.exchange.digits import Digits
 from napari_nucleiseg.core.exchange.geojson import APPROVED, LABEL, SCORE
@@ -13,7 +13,6 @@ from napari_nucleiseg.core.exchange.rings import Outline, RingLists
 from napari_nucleiseg.core.exchange.source import NamedClass
 
 Annotations = Literal["regions", "nuclei"]
-ANNOTATIONS: tuple[Annotations, ...] = get_args(Annotations)
 
 _NUCLEI = frozenset({"detection", "cell", "PathDetectionObject", "PathCellObject"})
 _ANNOTATIONS = frozenset({"annotation", "PathAnnotationObject"})

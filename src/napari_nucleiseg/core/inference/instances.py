@@ -19,8 +19,6 @@ from napari_nucleiseg.core.store.nuclei import LocalLabels, TileNuclei
 # A centroid this close outside the core is owned too: two tiles may place it a fraction of a pixel apart, and
 # a nucleus found twice is told apart later while one that nobody took is lost.
 OWNED_MARGIN_PX = 1.0
-# A nucleus this close to the core's border may have been found by the neighbour as well.
-NEAR_BORDER_PX = 2
 ROWS_AT_A_TIME = 64
 
 Maps = Mapping[str, NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32]]
@@ -99,7 +97,7 @@ def _on_level0(
     window = Region.enclosing(boxes).expand(1)
     window = window.intersect(Region(0, 0, *found.labels.shape))
     labels = found.labels[window.slices]
-    scores, near = found.scores[owned], _near_border(boxes, tile)
+    scores = found.scores[owned]
     window_px = window.translate(tile.inside_px.y, tile.inside_px.x)
     box = grid.level0_of(window_px)
     um2 = plan.mpp_um.y * plan.mpp_um.x / (grid.downsample.y * grid.downsample.x)
@@ -114,13 +112,12 @@ def _on_level0(
             areas_um2=(found.areas[owned] * um2).astype(np.float32),
             boxes=boxes + np.tile(shift, 2),
             scores=scores,
-            near_border=near,
         )
     if gate is not None:
         labels, gate = grow(labels), gate[window.slices]
     coarse = _renumbered(labels, owned, len(found))
     fine = enlarge(coarse, gate, window_px=window_px, box=box, grid=grid, threshold=threshold)
-    return _measured(tile, box, fine, scores=scores, near=near, um2=um2)
+    return _measured(tile, box, fine, scores=scores, um2=um2)
 
 
 def _renumbered(labels: LocalLabels, kept: NDArray[np.intp], count: int) -> LocalLabels:
@@ -141,7 +138,6 @@ def _measured(
     labels: LocalLabels,
     *,
     scores: NDArray[np.float32],
-    near: NDArray[np.bool_],
     um2: float,
 ) -> TileNuclei:
     """Measure labels at level 0; ids that lost all their pixels are closed up."""
@@ -158,17 +154,7 @@ def _measured(
         areas_um2=(found.areas[alive] * um2).astype(np.float32),
         boxes=found.boxes[alive] + np.array([box.y, box.x, box.y, box.x]),
         scores=scores[alive],
-        near_border=near[alive],
     )
-
-
-def _near_border(boxes: NDArray[np.int64], tile: Tile) -> NDArray[np.bool_]:
-    """Whether a box (pixels of ``tile.inside_px``) reaches the border of the core or comes close to it."""
-    core = tile.core_px.translate(-tile.inside_px.y, -tile.inside_px.x).expand(-NEAR_BORDER_PX)
-    near: NDArray[np.bool_] = (
-        (boxes[:, 0] < core.y) | (boxes[:, 1] < core.x) | (boxes[:, 2] > core.y1) | (boxes[:, 3] > core.x1)
-    )
-    return near
 
 
 def _as_bytes(probability: NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -187,5 +173,4 @@ def _no_nuclei(tile: Tile) -> TileNuclei:
         areas_um2=np.zeros(0, np.float32),
         boxes=np.zeros((0, 4), np.int64),
         scores=np.zeros(0, np.float32),
-        near_border=np.zeros(0, np.bool_),
     )

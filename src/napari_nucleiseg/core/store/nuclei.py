@@ -41,8 +41,6 @@ class TileNuclei:
         ``(y0, x0, y1, x1)`` half-open, level-0 pixels.
     scores : ndarray of float32, shape (n,)
         Mean foreground probability, 0..1.
-    near_border : ndarray of bool, shape (n,)
-        Whether the nucleus lies so close to the core's border that the neighbour may have found it too.
     """
 
     tile_index: int
@@ -53,7 +51,6 @@ class TileNuclei:
     areas_um2: NDArray[np.float32]
     boxes: NDArray[np.int64]
     scores: NDArray[np.float32]
-    near_border: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.centroids)

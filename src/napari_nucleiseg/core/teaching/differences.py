@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.evaluation.kinds import Kind, kinds_of
 from napari_nucleiseg.core.evaluation.overlaps import overlaps
 
@@ -88,38 +86,6 @@ def compare_maps(former: LabelImage, now: LabelImage) -> Differences:
         counts,
         codes,
     )
-
-
-def compare_outlines(
-    former: Sequence[NDArray[np.floating[Any]]], now: Sequence[NDArray[np.floating[Any]]], shape: tuple[int, int]
-) -> Differences:
-    """Compare two lists of nuclei of one view; see `compare_maps`. The ids are 1..n in the order of the lists.
-
-    Parameters
-    ----------
-    former, now : sequence of ndarray of float, shape (n, 2)
-        Outlines ``(y, x)`` in pixels of the view; where two of one list overlap, the later one is taken.
-    shape : tuple of int
-        Height and width of the view in pixels.
-
-    Raises
-    ------
-    DataError
-        If an outline has fewer than three points or covers no pixel of its own: it could have no kind.
-    """
-    return compare_maps(_painted(former, shape), _painted(now, shape))
-
-
-def _painted(outlines: Sequence[NDArray[np.floating[Any]]], shape: tuple[int, int]) -> NDArray[np.int32]:
-    canvas = np.zeros(shape, np.int32)
-    for number, outline in enumerate(outlines, start=1):
-        if len(outline) < 3:
-            raise DataError(f"outline {number} has {len(outline)} points, but a nucleus needs at least three")
-        cv2.fillPoly(canvas, [np.rint(outline[:, ::-1]).astype(np.int32)], number)
-    shown = np.bincount(canvas.ravel(), minlength=len(outlines) + 1)[1:]
-    if not shown.all():
-        raise DataError(f"outline {int(np.argmin(shown)) + 1} lies outside of the view or under later ones")
-    return canvas
 
 
 def _coded(labels: LabelImage, ids: NDArray[np.int64], kinds: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -21,7 +21,6 @@ def tile(index, count, seed=0, kind=np.uint16):
         areas_um2=random.random(count).astype(np.float32),
         boxes=random.integers(0, 99, (count, 4)),
         scores=random.random(count).astype(np.float32),
-        near_border=random.random(count) > 0.5,
     )
 
 
@@ -33,7 +32,7 @@ def test_what_was_put_in_comes_out(tmp_path_factory, counts, seed, wide):
     assert found.key == "key"
     for one, other in zip(found.tiles, tiles, strict=True):
         assert (one.tile_index, one.core, one.box) == (other.tile_index, other.core, other.box)
-        for name in ("labels", "centroids", "areas_um2", "boxes", "scores", "near_border"):
+        for name in ("labels", "centroids", "areas_um2", "boxes", "scores"):
             there, expected = getattr(one, name), getattr(other, name)
             assert there.dtype == expected.dtype
             np.testing.assert_array_equal(there, expected)

@@ -68,11 +68,6 @@ class Course:
         """Whether nothing of it is to be done or on its way."""
         return self.stage is Stage.OVER and not self._out
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether it could not be done."""
-        return self._failed is not None
-
     def task(self, workers: int) -> Task | None:
         """Return the next task, or None if what is out must come back first."""
         if self.stage is Stage.OVER:

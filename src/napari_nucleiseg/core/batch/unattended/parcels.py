@@ -25,7 +25,7 @@ FOLDER = "parcels"
 ENDING = ".parcel"
 _LEVEL = 1
 _KEY, _TILES = "key", "tiles"
-_COLUMNS = ("centroids", "areas_um2", "boxes", "scores", "near_border")
+_COLUMNS = ("centroids", "areas_um2", "boxes", "scores")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
