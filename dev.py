@@ -12,6 +12,7 @@ Needs nothing but Python 3.11 or newer. Everything is installed into ``.venv`` b
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import ctypes
 import hashlib
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -91,17 +92,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_display(options)
         install_system_packages(options.command)
         make_environment(EXTRAS[options.command])
-        if options.command == "demo":
-            return run_demo(options.screenshot, options.slide)
-        if options.command == "test":
-            return run_tests(rest, fast=options.fast)
-        if options.command == "lint":
-            return run_lint()
+        return run_command(options, rest)
     except SetupError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def run_command(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Run a command in the environment that has been made for it, and return its exit status."""
+    if options.command == "demo":
+        return run_demo(options.screenshot, options.slide)
+    if options.command == "test":
+        return run_tests(rest, fast=options.fast)
+    if options.command == "lint":
+        return run_lint()
     print("The environment is ready.")
     return 0
 
@@ -339,39 +345,71 @@ def run_demo(screenshot: Path | None, slide: Path | None) -> int:
 
 
 WINDOW_TESTS = "tests/widgets"
-# The more windows a process has had, the slower the next one opens, and after some 200 the last tests fail.
+# After some 200 windows in one process the last tests fail.
 WINDOW_RUNS = 3
+# Runs of the other tests, the longest first; one more, longer than these, has all that is not named here.
+OTHER_RUNS = (
+    ("tests/core/batch", "tests/core/exchange", "tests/core/inference"),
+    ("tests/core/training", "tests/core/teaching"),
+    ("tests/cli", "tests/viewer"),
+)
 
 
 def runs_of_windows() -> list[list[str]]:
-    """Return the modules of window tests, as paths in the repository, a list for each process."""
-    modules = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / WINDOW_TESTS).glob("test_*.py"))
-    return [modules[first::WINDOW_RUNS] for first in range(WINDOW_RUNS)]
+    """Return the modules of window tests, as paths in the repository, a list for each process with as many tests."""
+    tests = {path: path.read_text("utf-8").count("\ndef test_") for path in (ROOT / WINDOW_TESTS).glob("test_*.py")}
+    runs: list[list[Path]] = [[] for _ in range(WINDOW_RUNS)]
+    for path in sorted(tests, key=lambda path: (-tests[path], path.name)):
+        min(runs, key=lambda run: sum(tests[one] for one in run)).append(path)
+    return [[path.relative_to(ROOT).as_posix() for path in run] for run in runs]
 
 
-class InTurn(threading.Thread):
-    """Runs programs one after the other, beside what else is done; `status` is that of the first that fails."""
+def runs_of_all() -> list[list[str]]:
+    """Return what each run of pytest is told, so that together they run every test once: first those of the window.
 
-    def __init__(self, commands: Sequence[Sequence[str]], environment: dict[str, str], told: IO[bytes]) -> None:
+    At both ends stands what takes longest.
+    """
+    windows = [[*modules, "-m", "not slow"] for modules in runs_of_windows()]
+    named = [folder for folders in OTHER_RUNS for folder in folders]
+    rest = ["tests", *(f"--ignore={folder}" for folder in (WINDOW_TESTS, *named))]
+    return [[WINDOW_TESTS, "-m", "slow"], *windows, *reversed([list(folders) for folders in OTHER_RUNS]), rest]
+
+
+class Lane(threading.Thread):
+    """Runs programs one after the other, beside another lane; `status` is that of its first that fails.
+
+    Parameters
+    ----------
+    take
+        Takes a command line from those that wait, which the other lane takes from as well; IndexError where none does.
+    environment
+        Environment variables of the programs.
+    told
+        Where what they print goes; None is where our own goes.
+    """
+
+    def __init__(self, take: Callable[[], list[str]], environment: dict[str, str], told: IO[bytes] | None) -> None:
         super().__init__(daemon=True)
         self.status = 0
-        self._commands, self._environment, self._told = commands, environment, told
+        self._take, self._environment, self._told = take, environment, told
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
 
     def run(self) -> None:
-        """Run them all."""
-        for command in self._commands:
-            if self._stopped:
-                return
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, env=self._environment, stdout=self._told, stderr=subprocess.STDOUT
-            )
-            self.status = self.status or self._process.wait()
+        """Run them until none waits."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._process = subprocess.Popen(
+                    self._take(),
+                    cwd=ROOT,
+                    env=self._environment,
+                    stdout=self._told,
+                    stderr=None if self._told is None else subprocess.STDOUT,
+                )
+                status = self._process.wait()
+                self.status = self.status or status
 
     def stop(self) -> None:
-        """End what runs, and begin nothing more."""
-        self._stopped = True
+        """End what runs; what still waits must have been taken away before."""
         if self._process is not None:
             self._process.kill()
         self.join()
@@ -380,32 +418,41 @@ class InTurn(threading.Thread):
 def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
     """Run pytest; on Linux pytest-xvfb gives each run of it a screen of its own where Xvfb is there.
 
-    All tests together run side by side: those of the window, and all others, after which come those of the window that
-    take long.
+    All tests together are several runs, two of them side by side.
     """
-    command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments]
-    are_all = not fast and all(word.startswith("--") for word in pytest_arguments)
+    if not fast and all(word.startswith("--") for word in pytest_arguments):
+        return run_all(commands_of_all(pytest_arguments))
+    command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments, *(["-m", "not slow"] if fast else [])]
     with clean_environment() as environment:
-        if not are_all:
-            command += ["-m", "not slow"] if fast else []
-            return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-        with clean_environment() as apart, tempfile.TemporaryFile() as told:
-            windows = [
-                [*command, *modules, "-m", "not slow", "-p", "no:cacheprovider"] for modules in runs_of_windows()
-            ]
-            beside = InTurn(windows, apart, told)
-            beside.start()
-            try:
-                status = 0
-                for others in ([f"--ignore={WINDOW_TESTS}"], [WINDOW_TESTS, "-m", "slow"]):
-                    answer = subprocess.run([*command, *others], cwd=ROOT, env=environment, check=False).returncode
-                    status = status or answer
-                beside.join()
-            finally:
-                beside.stop()
-                told.seek(0)
-                print(told.read().decode(errors="replace"), flush=True)
-        return status or beside.status
+        return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+
+
+def commands_of_all(pytest_arguments: Sequence[str]) -> list[list[str]]:
+    """Return the command lines that together run all tests."""
+    command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments, "-p", "no:cacheprovider"]
+    return [[*command, *words] for words in runs_of_all()]
+
+
+def run_all(commands: Sequence[list[str]]) -> int:
+    """Run programs in two lanes, from both ends, so that windows have a core and both end at about the same time.
+
+    The lane that begins with the last shows at once what it is told, the other when all have ended.
+    """
+    waiting = collections.deque(commands)
+    with clean_environment() as one, clean_environment() as other, tempfile.TemporaryFile() as told:
+        lanes = [Lane(waiting.pop, one, None), Lane(waiting.popleft, other, told)]
+        try:
+            for lane in lanes:
+                lane.start()
+            for lane in lanes:
+                lane.join()
+        finally:
+            waiting.clear()
+            for lane in lanes:
+                lane.stop()
+            told.seek(0)
+            print(told.read().decode(errors="replace"), flush=True)
+    return next((lane.status for lane in lanes if lane.status), 0)
 
 
 def run_lint() -> int:

@@ -1,5 +1,6 @@
 """A network that calls dark pixels nuclei, and pictures of dark discs: what comes out is known beforehand."""
 
+import functools
 import threading
 from pathlib import Path
 
@@ -116,7 +117,12 @@ def disc_centres(shape):
 
 
 def disc_picture(shape):
-    """Dark blue discs on pink, with texture so that it counts as tissue."""
+    """Dark blue discs on pink, with texture so that it counts as tissue; the caller may change it."""
+    return _disc_picture(tuple(shape)).copy()
+
+
+@functools.lru_cache(maxsize=8)
+def _disc_picture(shape):
     noise = np.random.default_rng(0).integers(-6, 7, (*shape, 1))
     picture = np.clip(np.array([214, 170, 205]) + noise, 0, 255).astype(np.uint8)
     for y, x in disc_centres(shape):

@@ -3,6 +3,7 @@
 import gc
 import os
 import queue
+import shutil
 import time
 
 import cv2
@@ -17,7 +18,7 @@ from napari_nucleiseg.viewer.jobs import Jobs
 # No settings file: neither the user's is read nor anything written; must be set before napari is imported.
 os.environ["NAPARI_CONFIG"] = ""
 
-__all__ = ["disc_png", "disc_slide", "engine", "frozen", "panel", "viewer"]
+__all__ = ["disc_file", "disc_png", "disc_slide", "engine", "frozen", "imported", "panel", "viewer"]
 
 
 WAIT_MS = 30_000
@@ -69,7 +70,7 @@ class Pump:
         self.calls = queue.Queue()
         self.jobs = Jobs(self.calls.put)
 
-    def run_until(self, condition, seconds=5.0):
+    def run_until(self, condition, seconds=30.0):
         end = time.monotonic() + seconds
         while not condition():
             try:
@@ -87,9 +88,17 @@ class Pump:
 
 
 @pytest.fixture
-def disc_slide(tmp_path):
+def disc_slide(tmp_path, disc_file):
     """Path of a TIFF of 768 x 1024 pixels of 0.5 um with 24 x 32 dark discs."""
     path = tmp_path / "discs.tif"
+    shutil.copyfile(disc_file, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def disc_file(tmp_path_factory):
+    """That file, written once and to be copied: what is found in a slide is kept beside it."""
+    path = tmp_path_factory.mktemp("discs") / "discs.tif"
     per_cm = 1e4 / 0.5
     tifffile.imwrite(
         path, disc_picture((768, 1024)), tile=(256, 256), resolution=(per_cm, per_cm), resolutionunit="CENTIMETER"
@@ -112,8 +121,8 @@ def engine(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def frozen():
-    """What all windows need is imported and left alone by the garbage collector: napari runs it for every window."""
+def imported():
+    """What all windows need is imported."""
     import torch  # noqa: F401
     from napari._qt import qt_main_window  # noqa: F401
 
@@ -123,6 +132,14 @@ def frozen():
     from napari_nucleiseg.core.training.scales import loop  # noqa: F401
     from napari_nucleiseg.widgets import nuclei  # noqa: F401
 
+
+@pytest.fixture
+def frozen(imported):
+    """What there is before the window is left alone by the garbage collector, which napari runs for every window.
+
+    Each window leaves some thousand objects of napari's menus behind; looking through them all again took longer with
+    every window that had been open before.
+    """
     gc.collect()
     gc.freeze()
 

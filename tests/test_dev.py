@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import importlib.util
+import io
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -312,23 +315,29 @@ def test_what_is_installed_is_not_installed_again(dev, started, monkeypatch):
 
 @pytest.fixture
 def pytest_runs(dev, monkeypatch, started):
-    """The runs of pytest that would have been started, beside the others and in front; and their answers."""
-    beside = []
+    """The runs of pytest that would have been started in the lanes; those that are told so fail."""
+    lanes, second_began = [], threading.Event()
 
     class Process:
         def __init__(self, command, **options):
-            beside.append(command)
-            options["stdout"].write(b"told by the one beside")
+            lanes.append(command)
+            self.status = started.failing(command)
+            self.is_first = options["stdout"] is None
+            if not self.is_first:
+                options["stdout"].write(b"told by the second lane")
+                second_began.set()
 
         def wait(self):
-            return started.answers_beside
+            assert not self.is_first or second_began.wait(30)
+            started.ended += 1
+            return self.status
 
         def kill(self):
             pass
 
-    started.answers_beside = 0
+    started.failing, started.ended = lambda _command: 0, 0
     monkeypatch.setattr(dev.subprocess, "Popen", Process)
-    started.beside = beside
+    started.lanes = lanes
     return started
 
 
@@ -336,27 +345,64 @@ def marks(commands):
     return [command[command.index("-m", 3) + 1] for command in commands if "-m" in command[3:]]
 
 
-@pytest.mark.parametrize(("front", "beside"), [((0, 0), 0), ((1, 0), 0), ((0, 1), 0), ((0, 0), 2)])
-def test_all_tests_are_five_runs_and_each_can_fail(dev, pytest_runs, capsys, front, beside):
-    pytest_runs.answers += front
-    pytest_runs.answers_beside = beside
-    assert bool(dev.run_tests(["--durations=15"], fast=False)) == bool(any(front) or beside)
-    (others, slow), windows = pytest_runs.commands, pytest_runs.beside
-    # Together they are all tests, and none is run twice.
-    assert "--ignore=tests/widgets" in others
-    assert marks([others]) == []
-    assert "tests/widgets" in slow
-    assert marks([*windows, slow]) == ["not slow"] * 3 + ["slow"]
-    modules = [word for one in windows for word in one if word.startswith("tests/widgets/test_")]
-    there = (Path(dev.ROOT) / "tests" / "widgets").glob("test_*.py")
-    assert sorted(modules) == sorted(f"tests/widgets/{path.name}" for path in there)
-    assert all(len(one) > 6 for one in windows)
-    assert all("--durations=15" in command for command in (*pytest_runs.commands, *pytest_runs.beside))
-    assert "told by the one beside" in capsys.readouterr().out
+def modules_of(dev, command):
+    """Modules of tests that a run collects, by the paths it is given and told to leave out."""
+    root = Path(dev.ROOT)
+    left_out = [root / word.removeprefix("--ignore=") for word in command if word.startswith("--ignore=")]
+    given = [root / word for word in command if word.startswith("tests")]
+    assert given
+    assert all(path.exists() for path in (*given, *left_out))
+    found = {path for one in given for path in ([one] if one.is_file() else one.rglob("test_*.py"))}
+    return {path for path in found if not any(path.is_relative_to(folder) for folder in left_out)}
+
+
+def test_all_runs_together_have_every_test_once(dev):
+    runs = dev.runs_of_all()
+    windows = Path(dev.ROOT) / dev.WINDOW_TESTS
+    quick = [path for run in runs if "slow" not in run for path in modules_of(dev, run)]
+    assert sorted(quick) == sorted((Path(dev.ROOT) / "tests").rglob("test_*.py"))
+    for run in runs:
+        of_windows = [path.is_relative_to(windows) for path in modules_of(dev, run)]
+        # Only the modules of windows are run twice: once for what is quick, once for what is slow.
+        assert all(of_windows) if "-m" in run else not any(of_windows)
+    (slow,) = (run for run in runs if "slow" in run)
+    assert modules_of(dev, slow) == set(windows.glob("test_*.py"))
+    assert sorted(marks([["", "", "", *run] for run in runs])) == ["not slow"] * dev.WINDOW_RUNS + ["slow"]
+
+
+def test_runs_of_windows_have_about_as_many_tests_each(dev):
+    tests = [
+        sum((Path(dev.ROOT) / module).read_text("utf-8").count("\ndef test_") for module in run)
+        for run in dev.runs_of_windows()
+    ]
+    assert len(tests) == dev.WINDOW_RUNS
+    assert min(tests) > 10
+    assert max(tests) - min(tests) < 10
+
+
+@pytest.mark.parametrize("failing", [None, "tests/cli", "slow", "tests/widgets/test_nuclei.py"])
+def test_all_tests_are_run_in_two_lanes_and_each_run_can_fail(dev, pytest_runs, capsys, failing):
+    pytest_runs.failing = lambda command: 2 if failing in command else 0
+    assert dev.run_tests(["--durations=15"], fast=False) == (2 if failing else 0)
+    assert sorted(pytest_runs.lanes) == sorted(dev.commands_of_all(["--durations=15"]))
+    assert all("--durations=15" in command for command in pytest_runs.lanes)
+    assert pytest_runs.commands == []
+    assert "told by the second lane" in capsys.readouterr().out
+
+
+def test_a_lane_takes_what_waits_until_nothing_does(dev, pytest_runs):
+    waiting = collections.deque([["first"], ["second"], ["third"]])
+    pytest_runs.failing = lambda command: {"first": 1, "third": 2}.get(command[0], 0)
+    lane = dev.Lane(waiting.popleft, {}, io.BytesIO())
+    lane.start()
+    lane.join()
+    assert pytest_runs.lanes == [["first"], ["second"], ["third"]]
+    assert pytest_runs.ended == 3  # after a failure, too, one is waited for before the next begins
+    assert lane.status == 1
 
 
 @pytest.mark.parametrize(("words", "fast", "chosen"), [(["tests/core"], False, []), ([], True, ["not slow"])])
 def test_what_is_asked_for_is_one_run(dev, pytest_runs, words, fast, chosen):
     assert dev.run_tests(words, fast=fast) == 0
     assert marks(pytest_runs.commands) == chosen
-    assert pytest_runs.beside == []
+    assert pytest_runs.lanes == []

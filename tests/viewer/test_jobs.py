@@ -10,7 +10,7 @@ def counting(n, gate=None, seen=None):
     def work(cancelled):
         for value in range(n):
             if gate is not None:
-                assert gate.wait(5)
+                assert gate.wait(30)
             if seen is not None:
                 seen.append(value)
             yield value
@@ -44,7 +44,10 @@ def test_late_answers_of_a_superseded_job_are_dropped(pump):
     gate, said = threading.Event(), []
     pump.jobs.start("lane", counting(3, gate), on_value=lambda value: said.append(("old", value)))
     gate.set()
-    time.sleep(0.1)  # the answers of the first job wait in the queue now
+    end = time.monotonic() + 30
+    while pump.calls.qsize() < 4:  # three values and the end of the first job
+        assert time.monotonic() < end
+        time.sleep(0.01)
     pump.jobs.start(
         "lane", counting(2), on_value=lambda value: said.append(("new", value)), on_end=lambda: said.append("end")
     )
@@ -110,15 +113,16 @@ def test_an_error_without_handler_is_raised_on_the_main_thread(pump):
 
 
 def test_an_error_of_a_superseded_job_is_not_lost(pump):
-    gate, said = threading.Event(), []
+    begun, gate, said = threading.Event(), threading.Event(), []
 
     def work(_cancelled):
-        gate.wait(5)
+        begun.set()
+        gate.wait(30)
         raise OSError("the disk is full")
         yield
 
     pump.jobs.start("lane", work, on_error=lambda error: said.append(str(error)))
-    time.sleep(0.05)  # it has begun
+    assert begun.wait(30)
     pump.jobs.start("lane", counting(1), on_end=lambda: said.append("end"))
     gate.set()
     pump.run_until(lambda: "end" in said)
@@ -136,6 +140,19 @@ def test_nothing_arrives_after_closing_and_threads_end(pump):
     assert said == []
     assert pump.jobs.start("lane", counting(1)) is None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("nucleiseg")]
+
+
+def test_what_was_due_when_it_was_closed_does_not_run_any_more(pump):
+    said = []
+    for key, when in (("later", pump.jobs.later), ("soon", pump.jobs.soon)):
+        when(key, 0.0, lambda key=key: said.append(key))
+    end = time.monotonic() + 30
+    while pump.calls.qsize() < 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    pump.jobs.close()
+    pump.run_for(0.05)
+    assert said == []
 
 
 def test_what_comes_after_a_lane_runs_even_when_it_was_closed(pump):

@@ -344,10 +344,11 @@ def test_pause_continue_and_stop(panel, ready, network, qtbot):
     network.log.hold_after = 10**9
     network.log.gate.set()
     # What was given out comes back, and then nothing more is.
-    qtbot.wait(1500)
-    done, tiles = dock.batch.queue.count(DONE), network.log.tiles
-    qtbot.wait(700)
-    assert network.log.tiles == tiles
+    tiles = -1
+    while tiles != network.log.tiles:
+        tiles = network.log.tiles
+        qtbot.wait(700)
+    done = dock.batch.queue.count(DONE)
     assert done < 3
     click(qtbot, dock.pause_button)
     assert dock.pause_button.text() == "Pause"

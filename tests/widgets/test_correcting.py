@@ -230,12 +230,18 @@ def test_the_window_goes_with_the_view_and_away_where_nothing_can_be_drawn(perso
     assert "(correct)" not in "".join(layer.name for layer in person.viewer.layers)
 
 
+def close_slide(viewer, panel, folder, qtbot):
+    """Close it, and wait until its results are open to others."""
+    viewer.layers.clear()
+    until_idle(qtbot, panel)
+    qtbot.waitUntil(lambda: not (folder / "project.lock").exists(), timeout=WAIT_MS)
+
+
 def test_what_was_drawn_is_there_when_the_slide_is_opened_again(person, viewer, panel, qtbot):
     (y, x), *_ = nuclei_in_view(person)
     person.press(Qt.Key.Key_D, (y, x))
     folder, image = person.project.folder, person.ids()
-    viewer.layers.clear()
-    until_idle(qtbot, panel)
+    close_slide(viewer, panel, folder, qtbot)
     with Project.open(folder) as project:
         np.testing.assert_array_equal(np.asarray(project.labels.levels[0]), image)
         assert [step.kind for step in project.editor.history()] == ["delete"]
@@ -271,8 +277,7 @@ def test_a_slide_that_somebody_else_corrects_can_only_be_looked_at(viewer, panel
     qtbot.wait(100)
     until_idle(qtbot, panel)
     folder = panel.controller._shelf.now.project.folder
-    viewer.layers.clear()
-    until_idle(qtbot, panel)
+    close_slide(viewer, panel, folder, qtbot)
     with Project.open(folder):
         open_and_settle(viewer, panel, str(disc_slide), qtbot)
         panel.session.editing = True

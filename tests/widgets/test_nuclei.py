@@ -306,7 +306,7 @@ def test_removing_the_slide_takes_its_layers_and_gives_the_lock_back(viewer, ope
     viewer.layers.remove(viewer.layers[0])
     assert not viewer.layers
     assert opened.welcome.isVisible()
-    qtbot.waitUntil(lambda: not lock.exists(), timeout=5000)
+    qtbot.waitUntil(lambda: not lock.exists(), timeout=WAIT_MS)
 
 
 def test_results_of_an_earlier_session_are_there_at_once(viewer, opened, engine, qtbot, disc_slide):
@@ -314,7 +314,7 @@ def test_results_of_an_earlier_session_are_there_at_once(viewer, opened, engine,
     until_idle(qtbot, opened)
     forwards = engine.log.tiles
     viewer.layers.clear()
-    qtbot.waitUntil(lambda: not (engine.folder / "discs.nucleiseg" / "project.lock").exists(), timeout=5000)
+    qtbot.waitUntil(lambda: not (engine.folder / "discs.nucleiseg" / "project.lock").exists(), timeout=WAIT_MS)
     viewer.open(disc_slide, plugin="napari-nucleiseg")
     until_idle(qtbot, opened)
     assert len(np.unique(np.asarray(nuclei_layer(viewer).data[0]))) - 1 == 24 * 32

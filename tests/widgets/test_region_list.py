@@ -192,7 +192,7 @@ def test_without_correcting_nothing_can_be_changed(viewer, regions, panel, qtbot
 def test_regions_of_an_earlier_session_are_there(viewer, regions, panel, engine, disc_slide, qtbot):
     draw(qtbot, viewer, panel, regions)
     viewer.layers.clear()
-    qtbot.waitUntil(lambda: not (engine.folder / "discs.nucleiseg" / "project.lock").exists(), timeout=5000)
+    qtbot.waitUntil(lambda: not (engine.folder / "discs.nucleiseg" / "project.lock").exists(), timeout=WAIT_MS)
     assert regions.table.rowCount() == 0
     viewer.open(disc_slide, plugin="napari-nucleiseg")
     until(qtbot, panel, lambda: regions.table.rowCount() == 1)

@@ -45,6 +45,14 @@ def test_any_sequence_of_changes_equals_the_same_on_a_dictionary(fresh_files, st
     assert there == {files.path(key) for key in full}
 
 
+def test_equal_chunks_are_equal_files_whatever_came_first(fresh_files):
+    one, other = fresh_files(), fresh_files()
+    one.save({(0, 0, 0): b"a", (0, 1, 1): b"bb"})
+    path = one.save({(0, 0, 2): b"ccc"})
+    other.save({(0, 0, 2): b"ccc", (0, 1, 1): b"old"})
+    assert Path(path).read_bytes() == Path(other.save({(0, 1, 1): b"bb", (0, 0, 0): b"a"})).read_bytes()
+
+
 def test_chunks_of_a_file_are_found_together(fresh_files):
     files = fresh_files()
     every = [(0, 0, 0), (0, 3, 3), (0, 4, 0), (1, 0, 0), (0, 0, 4)]
