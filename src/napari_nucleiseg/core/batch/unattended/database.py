@@ -126,8 +126,9 @@ class RunDatabase:
             try:
                 self._connection = sqlite3.connect(folder / NAME, isolation_level=None, timeout=10)
                 self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.executescript(_TABLES)
-                self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
+                # At once: who looks on sees all tables or none.
+                start = f"INSERT OR IGNORE INTO meta VALUES ('format', '{FORMAT}');"  # noqa: S608
+                self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} {start} COMMIT;")
                 _check_format(self._connection, folder)
             except BaseException:
                 self._lock.release()
@@ -195,7 +196,7 @@ class RunDatabase:
 
 
 def read_run_database(folder: Path) -> tuple[dict[str, SlideRow], tuple[RunRow, ...]]:
-    """Return slides by name, and runs, of a folder of results; for looking on while a run is at work.
+    """Return slides by name, and runs, of a folder of results; for looking on while a run is at work, or begins.
 
     Raises
     ------
@@ -206,6 +207,8 @@ def read_run_database(folder: Path) -> tuple[dict[str, SlideRow], tuple[RunRow, 
     if not path.is_file():
         raise StoreError(f"{folder} holds no results of a batch run (no {NAME}); choose the folder that --out named")
     with explained(folder), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
+            return {}, ()  # a run is about to make it
         _check_format(connection, folder)
         return _slides(connection), _runs(connection)
 
