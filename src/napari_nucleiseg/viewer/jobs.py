@@ -254,11 +254,16 @@ class Jobs:
 
     def later(self, key: str, seconds: float, call: Call) -> None:
         """Run `call` on the main thread after `seconds` without another `later` of the same key."""
-        self._clock.set(key, time.monotonic() + seconds, call)
+        self._clock.set(key, time.monotonic() + seconds, lambda: self._unless_closed(call))
 
     def soon(self, key: str, seconds: float, call: Call) -> None:
         """Run `call` on the main thread: at once, or `seconds` after the last of the same key, however often asked."""
-        self._clock.space(key, seconds, call)
+        self._clock.space(key, seconds, lambda: self._unless_closed(call))
+
+    def _unless_closed(self, call: Call) -> None:
+        """Run what was due before `close` only if it comes before it: what it would change may be gone."""
+        if not self._closed:
+            call()
 
     def forget(self, key: str) -> None:
         """Do not run what `later` or `soon` were to run."""

@@ -136,12 +136,14 @@ class ChunkFiles:
     def _packed(self, chunks: Mapping[Key, bytes]) -> bytes:
         index = np.full((self.per_side**2, 2), _NONE, "<u8")
         offset = 0
-        for key, data in chunks.items():
-            index[self._place(key)] = offset, len(data)
-            offset += len(data)
+        # In order, so that equal labels are equal files, whatever came first.
+        keys = sorted(chunks)
+        for key in keys:
+            index[self._place(key)] = offset, len(chunks[key])
+            offset += len(chunks[key])
         entries = index.tobytes()
         checksum = google_crc32c.value(entries).to_bytes(_CHECKSUM_BYTES, "little")
-        return b"".join((*chunks.values(), entries, checksum))
+        return b"".join((*(chunks[key] for key in keys), entries, checksum))
 
     def _place(self, key: Key) -> int:
         _, row, column = key
