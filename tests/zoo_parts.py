@@ -75,7 +75,7 @@ def tiny_batch(side=64, margin=0):
 
 def slim_model(name, **params):
     """A slim network with random weights as a model that can be exported."""
-    spec = network_spec(name, SLIM[name] | params)
+    spec = network_spec(name, SLIM.get(name, {}) | params)
     torch.manual_seed(0)
     network = build_network(spec).eval()
     return LoadedModel(spec, ModelCard(name, name, licence="MIT", commercial_use=True), network)

@@ -101,6 +101,7 @@ def test_a_training_says_what_it_took(shell, tissue, quick, tmp_path):
         (("contrastive", "SLIDES", "--part", "network"), "teaches the encoder only"),
         (("contrastive", "SLIDES", "--view-px", "40"), "next side that fits is 64"),
         (("masked", "SLIDES", "--network", "nothing"), "no network called nothing"),
+        (("masked", "SLIDES", "--network", "hipt-256"), "teach it with pretrain mae"),
     ],
 )
 def test_what_is_wrong_is_said(shell, tissue, quick, words, sentence):

@@ -11,6 +11,7 @@ from napari_nucleiseg.cli.console import Console
 RECIPES = {
     "scale-attention": ("pretrain_scales", "a classifier of magnification learns where nuclei are"),
     "dino": ("pretrain_dino", "an encoder learns to describe tissue from its own views: patches, then regions"),
+    "mae": ("pretrain_mae", "a warm start: a transformer of patches learns to fill tokens that were left out"),
     "contrastive": ("pretrain_contrastive", "a warm start: a network's encoder learns to tell patches apart"),
     "masked": ("pretrain_masked", "a warm start: a network learns to fill what was covered"),
     "shapes": ("pretrain_shapes", "nuclei are labelled by their shape: a data set to train any network on"),

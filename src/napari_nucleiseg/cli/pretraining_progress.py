@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_nucleiseg.cli.console import Console, ProgressBars
+from napari_nucleiseg.cli.training_progress import RecentLoss, nothing_left
 
 if TYPE_CHECKING:  # it imports torch
     from napari_nucleiseg.core.training.pretrain_checkpoint import PretrainConfig
-
-_SMOOTHED_OVER = 50
 
 
 class Step(Protocol):
@@ -59,18 +57,14 @@ def show_pretraining(
     facts : dict
         Put into the result beside the weights, the steps and the last measurement.
     """
-    losses: deque[float] = deque(maxlen=_SMOOTHED_OVER)
+    recent = RecentLoss()
     step: Step | None = None
     with console.progress() as bars:
         for step in steps:
-            losses.append(step.loss)
-            bars.update("pretraining", step.step, step.total, f"loss {sum(losses) / len(losses):.4f}")
+            bars.update("pretraining", step.step, step.total, recent.after(step.loss))
             if step.step % config.measure_every == 0 or step.step == step.total:
                 _tell(step, bars)
-    if step is None:
-        console.say(f"Nothing left to do: {config.out} holds all {config.steps} steps. Its weights are {weights}")
-    else:
-        console.say(done)
+    console.say(nothing_left(config.out, config.steps, weights) if step is None else done)
     measured = None if step is None else {"loss": step.loss, **step.parts, "held_out": step.held_out}
     console.result({"weights": str(weights), **facts, "steps": config.steps, "last": measured})
 

@@ -15,7 +15,23 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.training.scales.config import ScaleConfig
     from napari_nucleiseg.core.training.scales.loop import PretrainStep
 
-_SMOOTHED_OVER = 50
+
+class RecentLoss:
+    """The mean loss of the last steps: that of a single one says little.
+
+    Parameters
+    ----------
+    most : int
+        How many steps.
+    """
+
+    def __init__(self, most: int = 50) -> None:
+        self._losses: deque[float] = deque(maxlen=most)
+
+    def after(self, loss: float) -> str:
+        """Return it in words, the loss of one more step included."""
+        self._losses.append(loss)
+        return f"loss {sum(self._losses) / len(self._losses):.4f}"
 
 
 def show_training(
@@ -24,23 +40,25 @@ def show_training(
     """Run through the steps of a training, show what they report, and say where the weights are."""
     best: dict[str, Any] = {}
     step: TrainStep | PretrainStep | None = None
-    losses: deque[float] = deque(maxlen=_SMOOTHED_OVER)
+    recent = RecentLoss()
     with console.progress() as bars:
         for step in steps:
-            losses.append(step.loss)
             if note := getattr(step, "note", ""):
                 bars.say(note)
-            bars.update(doing, step.step, step.total, f"loss {sum(losses) / len(losses):.4f}")
+            bars.update(doing, step.step, step.total, recent.after(step.loss))
             if step.validation is not None:
                 _tell_validation(step, bars)
             if step.is_best:
                 best = {"step": step.step, "validation": step.validation}
     weights = Path(config.out) / "best.safetensors"
-    if step is None:
-        console.say(f"Nothing left to do: {config.out} holds all {config.steps} steps. Its weights are {weights}")
-    else:
-        console.say(f"Done. The best weights are {weights}")
+    done = f"Done. The best weights are {weights}"
+    console.say(nothing_left(config.out, config.steps, weights) if step is None else done)
     console.result({"weights": str(weights), "steps": config.steps, "best": best or None})
+
+
+def nothing_left(out: str, steps: int, weights: Path) -> str:
+    """Return what is said of a run that an earlier one has ended."""
+    return f"Nothing left to do: {out} holds all {steps} steps. Its weights are {weights}"
 
 
 def _tell_validation(step: TrainStep | PretrainStep, bars: ProgressBars) -> None:

@@ -242,6 +242,23 @@ class VisionTransformer(nn.Module):
             rollout=rolled_out(means, query)[:, 1:].reshape(batch, rows, columns) if rollout else None,
         )
 
+    def look_at(self, x: Tensor, seen: Tensor) -> Tensor:
+        """Return the class token and some tokens as if there were no others, ``(batch, 1 + seen, embed)``.
+
+        Parameters
+        ----------
+        x : Tensor
+            As for `forward`.
+        seen : Tensor of int64, shape (batch, seen)
+            Places of the tokens, counted row by row.
+        """
+        x, _ = self.embedded(x)
+        kept = x[:, 1:].gather(1, seen[..., None].expand(-1, -1, self.embed))
+        x = torch.cat((x[:, :1], kept), dim=1)
+        for block in self.blocks:
+            x = cast("Tensor", block(x))
+        return cast("Tensor", self.norm(x))
+
     def embedded(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Return tokens with their positions, the class token first, and the rows and columns of the grid."""
         if self.patch_embed is not None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from napari_nucleiseg.core.errors import WeightsError
 from napari_nucleiseg.core.models.files import write_over
-from napari_nucleiseg.core.models.weights import ModelCard, NamedSpec, save_model
+from napari_nucleiseg.core.models.weights import ModelCard, NamedSpec, read_card, save_model
 from napari_nucleiseg.core.training.checkpoint import cut_log, licence_of, write_state
 from napari_nucleiseg.core.training.config import config_as_json
 
@@ -51,6 +51,22 @@ class PretrainConfig(Protocol):
     @property
     def resume(self) -> bool:
         """Whether an interrupted run is gone on with."""
+
+
+def card_to_start_from(path: Path, network: str) -> ModelCard:
+    """Return the card of a weight file that a run begins with; one that states no licence where it has none.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    network : str
+        What it holds.
+    """
+    try:
+        return read_card(path)
+    except WeightsError:
+        return ModelCard(path.stem, network)
 
 
 class PretrainCheckpoint(ABC):
@@ -169,13 +185,17 @@ class PretrainCheckpoint(ABC):
         write_state(self.folder, {"step": step, "scores": self.scores, **self._state()}, "pretraining")
         self._written = time.monotonic()
 
-    def _card(self, title: str, notes: str, step: int, began_with: ModelCard | None, how: str) -> ModelCard:
-        """Return a card with licence, data and scores of the run; that of what it began with passes its licence on."""
+    def _card(self, title: str, notes: str, step: int, former: Mapping[str, ModelCard | None]) -> ModelCard:
+        """Return a card with licence, data and scores of the run.
+
+        What it was made of or begun from, by how (such as ``begun from``), passes its licence on.
+        """
         stated = [licence for _, licence in self.origins]
         data = [f"{name}, no labels ({licence or 'licence not stated'})" for name, licence in self.origins]
-        if began_with is not None:
-            stated.append("" if began_with.licence == "unknown" else began_with.licence)
-            data.append(f"{how} {began_with.version} ({began_with.licence})")
+        cards = {how: card for how, card in former.items() if card is not None}
+        for how, card in cards.items():
+            stated.append("" if card.licence == "unknown" else card.licence)
+            data.append(f"{how} {card.version} ({card.licence})")
         licence, commercial_use = licence_of(stated)
         run = self.run
         return ModelCard(
@@ -184,7 +204,7 @@ class PretrainCheckpoint(ABC):
             network=self._spec.name,
             params=dict(self._spec.params),
             licence=licence,
-            commercial_use=commercial_use and (began_with is None or began_with.commercial_use),
+            commercial_use=commercial_use and all(card.commercial_use for card in cards.values()),
             training_data=tuple(data),
             metrics={"held out": {name: round(value, 4) for name, value in self.scores.items()}} if self.scores else {},
             notes=f"{notes}step {step} of {run.steps}, batch {run.batch_size}, seed {run.seed}",

@@ -35,6 +35,27 @@ def test_maps_are_as_large_as_the_picture(height, width):
 
 
 @pytest.mark.usefixtures("_einops")
+@pytest.mark.parametrize("shape", [(32, 96), (160, 128)])  # maps smaller than a window, and larger ones
+def test_its_stages_are_those_of_the_library(shape):
+    """What MONAI's own class says with the same weights, which have the same names."""
+    from monai.networks.nets import SwinUNETR
+
+    network = built().eval()
+    theirs = SwinUNETR(
+        3,
+        network.body.out.conv.conv.out_channels,
+        feature_size=12,
+        num_heads=(3, 6, 12, 24),
+        norm_name="batch",
+        spatial_dims=2,
+    )
+    theirs.load_state_dict(network.body.state_dict())
+    x = torch.randn(2, 3, *shape)
+    with torch.no_grad():
+        assert torch.equal(network.body(x), theirs.eval()(x))
+
+
+@pytest.mark.usefixtures("_einops")
 def test_sides_fit_in_steps_of_32_and_no_smaller_ones():
     network = built().eval()
     assert network_spec(NAME).size_multiple == 32

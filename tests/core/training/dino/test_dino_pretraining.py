@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from safetensors.torch import save_file
 
 from napari_nucleiseg.core.errors import DataError, ModelError, WeightsError
 from napari_nucleiseg.core.models.encoders import load_encoder
+from napari_nucleiseg.core.models.weights import load_tensors
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.training import checkpoint
 from napari_nucleiseg.core.training.dino.learner import Learner
@@ -203,11 +205,28 @@ def test_starts_from_the_weights_of_an_encoder(whole, tmp_path):
     still = replace(config, initial=path, out=str(tmp_path / "still"), steps=1, learning_rate=0.0)
     still = replace(still, last_learning_rate=0.0)
     list(pretrain(still))
-    kept = load_encoder(path).network.state_dict()
+    begun = load_encoder(path)
+    kept = begun.network.state_dict()
+    assert (
+        f"begun from {begun.version} (CC0-1.0)" in load_encoder(f"{still.out}/encoder.safetensors").card.training_data
+    )
     assert all(torch.equal(kept[name], state_of(still)["student"][f"backbone.{name}"]) for name in kept)
     other = replace(still, params={**config.params, "depth": 1}, out=str(tmp_path / "other"))
     with pytest.raises(WeightsError, match="does not fit the network hipt-256"):
         next(pretrain(other))
+
+
+@pytest.mark.parametrize("has_card", [True, False])
+def test_the_licence_of_what_it_started_from_is_passed_on(config, tmp_path, has_card):
+    slides = tuple(replace(item, licence="CC-BY-NC-4.0") for item in config.slides)
+    list(pretrain(replace(config, slides=slides, steps=1)))
+    path = f"{config.out}/encoder.safetensors"
+    if not has_card:
+        save_file(load_tensors(path), path)
+    second = replace(config, initial=path, out=str(tmp_path / "second"), steps=1)
+    list(pretrain(second))
+    card = load_encoder(f"{second.out}/encoder.safetensors", accept_licence=True).card
+    assert (card.licence, card.commercial_use) == ("CC-BY-NC-4.0 AND CC0-1.0" if has_card else "unknown", False)
 
 
 def test_foreign_checkpoints_are_refused(whole):

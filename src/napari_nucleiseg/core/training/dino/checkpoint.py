@@ -73,7 +73,8 @@ class DinoCheckpoint(PretrainCheckpoint):
     def card(self, step: int) -> ModelCard:
         """Return the card of the teacher's encoder after `step`."""
         notes = f"{_METHOD}; stage {self.config.stage}, "
-        card = self._card(self.learner.spec.title, notes, step, self.patch_card, "features of")
+        former = {"features of": self.patch_card, "begun from": self.learner.began_with}
+        card = self._card(self.learner.spec.title, notes, step, former)
         return replace(card, features_of=self._features_of)
 
     def encoder(self, step: int) -> LoadedEncoder:

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from napari_nucleiseg.core.training.dino.config import DinoConfig
-from napari_nucleiseg.core.training.dino.learner import Learner
-from napari_nucleiseg.core.training.dino.views import BatchMaker, Samples
+from typing import Protocol
+
+from napari_nucleiseg.core.training.dino.views import Batch, BatchMaker, Samples
 
 HELD_OUT_STREAM = 1
+
+
+class Measuring(Protocol):
+    """What a configuration says of measuring."""
+
+    @property
+    def measured(self) -> int:
+        """Patches or regions to measure on."""
+
+    @property
+    def batch_size(self) -> int:
+        """Patches or regions a step."""
+
+    @property
+    def seed(self) -> int:
+        """Chooses views."""
+
+
+class Measured(Protocol):
+    """What learns and can be measured."""
+
+    def measure(self, batch: Batch, number: int) -> dict[str, float]:
+        """Return loss and others, by name, of a batch that is not learned from, after step `number`."""
 
 
 class Examination:
@@ -16,17 +39,17 @@ class Examination:
     ----------
     samples : Samples
         Patches or regions that are not learned from.
-    config : DinoConfig
+    config : Measuring
         The run.
     """
 
-    def __init__(self, samples: Samples, config: DinoConfig) -> None:
+    def __init__(self, samples: Samples, config: Measuring) -> None:
         # Few at a time: they need no more memory than a step does.
         self.size = max(2, min(config.measured, config.batch_size))
         maker = BatchMaker(samples, seed=config.seed, size=self.size, stream=HELD_OUT_STREAM)
         self.batches = [maker.batch(number) for number in range(max(1, config.measured // self.size))]
 
-    def scores(self, learner: Learner, step: int) -> dict[str, float]:
-        """Return the means of what `Learner.measure` says."""
+    def scores(self, learner: Measured, step: int) -> dict[str, float]:
+        """Return the means of what `Measured.measure` says."""
         found = [learner.measure(batch, step) for batch in self.batches]
         return {name: sum(item[name] for item in found) / len(found) for name in found[0]}

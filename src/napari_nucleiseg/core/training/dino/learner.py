@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from napari_nucleiseg.core.models.encoders import build_encoder
 from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat16
-from napari_nucleiseg.core.models.weights import fit_tensors, load_tensors
+from napari_nucleiseg.core.models.weights import ModelCard, fit_tensors, load_tensors
 from napari_nucleiseg.core.training.dino.config import DinoConfig
 from napari_nucleiseg.core.training.dino.head import DinoHead
 from napari_nucleiseg.core.training.dino.loss import DinoLoss, collapse_watch, effective_rank
 from napari_nucleiseg.core.training.dino.processes import Processes
 from napari_nucleiseg.core.training.dino.schedules import Scheduled, scheduled
 from napari_nucleiseg.core.training.dino.views import Batch
+from napari_nucleiseg.core.training.precision import in_bfloat16
+from napari_nucleiseg.core.training.pretrain_checkpoint import card_to_start_from
 
 Params = dict[str, int | float | str | bool]
 
@@ -68,9 +67,11 @@ class Learner:
         dropping: Params = {"drop_path": config.drop_path} if config.drop_path else {}
         _, backbone = build_encoder(config.encoder_name, {**params, **dropping})
         self.spec, calm = build_encoder(config.encoder_name, params)
+        self.began_with: ModelCard | None = None
         if config.initial:
             path = Path(config.initial)
             fit_tensors(backbone, load_tensors(path), path=path, network_name=self.spec.name)
+            self.began_with = card_to_start_from(path, self.spec.name)
         self.student = self._pupil(backbone)
         self.teacher = self._pupil(calm).requires_grad_(requires_grad=False).eval()
         self.teacher.load_state_dict(self.student.state_dict())
@@ -89,7 +90,7 @@ class Learner:
         now = scheduled(self.config, number)
         self._seed(number)
         self.student.train()
-        with self._computing():
+        with in_bfloat16(self.device, wanted=self.is_mixed):
             targets, outputs, features = self._taught(batch, now)
             loss = self.loss(self._said(batch), targets)
         self.optimiser.zero_grad(set_to_none=True)
@@ -108,20 +109,10 @@ class Learner:
     def measure(self, batch: Batch, number: int) -> dict[str, float]:
         """Return loss and collapse watch of a batch that is not learned from, and its features' effective rank."""
         self.student.eval()
-        with self._computing():
+        with in_bfloat16(self.device, wanted=self.is_mixed):
             targets, _, features = self._taught(batch, scheduled(self.config, number))
             loss = self.loss(self._said(batch), targets)
         return {"loss": float(loss), **collapse_watch(targets, features), "rank": effective_rank(features)}
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Compute in bfloat16 where that is wanted."""
-        with ExitStack() as stack:
-            stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed))
-            if self.is_mixed and self.device.type == "cpu":
-                # The fused attention of CPUs is slow in bfloat16 backwards: a third of the time of a step.
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            yield
 
     def _taught(self, batch: Batch, now: Scheduled) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the teacher makes of the global views: probabilities, outputs, features."""

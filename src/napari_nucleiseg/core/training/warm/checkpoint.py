@@ -63,5 +63,5 @@ class WarmCheckpoint(PretrainCheckpoint):
         config, start = self.config, self.learner.start
         began_with = None if start is None else start.card
         title = f"Warm start, not a model of nuclei: {config.part} taught without labels"
-        card = self._card(title, f"{_SOURCES[config.method]}; ", step, began_with, "begun from")
+        card = self._card(title, f"{_SOURCES[config.method]}; ", step, {"begun from": began_with})
         return replace(card, taught=warm_start_note(config.method, self.learner.taught))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.models.encoders import encoder_names
 from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat16
 from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.spec import ModelSpec
@@ -49,6 +50,7 @@ class Learner:
     def __init__(self, config: WarmConfig, device: str, processes: Processes) -> None:
         self.config, self.processes = config, processes
         self.device = choose_device(device)
+        _refuse_encoder(config.network)
         self.spec = network_spec(config.network, config.params)
         self.view_px = _view_side(config, self.spec)
         torch.manual_seed(config.seed)
@@ -134,6 +136,15 @@ def scheduled_rate(config: WarmConfig, step: int) -> float:
 
 def _said(parts: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in parts.items()}
+
+
+def _refuse_encoder(name: str) -> None:
+    """Refuse an encoder of patches, which finds no nuclei, and say how it is taught."""
+    if name in encoder_names():
+        raise DataError(
+            f"{name} describes patches and finds no nuclei: teach it with pretrain mae (or pretrain dino), or name a "
+            "network that finds nuclei, such as nuclei"
+        )
 
 
 def _view_side(config: WarmConfig, spec: ModelSpec) -> int:
