@@ -207,10 +207,64 @@ def test_pages_link_to_files_that_exist() -> None:
     assert [f"{page.name}: {target}" for page, target in links if not (page.parent / target).exists()] == []
 
 
-def test_pages_name_every_folder_of_the_package() -> None:
+def drawn_tree() -> set[str]:
+    """Paths that the tree of the architecture page draws, from the root; folders as they are drawn, with a slash."""
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    folders = {path.parent for path in MODULES} - {PACKAGE}
-    assert [folder.name for folder in sorted(folders) if f"{folder.name}/" not in page] == []
+    drawn, above = set(), [""]
+    for line in re.findall(r"```\n(.*?)```", page, re.DOTALL)[0].splitlines():
+        indent, name = re.match(r"( *)(\S+)", line).groups()
+        if len(indent) <= 2 * (len(above) - 1):  # words that go on from the line above stand further in
+            del above[len(indent) // 2 + 1 :]
+            drawn.add(above[-1] + name)
+            above += [above[-1] + name] if name.endswith("/") else []
+    return drawn
+
+
+def test_the_architecture_page_draws_every_folder_of_the_package_and_nothing_that_is_not_there() -> None:
+    drawn = drawn_tree()
+    folders = {f"{path.parent.relative_to(ROOT).as_posix()}/" for path in MODULES}
+    assert sorted(folders - drawn) == []
+    assert [path for path in sorted(drawn) if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_page_says_what_import_linter_checks() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    layers = [" > ".join(contract["layers"]) for contract in contracts if contract["type"] == "layers"]
+    assert len(layers) == 2
+    assert [order for order in layers if f"`{order}`" not in page] == []
+
+
+def is_there(dotted: str) -> bool:
+    """Tell whether ``folder.module.name`` names something, the folder counted from any package above it."""
+    parts = dotted.split(".")
+    for folder in {PACKAGE, *(path.parent for path in MODULES)}:
+        for length in range(len(parts), 0, -1):
+            place = folder.joinpath(*parts[:length])
+            source = next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.exists()), None)
+            if source is not None:
+                text = source.read_text(encoding="utf-8")
+                if all(re.search(rf"\b{name}\b", text) for name in parts[length:]):
+                    return True
+    return False
+
+
+def test_the_architecture_page_names_modules_and_tables_that_exist() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    dotted = set(re.findall(r"`([a-z_]+(?:\.\w+)+)`", page)) - {path.name for path in ROOT.iterdir()}
+    dotted = {
+        name for name in dotted if not name.endswith((".py", ".zarr")) and not name.startswith("napari_nucleiseg")
+    }
+    assert len(dotted) > 10
+    assert [name for name in sorted(dotted) if not is_there(name)] == []
+    files = {path.relative_to(PACKAGE).as_posix() for path in MODULES}
+    modules = set(re.findall(r"`((?:[a-z_]+/)*[a-z_0-9]+\.py)`", page)) - {"dev.py"}
+    for module in sorted(modules):
+        assert (ROOT / module).exists() or any(f"/{file}".endswith(f"/{module}") for file in files), module
+    for name, module in re.findall(r"`(\w+)` (?:in|of) `([a-z_/]+\.py)`", page):
+        texts = [(PACKAGE / file).read_text(encoding="utf-8") for file in files if f"/{file}".endswith(f"/{module}")]
+        assert any(re.search(rf"\b{name}\b", text) for text in texts), (name, module)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ LOOK, DO_NOT, ERASE = BRUSHES = "look", "do not look", "erase"
 TOOLS = ("move", "brush", "erase", "add", "propose", "fill", "join", "split", "lasso", "pick")
 
 
-def _option(default: Any, title: str, tip: str, **limits: Any) -> Any:
+def option(default: Any, title: str, tip: str, **limits: Any) -> Any:
     """Return a dataclass field that also carries what a form needs to show it."""
     return field(default=default, metadata={"title": title, "tip": tip, **limits})
 
@@ -70,9 +70,9 @@ class Session:
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
 
-    model: str = _option("nuclei", "Model", "Which trained network finds the nuclei")
-    follow: bool = _option(False, "Follow the view", "Segment whatever you look at, as you move")
-    threshold: float = _option(
+    model: str = option("nuclei", "Model", "Which trained network finds the nuclei")
+    follow: bool = option(False, "Follow the view", "Segment whatever you look at, as you move")
+    threshold: float = option(
         0.5,
         "Threshold",
         "How sure the model must be that a pixel belongs to a nucleus.\n"
@@ -82,7 +82,7 @@ class Session:
         step=0.01,
         decimals=2,
     )
-    min_area_um2: float = _option(
+    min_area_um2: float = option(
         8.0,
         "Smallest",
         "Nuclei smaller than this area are left out. No need to run the model again.",
@@ -92,42 +92,42 @@ class Session:
         decimals=0,
         suffix=" µm²",
     )
-    tissue_only: bool = _option(
+    tissue_only: bool = option(
         True, "Skip empty glass", "Do not compute where there is no tissue. Turn off for very pale specimens."
     )
-    thorough: bool = _option(
+    thorough: bool = option(
         False, "Thorough", "Look at every tile in eight positions: a little more often right, eight times as slow"
     )
-    attention_level: str = _option(
+    attention_level: str = option(
         SLIDE_LEVEL,
         "Level of attention",
         "How much is taken for nuclei: decided by a look at the tissue of this slide, or by how the model was trained",
         choices=LEVELS_OF_ATTENTION,
     )
-    device: str = _option(
+    device: str = option(
         "auto", "Device", "Where the model runs; automatic takes a graphics card if there is one", choices=DEVICES
     )
-    heatmap: str = _option(NO_HEATMAP, "Heatmap", "Show what the model itself says, before nuclei are made of it")
-    outlines: bool = _option(True, "Outlines", "Show or hide the nuclei")
-    show_approved: bool = _option(
+    heatmap: str = option(NO_HEATMAP, "Heatmap", "Show what the model itself says, before nuclei are made of it")
+    outlines: bool = option(True, "Outlines", "Show or hide the nuclei")
+    show_approved: bool = option(
         True,
         "Show what is approved",
         "While you correct: what is approved has a dotted outline, what is left to do a solid one",
     )
-    editing: bool = _option(False, "Correct nuclei", "Draw, erase, split and join nuclei on the slide itself")
-    tool: str = _option("brush", "Tool", "What the mouse does to nuclei", choices=TOOLS)
-    painting: bool = _option(False, "Paint attention", "Paint where the model should look, and where it should not")
-    brush: str = _option(LOOK, "Brush", "What the mouse paints on the attention", choices=BRUSHES)
-    follow_limit: int = _option(
+    editing: bool = option(False, "Correct nuclei", "Draw, erase, split and join nuclei on the slide itself")
+    tool: str = option("brush", "Tool", "What the mouse does to nuclei", choices=TOOLS)
+    painting: bool = option(False, "Paint attention", "Paint where the model should look, and where it should not")
+    brush: str = option(LOOK, "Brush", "What the mouse paints on the attention", choices=BRUSHES)
+    follow_limit: int = option(
         64,
         "Tiles to follow",
         "A view that needs more tiles than this is not segmented by itself",
         minimum=1,
         maximum=10_000,
     )
-    results_folder: str = _option("", "Folder for results", "Where results are kept; empty keeps them beside the slide")
+    results_folder: str = option("", "Folder for results", "Where results are kept; empty keeps them beside the slide")
 
-    person: str = _option("", "Your name", "Whose corrections these are; empty takes the name of the login")
+    person: str = option("", "Your name", "Whose corrections these are; empty takes the name of the login")
 
     @property
     def options(self) -> DecodeOptions:
@@ -179,20 +179,20 @@ class UnlabelledWishes:
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
 
-    network: str = _option(
+    network: str = option(
         NETWORKS[0],
         "Network",
         "Fast works at half resolution, with a quarter of the work: for a processor.\n"
         "Full is the published network: for a graphics card.",
         choices=NETWORKS,
     )
-    start: str = _option(
+    start: str = option(
         FRESH, "Start from", "Nothing, or a model of attention that is at hand: it learns on, and stays as it is"
     )
-    steps: int = _option(
+    steps: int = option(
         2_000, "Steps", "How long it learns; more can follow later, from where it stopped", minimum=1, maximum=1_000_000
     )
-    crop_px: int = _option(
+    crop_px: int = option(
         128,
         "Crop",
         "Side of the squares it looks at, at 10×, 20× and 40×.\n"
@@ -202,10 +202,10 @@ class UnlabelledWishes:
         step=16,
         suffix=" px",
     )
-    batch_size: int = _option(
+    batch_size: int = option(
         12, "Crops a step", "More learn more steadily, and need more memory", minimum=2, maximum=512
     )
-    hold_out: float = _option(
+    hold_out: float = option(
         0.2,
         "Held out",
         "Share of the slides, always whole ones, that it does not learn from: the curve is measured on them",
@@ -214,10 +214,10 @@ class UnlabelledWishes:
         step=0.05,
         decimals=2,
     )
-    measure_every: int = _option(
+    measure_every: int = option(
         20, "Measure every", "Steps from one point of the curve to the next", minimum=1, maximum=10_000, suffix=" steps"
     )
-    sparsity: float = _option(
+    sparsity: float = option(
         0.07,
         "Worth a look",
         "Share of the pixels that the classifier may look at while it learns; published is 0.07",
@@ -226,28 +226,28 @@ class UnlabelledWishes:
         step=0.01,
         decimals=2,
     )
-    by_shape: bool = _option(
+    by_shape: bool = option(
         True,
         "Told by shape",
         "Attention also learns from what has the shape of a nucleus in haematoxylin (not published):\n"
         "it finds far more of them. "
         "Turn off for other stains; then magnification alone says where to look.",
     )
-    imagenet: bool = _option(
+    imagenet: bool = option(
         False,
         "Classifier from ImageNet",
         "Start the classifier from weights trained on photographs, as published; 87 MB are downloaded once",
     )
-    licence: str = _option(
+    licence: str = option(
         "",
         "Licence of the slides",
         "Such as CC0-1.0; the model gets it. Without one it is marked as not for commercial use.",
     )
-    folder: str = _option("", "Keep runs in", "Folder for what has been learned so far; empty is the program's own")
-    fit_steps: int = _option(
+    folder: str = option("", "Keep runs in", "Folder for what has been learned so far; empty is the program's own")
+    fit_steps: int = option(
         100, "Steps of a fit", "How long a model is fitted to one slide or view", minimum=1, maximum=100_000
     )
-    level: str = _option(
+    level: str = option(
         "otsu", "Level", "How many pixels are worth a look when the level is set from a slide", choices=LEVELS
     )
 
@@ -295,24 +295,24 @@ class HeadWishes:
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
 
-    encoder: str = _option(NO_ENCODER, "Patches", "The transformer that looks at patches of the slide")
-    region_encoder: str = _option(
+    encoder: str = option(NO_ENCODER, "Patches", "The transformer that looks at patches of the slide")
+    region_encoder: str = option(
         NO_ENCODER,
         "Regions",
         "The transformer that looks at the region which the patches make; it needs their features",
     )
-    level: str = _option(
+    level: str = option(
         PATCHES,
         "Level",
         "Patches: what is looked at within each patch.\nRegion: which patches are looked at.\n"
         "Both: one put together with the other.",
         choices=HEAD_LEVELS,
     )
-    head: str = _option("0", "Head", "What one head of attention looks at, or all of them together")
-    layer: int = _option(LAST_LAYER, "Layer", "Which layer of the transformer; heads are usually read in the last")
-    region_head: str = _option(MEAN, "Region head", "What one head of the region transformer looks at")
-    region_layer: int = _option(LAST_LAYER, "Region layer", "Which layer of the region transformer")
-    weight: float = _option(
+    head: str = option("0", "Head", "What one head of attention looks at, or all of them together")
+    layer: int = option(LAST_LAYER, "Layer", "Which layer of the transformer; heads are usually read in the last")
+    region_head: str = option(MEAN, "Region head", "What one head of the region transformer looks at")
+    region_layer: int = option(LAST_LAYER, "Region layer", "Which layer of the region transformer")
+    weight: float = option(
         0.5,
         "Balance",
         "How much the region counts beside the patches; published is 0.5",
@@ -321,23 +321,23 @@ class HeadWishes:
         step=0.05,
         decimals=2,
     )
-    values: str = _option(
+    values: str = option(
         "percentile",
         "Values",
         "Percentile: how each place ranks within its patch (or region), as published.\n"
         "Share: its part of all attention there.\nRaw: as the network gives it.",
         choices=VALUES,
     )
-    tissue_only: bool = _option(True, "Tissue only", "Leave glass out: of an empty patch, percentiles would show noise")
-    averaged: int = _option(
+    tissue_only: bool = option(True, "Tissue only", "Leave glass out: of an empty patch, percentiles would show noise")
+    averaged: int = option(
         1, "Averaged", "Look several times, each time with the grid of patches shifted: finer and calmer, and slower"
     )
-    opacity: float = _option(
+    opacity: float = option(
         0.7, "Opacity", "How much the map covers the tissue", minimum=0.0, maximum=1.0, step=0.05, decimals=2
     )
-    colours: str = _option("glow", "Colours", "Of the map; napari's own layer controls have more")
-    follow: bool = _option(False, "Follow the view", "Look at whatever the camera shows, as you move")
-    asking: bool = _option(
+    colours: str = option("glow", "Colours", "Of the map; napari's own layer controls have more")
+    follow: bool = option(False, "Follow the view", "Look at whatever the camera shows, as you move")
+    asking: bool = option(
         False, "Ask a token", "Click on the slide to see what the place you click attends to (Esc ends)"
     )
 
@@ -369,11 +369,11 @@ class PlotWishes:
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
 
-    source: str = _option(IN_VIEW, "Nuclei", "Whose measurements are plotted")
-    plot: str = _option(HISTOGRAM, "Plot", "How many nuclei have which value, or one quantity over another")
-    across: str = _option(AREA, "Across", "What is measured from left to right")
-    up: str = _option("solidity", "Up", "What is measured from bottom to top")
-    fence: str = _option(LASSO, "Select with", "What the mouse draws around points to select them", choices=FENCES)
-    coloured: bool = _option(
+    source: str = option(IN_VIEW, "Nuclei", "Whose measurements are plotted")
+    plot: str = option(HISTOGRAM, "Plot", "How many nuclei have which value, or one quantity over another")
+    across: str = option(AREA, "Across", "What is measured from left to right")
+    up: str = option("solidity", "Up", "What is measured from bottom to top")
+    fence: str = option(LASSO, "Select with", "What the mouse draws around points to select them", choices=FENCES)
+    coloured: bool = option(
         False, "Colour nuclei", "Colour each nucleus on the slide by its value, blue for low and red for high"
     )

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 
+from napari_nucleiseg.core.models.download import sha256_of
 from tiny_clip import nuclei, write_clip
 
 VIEW = nuclei()
@@ -91,7 +93,9 @@ def test_a_region_has_the_labels_of_the_region(by_text, tmp_path, files):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--clip", "openai/clip-vit-base-patch32"), "is not downloaded by this program"),
+        (("--clip", "vinid/plip"), "states no licence"),
+        (("--clip", "http://127.0.0.1:9/clip"), "cannot be downloaded from"),
+        (("--sha256", "12"), "64 hexadecimal digits"),
         (("--prompt", "dark"), "class=words"),
         (("--region", "900,900,9,9"), "--region"),
         (("--region", "0,0,9,9"), "must be equal"),
@@ -106,6 +110,22 @@ def test_bad_input_gets_a_sentence(by_text, tmp_path, words, said):
     assert answer.status in {1, 2}
     assert said in answer.err
     assert not (tmp_path / "a.csv").exists()
+
+
+def test_an_address_is_downloaded_once_and_its_checksum_is_shown(by_text, tmp_path, web, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda *_a, **_k: str(tmp_path / "home"))
+    folder, address = web
+    digest = sha256_of(write_clip(folder / "tiny") / "model.safetensors")
+    where = (*WORDS, "--clip", f"{address}/tiny/model.safetensors", "--out", tmp_path / "a.csv", "--json")
+    wrong = by_text(*where, "--sha256", "0" * 64)
+    assert wrong.status == 1
+    assert "not 00000000" in wrong.err
+    answer = by_text(*where, "--sha256", digest)
+    assert answer.status == 0, answer.err
+    assert (answer.document["sha256"], answer.document["licence"]) == (digest, "MIT")
+    assert f"licence MIT, SHA-256 {digest}" in answer.err
+    shutil.rmtree(folder / "tiny")
+    assert by_text(*where).document["classes"] == answer.document["classes"]
 
 
 @pytest.mark.parametrize(

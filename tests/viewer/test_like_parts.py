@@ -136,7 +136,6 @@ def test_marks_are_micrometres_of_the_slide():
     area = mark_in(square, YX(10.0, 10.0), 0.5, (100, 100))
     assert abs(int(area.where.sum()) - 400) < 45
     assert not square.is_point
-    assert square.centre_um == (17.0, 17.0)
 
 
 def test_shades_grow_with_similarity():

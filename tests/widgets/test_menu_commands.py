@@ -25,6 +25,7 @@ DOCKS = (
     ("show_cluster", "Cluster the view"),
     ("show_batch", "Batch"),
     ("show_like", "Find the like"),
+    ("show_by_text", "By text"),
     ("show_models", "Models"),
 )
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_nucleiseg.cli.console import FAILED, OK, PARTLY, Console, ProgressBars, hint_for
+from napari_nucleiseg.cli.console import Console, ProgressBars, failure_text, status_of_many
 from napari_nucleiseg.core.exchange.formats import FORMATS
 from napari_nucleiseg.core.models.spec import LEVELS, SLIDE_LEVEL
 
@@ -134,7 +134,7 @@ class _Outcome:
                 bars.say(f"{event.path}: {event.sentence}")
             case told.SlideFailed():
                 bars.remove(Path(event.path).name)
-                bars.say(f"{event.path}: {event.reason}{hint_for(event.kind)}")
+                bars.say(failure_text(event.path, event.reason, event.kind))
                 self._results.append({"slide": event.path, "error": event.reason})
             case job.SlideDone():
                 bars.remove(Path(event.path).name)
@@ -174,6 +174,4 @@ class _Outcome:
 
     def status(self) -> int:
         """Return the exit status."""
-        if not self._finished["failed"]:
-            return OK
-        return PARTLY if self._finished["done"] else FAILED
+        return status_of_many(self._finished["done"], self._finished["failed"])

@@ -8,15 +8,17 @@ from dataclasses import asdict
 from napari_nucleiseg.cli.console import OK, Console
 from napari_nucleiseg.cli.flags import add_flags, read_flags
 from napari_nucleiseg.cli.segment import region_of
+from napari_nucleiseg.core.fewshot.known_clips import FETCHED
 from napari_nucleiseg.core.fewshot.text_options import TextOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.epilog = (
-        "A CLIP compares crops of each nucleus with the words of each class; nothing is trained. Its weights are not "
-        "downloaded: give the folder they are in. Tables have a column p_CLASS for each class; what is most like the "
-        "background is of no class. Needs the extra zoo."
+        "A CLIP compares crops of each nucleus with the words of each class; nothing is trained. Its weights are in a "
+        f"folder of yours, or are downloaded once: {_known()}, or any address of a CLIP in transformers' layout. "
+        "Tables have a column p_CLASS for each class; what is most like the background is of no class. Needs the extra "
+        "zoo."
     )
     parser.add_argument("path", metavar="IMAGE", help="slide or picture")
     parser.add_argument("--labels", required=True, metavar="FILE", help="label image of its nuclei")
@@ -29,7 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a class and what describes it; may be repeated, for a class too",
     )
     parser.add_argument(
-        "--clip", required=True, metavar="FOLDER", help="CLIP in transformers' layout, or its safetensors file"
+        "--clip",
+        required=True,
+        metavar="FOLDER|NAME|URL",
+        help="CLIP in transformers' layout: a folder, its file of weights, the name of a known one, or an address",
+    )
+    parser.add_argument(
+        "--sha256",
+        default="",
+        metavar="DIGITS",
+        help="checksum that the weights must have; without it what is downloaded first is trusted, and checked later",
     )
     parser.add_argument(
         "--out",
@@ -53,6 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, TextOptions)
 
 
+def _known() -> str:
+    return ", ".join(f"{known.name} ({known.licence}, {known.megabytes} MB)" for known in FETCHED)
+
+
 def prompt_of(text: str) -> tuple[str, str]:
     """Read ``class=words`` of the command line."""
     name, equals, words = (part.strip() for part in text.partition("="))
@@ -73,6 +88,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         out=options.out,
         prompts=tuple(options.prompt),
         clip=options.clip,
+        sha256=options.sha256,
         region=options.region,
         mpp_um=options.mpp,
         known=options.known,
@@ -82,9 +98,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     )
     with console.progress() as bars:
         found = score_region(
-            job, read_flags(options, TextOptions()), lambda done, total: bars.update("nuclei", done, total)
+            job,
+            read_flags(options, TextOptions()),
+            lambda done, total: bars.update("nuclei", done, total),
+            lambda done, total: bars.update("downloading, MB", done // 10**6, total // 10**6),
         )
     said = ", ".join(f"{name} {count:,}" for name, count in found.classes.items())
     console.say(f"{found.nuclei:,} nuclei by words ({found.clip}): {said}; {found.out}")
+    console.say(f"weights: licence {found.licence}, SHA-256 {found.sha256}")
     console.result(asdict(found))
     return OK

@@ -124,6 +124,19 @@ def hint_for(kind: str) -> str:
     return _HINTS.get(kind, "")
 
 
+def failure_text(path: str, reason: str, kind: str) -> str:
+    """Return what is said of a slide that failed while others go on; its path is named once."""
+    where = "" if path in reason else f"{path}: "
+    return f"Error: {where}{reason}{hint_for(kind)}"
+
+
+def status_of_many(done: int, failed: int) -> int:
+    """Return the exit status of a run over slides of which some may have failed."""
+    if not failed:
+        return OK
+    return PARTLY if done else FAILED
+
+
 def status_of_error(error: NucleiSegError | OSError, console: Console) -> int:
     """Tell what went wrong and return the exit status."""
     sentence = str(error)

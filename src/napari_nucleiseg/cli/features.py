@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from napari_nucleiseg.cli.console import FAILED, OK, PARTLY, Console, ProgressBars, hint_for
+from napari_nucleiseg.cli.console import Console, ProgressBars, failure_text, status_of_many
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.batch.feature_job import FeatureEvent
@@ -65,9 +65,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             _take(event, bars, results)
     failed = sum(not result["ok"] for result in results)
     console.result({"slides": results, "done": len(results) - failed, "failed": failed})
-    if not failed:
-        return OK
-    return FAILED if failed == len(results) else PARTLY
+    return status_of_many(len(results) - failed, failed)
 
 
 def _take(event: FeatureEvent, bars: ProgressBars, results: list[dict[str, Any]]) -> None:
@@ -89,5 +87,4 @@ def _take(event: FeatureEvent, bars: ProgressBars, results: list[dict[str, Any]]
         case job.SlideFailed():
             results.append({"ok": False, "path": event.path, "error": event.reason, "kind": event.kind})
             bars.remove("patches")
-            where = "" if event.path in event.reason else f"{event.path}: "
-            bars.say(f"Error: {where}{event.reason}{hint_for(event.kind)}")
+            bars.say(failure_text(event.path, event.reason, event.kind))

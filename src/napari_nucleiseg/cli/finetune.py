@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import deque
 from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_nucleiseg.cli.console import OK, PARTLY, Console, ProgressBars
 from napari_nucleiseg.cli.flags import add_flags, read_flags
+from napari_nucleiseg.cli.training_progress import RecentLoss
 from napari_nucleiseg.core.errors import SlideError
 from napari_nucleiseg.core.models.spec import LEVELS, SLIDE_LEVEL
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
@@ -117,11 +117,11 @@ def _teach(
     from napari_nucleiseg.core.teaching.versions import keep, take_anyway
 
     folder = notes_folder(model, lesson)
-    losses: deque[float] = deque(maxlen=_SMOOTHED_OVER)
+    recent = RecentLoss(_SMOOTHED_OVER)
     found: tuple[Outcome, Version] | None = None
     with console.progress() as bars:
         for step in finetune(model, lesson, config, folder):
-            _tell_step(step, losses, bars)
+            _tell_step(step, recent, bars)
             if step.outcome is not None:
                 version = keep(step.outcome, name=options.name, title=options.title)
                 if options.take_anyway and not step.outcome.adopted:
@@ -134,7 +134,7 @@ def _teach(
     return found
 
 
-def _tell_step(step: Step, losses: deque[float], bars: ProgressBars) -> None:
+def _tell_step(step: Step, recent: RecentLoss, bars: ProgressBars) -> None:
     if step.note:
         bars.say(step.note)
     if step.outcome is not None:
@@ -144,8 +144,7 @@ def _tell_step(step: Step, losses: deque[float], bars: ProgressBars) -> None:
     if not step.run:
         bars.say(f"before: {scores}" * bool(scores))
         return
-    losses.append(step.loss)
-    loss = f"loss {sum(losses) / len(losses):.4f}"
+    loss = recent.after(step.loss)
     bars.update("teaching", step.step, step.total, f"{step.run}, {loss}")
     if scores:
         bars.say(f"step {step.step:>4} of {step.total}, {step.run}: {loss}  held out {scores}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from contextlib import closing
 from pathlib import Path
 
 from napari_nucleiseg.cli.console import OK, Console
@@ -39,14 +40,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     spec, out = network_spec(options.network), Path(options.out)
     nuclei, count = 0, 0
     for entry in find_inputs(options.paths):
-        slide = open_slide(entry.path, mpp_um=options.mpp)
-        try:
+        with closing(open_slide(entry.path, mpp_um=options.mpp)) as slide:
             for window in labelled_windows(slide, entry.stem, spec, most=options.windows, seed=options.seed):
                 window.write(out)
                 # Ids are counted from 1 without gaps.
                 nuclei, count = nuclei + max(int(window.labels.max()), 0), count + 1
-        finally:
-            slide.close()
         console.say(f"{entry.path}: {count} windows and {nuclei} nuclei so far")
     licence = f",licence={options.licence}" if options.licence else ""
     train = shlex.join(("--train", f"{out},mpp_um={spec.mpp_um:g}{licence}", "--network", options.network))

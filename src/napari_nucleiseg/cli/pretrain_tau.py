@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 
 from napari_nucleiseg.cli.console import OK, Console
@@ -40,9 +41,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise WeightsError(f"{out} is no name for a weight file; let it end in .safetensors")
     found = []
     for path in options.paths:
-        slide = open_slide(path, mpp_um=options.mpp)
-        found.append(tau_of_slide(model, slide, share=options.share, otsu=options.otsu))
-        slide.close()
+        with closing(open_slide(path, mpp_um=options.mpp)) as slide:
+            found.append(tau_of_slide(model, slide, share=options.share, otsu=options.otsu))
     fitted = with_tau(model, sum(found) / len(found))
     save_model(out, fitted.network, fitted.spec, fitted.card, half=False)
     console.say(f"The level of attention is {sum(found) / len(found):.4f}. The weights are {out}")

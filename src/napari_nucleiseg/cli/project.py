@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,8 @@ def _of_slide(path: str) -> Path:
     from napari_nucleiseg.core.slides.registry import open_slide
     from napari_nucleiseg.core.store.finding import find_project, usual_folder
 
-    slide = open_slide(path)
-    return find_project(slide) or usual_folder(slide)
+    with closing(open_slide(path)) as slide:
+        return find_project(slide) or usual_folder(slide)
 
 
 def projects_with_slides(

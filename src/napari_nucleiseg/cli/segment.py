@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from napari_nucleiseg.cli.console import FAILED, OK, PARTLY, Console, ProgressBars, hint_for
+from napari_nucleiseg.cli.console import Console, ProgressBars, failure_text, status_of_many
 from napari_nucleiseg.core.exchange.formats import FORMATS
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.spec import LEVELS, SLIDE_LEVEL
@@ -126,16 +126,13 @@ class _Outcome:
                 self._failed += 1
                 self._results.append({"ok": False, "path": event.path, "error": event.reason, "kind": event.kind})
                 bars.remove("tiles")
-                where = "" if event.path in event.reason else f"{event.path}: "
-                bars.say(f"Error: {where}{event.reason}{hint_for(event.kind)}")
+                bars.say(failure_text(event.path, event.reason, event.kind))
 
     def document(self) -> dict[str, Any]:
         return {"slides": self._results, "done": len(self._results) - self._failed, "failed": self._failed}
 
     def status(self) -> int:
-        if not self._failed:
-            return OK
-        return FAILED if self._failed == len(self._results) else PARTLY
+        return status_of_many(len(self._results) - self._failed, self._failed)
 
 
 def _doing(event: Any) -> str:

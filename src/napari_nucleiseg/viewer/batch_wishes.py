@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from psygnal import SignalGroupDescriptor
 
 from napari_nucleiseg.core.batch.unattended.job import DASK, ENGINES, LOCAL, BatchJob
 from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM
-from napari_nucleiseg.state import Session
+from napari_nucleiseg.state import Session, option
 
 NO_ENCODER = ""
 NOT_GIVEN = 0.0
-
-
-def _told(default: Any, title: str, tip: str, **limits: Any) -> Any:
-    """Return a dataclass field that also carries what a form needs to show it."""
-    return field(default=default, metadata={"title": title, "tip": tip, **limits})
 
 
 @dataclass(eq=False)
@@ -54,9 +49,9 @@ class BatchWishes:
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
 
-    folder: str = _told("", "Results in", "Folder for projects, tables and the summary; the same again goes on")
-    model: str = _told("nuclei", "Model", "Which trained network finds the nuclei; at first that of the panel")
-    threshold: float = _told(
+    folder: str = option("", "Results in", "Folder for projects, tables and the summary; the same again goes on")
+    model: str = option("nuclei", "Model", "Which trained network finds the nuclei; at first that of the panel")
+    threshold: float = option(
         0.5,
         "Threshold",
         "How sure the model must be that a pixel belongs to a nucleus; taken over from the panel whenever it is "
@@ -66,7 +61,7 @@ class BatchWishes:
         step=0.01,
         decimals=2,
     )
-    min_area_um2: float = _told(
+    min_area_um2: float = option(
         8.0,
         "Smallest",
         "Nuclei smaller than this area are left out; taken over from the panel whenever it is changed there",
@@ -76,34 +71,34 @@ class BatchWishes:
         decimals=0,
         suffix=" µm²",
     )
-    formats: tuple[str, ...] = _told(("parquet",), "Write", "What other programs read, beside the project")
-    measure: bool = _told(
+    formats: tuple[str, ...] = option(("parquet",), "Write", "What other programs read, beside the project")
+    measure: bool = option(
         True, "Measure each nucleus", "Size, shape, stain and texture of each nucleus, in projects and tables"
     )
-    workers: int = _told(
+    workers: int = option(
         0, "Workers", "Processes at work at the same time; automatic takes what suits this machine", minimum=0,
         maximum=1024,
     )  # fmt: skip
-    threads: int = _told(
+    threads: int = option(
         1, "Threads", "Of each worker; more workers are faster than more threads", minimum=1, maximum=64
     )
-    engine: str = _told(
+    engine: str = option(
         LOCAL, "Done by", "Processes of this machine, or the workers of a dask scheduler", choices=ENGINES
     )
-    scheduler: str = _told(
+    scheduler: str = option(
         "",
         "Scheduler",
         "Address of a running dask scheduler, such as tcp://host:8786; its workers must see slides and results under "
         "the same paths. Empty: a cluster is started on this machine.",
     )
-    encoder: str = _told(NO_ENCODER, "Encoder", "Describe each slide by the features of a transformer, for cohorts")
-    region_encoder: str = _told(
+    encoder: str = option(NO_ENCODER, "Encoder", "Describe each slide by the features of a transformer, for cohorts")
+    region_encoder: str = option(
         NO_ENCODER, "Regions", "And by those of regions, made by a second transformer that reads the features"
     )
-    attention_maps: bool = _told(
+    attention_maps: bool = option(
         False, "Attention maps", "Write what each head of the encoder looks at where a slide has most tissue"
     )
-    mpp_um: float = _told(
+    mpp_um: float = option(
         NOT_GIVEN,
         "Pixel size",
         "Micrometres per pixel of those files that do not say it; what files or a manifest say counts more",

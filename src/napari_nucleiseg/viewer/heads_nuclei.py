@@ -183,11 +183,6 @@ class HeadsNuclei:
         else:
             self._remove("_layer")
 
-    @property
-    def is_coloured(self) -> bool:
-        """Whether nuclei are coloured by their attention."""
-        return self._is_coloured
-
     def _show_picture(self, picture: ShownMap) -> None:
         opened = self._heads.opened
         self._remove("_layer")

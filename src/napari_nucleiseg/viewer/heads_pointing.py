@@ -9,6 +9,7 @@ from psygnal import Signal
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.state import REGION_LEVEL
+from napari_nucleiseg.viewer.escape import EscapeKey
 from napari_nucleiseg.viewer.heads import Heads
 from napari_nucleiseg.viewer.heads_lanes import TOKEN as LANE
 from napari_nucleiseg.viewer.jobs import Cancelled
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 ASK = "Click on the slide: the map then shows what that place attends to. Click beside the map to go back."
 BESIDE = "That place was not looked at. Click inside the map, or look at the view first."
-ESCAPE = "Escape"
 # So many screen pixels are still a click.
 STILL_PX = 4.0
 
@@ -41,8 +41,8 @@ class HeadsPointing:
     def __init__(self, heads: Heads) -> None:
         self._heads, self._viewer, self._jobs = heads, heads.viewer, heads.jobs
         self.marker = Marker(heads.viewer, "place that is pointed at")
-        self._is_open = self._is_bound = False
-        self._bound_before: Any = None
+        self._is_open = False
+        self._escape = EscapeKey(self._viewer, self._on_escape)
         heads.wishes.events.asking.connect(self._on_asking_changed)
         heads.looked.connect(self._on_looked)
 
@@ -194,27 +194,14 @@ class HeadsPointing:
         self.point(y, x)
 
     def _on_asking_changed(self, on: bool) -> None:
-        self._bind(on=on)
         self._heads.said.emit(Hint(ASK if on else ""))
-        if not on:
+        if on:
+            self._escape.take()
+        else:
+            self._escape.release()
             self.forget()
 
-    def _bind(self, *, on: bool) -> None:
-        """Let the key Escape end asking as long as it goes on; then it does what it did before."""
-        from napari.utils.key_bindings import coerce_keybinding
-
-        if on == self._is_bound:
-            return
-        self._is_bound = on
-        if on:
-            self._bound_before = self._viewer.keymap.get(coerce_keybinding(ESCAPE))
-            self._viewer.bind_key(ESCAPE, self._on_escape, overwrite=True)
-        else:
-            self._viewer.bind_key(ESCAPE, None)
-            if self._bound_before is not None:
-                self._viewer.bind_key(ESCAPE, self._bound_before)
-
-    def _on_escape(self, _viewer: Any) -> None:
+    def _on_escape(self) -> None:
         self._heads.wishes.asking = False
 
     def _on_looked(self) -> None:

@@ -47,12 +47,6 @@ class SlideMark:
         """Whether it means a nucleus."""
         return len(self.outline_um) == 1
 
-    @property
-    def centre_um(self) -> YX:
-        """Its middle, micrometres."""
-        y, x = self.outline_um.mean(axis=0)
-        return YX(float(y), float(x))
-
     def turned(self) -> SlideMark:
         """Return the same mark for the other side."""
         return replace(self, is_like=not self.is_like)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
+from napari_nucleiseg.viewer.escape import EscapeKey
 from napari_nucleiseg.viewer.like_wishes import CHOOSE, OFF, LikeWishes
 
 if TYPE_CHECKING:
     from napari_nucleiseg.viewer.opened import OpenedSlide
     from napari_nucleiseg.viewer.shelf import Shelf
 
-ESCAPE = "Escape"
 # So many screen pixels are still a click.
 STILL_PX = 4.0
 # Fewer corners are no region.
@@ -47,7 +47,7 @@ class LikePointing:
     def __init__(self, viewer: Any, shelf: Shelf, session: Any, wishes: LikeWishes) -> None:
         self._viewer, self._shelf, self._session, self._wishes = viewer, shelf, session, wishes
         self._is_bound = False
-        self._bound_before: Callable[..., Any] | None = None
+        self._escape = EscapeKey(viewer, self._on_escape)
         self._tool_before = MOVE
         wishes.events.hand.connect(self._on_hand_changed)
         session.events.tool.connect(self._on_tool_changed)
@@ -74,26 +74,15 @@ class LikePointing:
             self._tool_before = self._session.tool
             self._session.tool = MOVE
             callbacks.append(self._on_pressed)
+            self._escape.take()
         else:
+            self._escape.release()
             if self._on_pressed in callbacks:
                 callbacks.remove(self._on_pressed)
             if self._session.tool == MOVE:
                 self._session.tool = self._tool_before
-        self._bind_escape(on=on)
 
-    def _bind_escape(self, *, on: bool) -> None:
-        """Let the key Escape put the hand down as long as it is up; then it does what it did before."""
-        from napari.utils.key_bindings import coerce_keybinding
-
-        if on:
-            self._bound_before = self._viewer.keymap.get(coerce_keybinding(ESCAPE))
-            self._viewer.bind_key(ESCAPE, self._on_escape, overwrite=True)
-        else:
-            self._viewer.bind_key(ESCAPE, None)
-            if self._bound_before is not None:
-                self._viewer.bind_key(ESCAPE, self._bound_before)
-
-    def _on_escape(self, _viewer: Any) -> None:
+    def _on_escape(self) -> None:
         self._wishes.hand = OFF
 
     def _on_tool_changed(self, tool: str) -> None:

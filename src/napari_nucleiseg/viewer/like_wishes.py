@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from psygnal import SignalGroupDescriptor
+
+from napari_nucleiseg.state import option
 
 # What the mouse does: nothing, mark what is like or what is not, choose among the proposals.
 OFF, LIKE, UNLIKE, CHOOSE = HANDS = ("off", "like", "unlike", "choose")
@@ -15,11 +17,6 @@ MODEL, ENCODER = KINDS = ("model:", "encoder:")
 # The first one spreads the scores of nuclei over the slider; a softmax brings nearly all of them to one of its ends.
 METHODS = ("sg-one", "panet", "alp", "nearest")
 NO_CLASS = 0
-
-
-def _told(default: Any, title: str, tip: str, **limits: Any) -> Any:
-    """Return a dataclass field that also carries what a form needs to show it."""
-    return field(default=default, metadata={"title": title, "tip": tip, **limits})
 
 
 @dataclass(eq=False)
@@ -50,18 +47,18 @@ class LikeWishes:
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
 
-    hand: str = _told(OFF, "Hand", "What a click on the slide does", choices=HANDS)
-    drawing: bool = _told(
+    hand: str = option(OFF, "Hand", "What a click on the slide does", choices=HANDS)
+    drawing: bool = option(
         False,
         "Region",
         "Draw around a region on the slide: the nuclei in it are marked, or the region itself where there are none",
     )
-    source: str = _told(
+    source: str = option(
         IN_HAND,
         "Compare by",
         "Whose features are compared: those of a network that finds nuclei, of a transformer of tissue, or colour",
     )
-    method: str = _told(
+    method: str = option(
         METHODS[0],
         "Method",
         "Likeness: the angle to the mean of the marks, less that to what is unlike (SG-One).\n"
@@ -70,7 +67,7 @@ class LikeWishes:
         "Nearest: the plain distance to the mean of the marks.",
         choices=METHODS,
     )
-    threshold: float = _told(
+    threshold: float = option(
         0.5,
         "Similarity",
         "How like the marks a nucleus must be to be proposed. Acts at once: nothing is computed anew.",
@@ -79,22 +76,22 @@ class LikeWishes:
         step=0.01,
         decimals=2,
     )
-    automatic: bool = _told(
+    automatic: bool = option(
         True, "Automatic", "Find the similarity from the scores and the marks, until you move the slider"
     )
-    heatmap: bool = _told(False, "Show similarity", "Colour the view by how similar each place is to the marks")
-    number: int = _told(NO_CLASS, "Class", "What is accepted gets this class")
-    background: bool = _told(
+    heatmap: bool = option(False, "Show similarity", "Colour the view by how similar each place is to the marks")
+    number: int = option(NO_CLASS, "Class", "What is accepted gets this class")
+    background: bool = option(
         True, "Tissue is unlike", "What lies between nuclei is taken for unlike (methods with two sides)"
     )
-    distractors: int = _told(
+    distractors: int = option(
         0,
         "Unlike by itself",
         "So many groups of nuclei that are least like the marks are taken for unlike",
         minimum=0,
         maximum=8,
     )
-    kernels: bool = _told(False, "Surroundings", "Look also for what lies around the marks, in three shapes of window")
-    whole: bool = _told(
+    kernels: bool = option(False, "Surroundings", "Look also for what lies around the marks, in three shapes of window")
+    whole: bool = option(
         True, "Nucleus as a whole", "Judge a nucleus by its mean features; otherwise by the mean of the similarity map"
     )

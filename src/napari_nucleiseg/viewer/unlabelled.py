@@ -116,7 +116,6 @@ class Unlabelled:
         self._enough = threading.Event()
         self._first: tuple[float, int] | None = None
         self._recent: list[float] = []
-        self._is_held_out = False
         self._sizes = dict(SIZES[self.wishes.network])
         self._connections = Connections(
             (catalogue.listed, self._on_models_listed),
@@ -247,7 +246,6 @@ class Unlabelled:
 
     def _on_value(self, value: Any) -> None:
         if isinstance(value, Begun):
-            self._is_held_out = not value.note or "held out" not in value.note
             self.begun.emit(value)
             if value.note:
                 self.said.emit(Hint(value.note))

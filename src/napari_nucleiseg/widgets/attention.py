@@ -9,7 +9,7 @@ from napari_nucleiseg.state import BRUSHES, DO_NOT, ERASE, LOOK, Session
 from napari_nucleiseg.viewer.attention_layer import COLOURS, TITLES
 from napari_nucleiseg.widgets import shortcuts
 from napari_nucleiseg.widgets.correct import swatch
-from napari_nucleiseg.widgets.wording import turn_text
+from napari_nucleiseg.widgets.parts import show_turns
 
 TIPS = {
     LOOK: "Paint nuclei, or other places, that the model overlooks  (1)",
@@ -107,9 +107,7 @@ class PaintAttention(QWidget):
 
     def show_history(self, turns: tuple[str, str]) -> None:
         """Show what undo and redo would turn; empty for nothing."""
-        for button, word, kind in ((self.undo_button, "Undo", turns[0]), (self.redo_button, "Redo", turns[1])):
-            button.setEnabled(bool(kind))
-            button.setText(turn_text(word, kind))
+        show_turns(self.undo_button, self.redo_button, turns)
 
     # ------------------------------------------------------------------ session
 

@@ -8,12 +8,10 @@ from qtpy.QtCore import QSize, Qt, QUrl
 from qtpy.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import (
     QFileDialog,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QMenu,
     QProgressBar,
-    QPushButton,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
@@ -27,6 +25,7 @@ from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.widgets.batch_form import BatchForm
 from napari_nucleiseg.widgets.batch_table import BatchTable, paths_of, row_text
 from napari_nucleiseg.widgets.dialogs import ask_slides
+from napari_nucleiseg.widgets.parts import thin_line, tipped_button
 from napari_nucleiseg.widgets.wording import time_left, warning_colour
 
 SIZE = QSize(380, 800)
@@ -72,7 +71,7 @@ class BatchPanel(QWidget):
         column.addWidget(self.table, 3)
         column.addWidget(self._make_details(), 2)
         column.addLayout(self._make_result_buttons())
-        column.addWidget(_line())
+        column.addWidget(thin_line())
         column.addWidget(self.form)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 6)
@@ -91,15 +90,17 @@ class BatchPanel(QWidget):
     # ------------------------------------------------------------------ what it is made of
 
     def _make_list_buttons(self) -> QHBoxLayout:
-        self.add_button = _button("Add…", "Put slides into the list; files and folders can also be dropped here")
+        self.add_button = tipped_button("Add…", "Put slides into the list; files and folders can also be dropped here")
         menu = QMenu(self)
         menu.addAction("Slides…", self.ask_files)
         menu.addAction("A folder of slides…", self.ask_folder_of_slides)
         menu.addAction("A manifest (CSV)…", self.ask_manifest)
         menu.addAction("The open slide", self.batch.add_open)
         self.add_button.setMenu(menu)
-        self.remove_button = _button("Remove", "Take the selected slides off the list; their results stay  (Delete)")
-        self.clear_button = _button("Clear", "Empty the list; all results stay")
+        self.remove_button = tipped_button(
+            "Remove", "Take the selected slides off the list; their results stay  (Delete)"
+        )
+        self.clear_button = tipped_button("Clear", "Empty the list; all results stay")
         row = QHBoxLayout()
         row.setSpacing(6)
         for button in (self.add_button, self.remove_button, self.clear_button):
@@ -119,11 +120,13 @@ class BatchPanel(QWidget):
         return scroll
 
     def _make_result_buttons(self) -> QHBoxLayout:
-        self.open_button = _button(
+        self.open_button = tipped_button(
             "Open result", "Show the selected slide with the nuclei that were found on it  (Return, or double-click)"
         )
-        self.summary_button = _button("Summary", "Open the page that shows all slides of the folder, in the browser")
-        self.show_button = _button("Show folder", "Open the folder of the results")
+        self.summary_button = tipped_button(
+            "Summary", "Open the page that shows all slides of the folder, in the browser"
+        )
+        self.show_button = tipped_button("Show folder", "Open the folder of the results")
         row = QHBoxLayout()
         row.setSpacing(6)
         for button in (self.open_button, self.summary_button, self.show_button):
@@ -133,11 +136,11 @@ class BatchPanel(QWidget):
     def _make_run(self) -> QVBoxLayout:
         self.bar = QProgressBar()
         self.bar.setRange(0, STEPS)
-        self.start_button = _button(
+        self.start_button = tipped_button(
             "Start", "Work through the list; what is done with the same settings is passed over"
         )
-        self.pause_button = _button("Pause", "Begin nothing new until you continue; what is in work ends first")
-        self.stop_button = _button("Stop", "End soon; what is done is kept, and Start goes on from there")
+        self.pause_button = tipped_button("Pause", "Begin nothing new until you continue; what is in work ends first")
+        self.stop_button = tipped_button("Stop", "End soon; what is done is kept, and Start goes on from there")
         row = QHBoxLayout()
         row.setSpacing(6)
         for button in (self.start_button, self.pause_button, self.stop_button):
@@ -146,7 +149,7 @@ class BatchPanel(QWidget):
         column = QVBoxLayout()
         column.setContentsMargins(8, 0, 8, 0)
         column.setSpacing(6)
-        column.addWidget(_line())
+        column.addWidget(thin_line())
         column.addWidget(self.told)
         column.addWidget(self.bar)
         column.addLayout(row)
@@ -340,12 +343,6 @@ def overall_text(overall: Overall, doing: Doing) -> str:
     return text
 
 
-def _button(title: str, tip: str) -> QPushButton:
-    button = QPushButton(title)
-    button.setToolTip(tip)
-    return button
-
-
 def _scrolled(part: QWidget) -> QScrollArea:
     scroll = QScrollArea()
     scroll.setWidgetResizable(True)
@@ -353,10 +350,3 @@ def _scrolled(part: QWidget) -> QScrollArea:
     scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     scroll.setWidget(part)
     return scroll
-
-
-def _line() -> QFrame:
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    line.setFixedHeight(1)
-    return line

@@ -8,7 +8,6 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
-    QFormLayout,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -26,6 +25,7 @@ from napari_nucleiseg.viewer.batch_engine import Encoders
 from napari_nucleiseg.viewer.batch_wishes import NO_ENCODER, NOT_GIVEN, BatchWishes
 from napari_nucleiseg.widgets.facts import ElidedLabel
 from napari_nucleiseg.widgets.form import Choice, NumberBox, NumberSlider, Switch, TextBox, about, needs_click
+from napari_nucleiseg.widgets.parts import plain_form
 from napari_nucleiseg.widgets.wording import model_title, use_text
 
 # The titles of formats are long; here they are told by their tooltips.
@@ -147,7 +147,7 @@ class BatchForm(QWidget):
         folder = QHBoxLayout()
         folder.addWidget(self.folder, 1)
         folder.addWidget(self.folder_button)
-        form = _form()
+        form = plain_form()
         form.addRow(about("folder", BatchWishes)["title"], folder)
         form.addRow("Model", self.model)
         form.addRow(QLabel("Write beside the project of each slide"))
@@ -177,7 +177,7 @@ class BatchForm(QWidget):
         self.attention_maps = Switch(wishes, "attention_maps")
         self.mpp_um = PixelSizeBox(wishes)
         self.more = QWidget()
-        form = _form(self.more)
+        form = plain_form(self.more)
         pair = QHBoxLayout()
         pair.addWidget(self.workers, 1)
         pair.addWidget(QLabel(about("threads", BatchWishes)["title"]))
@@ -254,12 +254,3 @@ class BatchForm(QWidget):
         """Let settings be turned, or not: a run that goes on keeps its own."""
         for field in (self.folder_button, self.model, self.formats, self.measure, self.more):
             field.setEnabled(on)
-
-
-def _form(part: QWidget | None = None) -> QFormLayout:
-    form = QFormLayout() if part is None else QFormLayout(part)
-    form.setContentsMargins(0, 0, 0, 0)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
-    form.setVerticalSpacing(6)
-    return form

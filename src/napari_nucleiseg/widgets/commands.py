@@ -101,6 +101,11 @@ def show_like(viewer: napari.viewer.Viewer) -> None:
     open_panel(viewer).docks.show_like()
 
 
+def show_by_text(viewer: napari.viewer.Viewer) -> None:
+    """Show where nuclei are scored by words."""
+    open_panel(viewer).docks.show_by_text()
+
+
 def show_heads(viewer: napari.viewer.Viewer) -> None:
     """Show what the heads of transformers look at."""
     open_panel(viewer).docks.show_heads()

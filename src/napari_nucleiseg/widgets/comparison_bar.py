@@ -11,7 +11,8 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidg
 from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.comparison_layers import FORMER_COLOUR, KINDS, NOW_COLOUR
 from napari_nucleiseg.viewer.messages import Hint, Progress
-from napari_nucleiseg.widgets.wording import model_title, progress_text
+from napari_nucleiseg.widgets.parts import show_progress
+from napari_nucleiseg.widgets.wording import model_title
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.teaching.comparison import Comparison
@@ -58,9 +59,7 @@ class ComparisonBar(QWidget):
         self.setVisible(self.stop_button.isVisibleTo(self) or self.legend.isVisibleTo(self))
 
     def _on_progress(self, progress: Progress) -> None:
-        self.bar.setRange(0, progress.total)
-        self.bar.setValue(progress.done)
-        self.bar.setFormat(progress_text(progress) if progress.total else progress.title)
+        show_progress(self.bar, progress)
 
     def _on_shown(self, comparison: Comparison | None) -> None:
         self.legend.setText("" if comparison is None else self._text(comparison))

@@ -13,7 +13,7 @@ from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.gestures import TOOLS
 from napari_nucleiseg.widgets import shortcuts
 from napari_nucleiseg.widgets.form import Switch
-from napari_nucleiseg.widgets.wording import turn_text
+from napari_nucleiseg.widgets.parts import show_turns
 
 COLUMNS = 5
 CLASS_COLUMNS = 7
@@ -135,6 +135,8 @@ class Correct(QWidget):
         self.like_button.setToolTip(
             f"Mark one to five nuclei: everything similar in view is proposed  ({shortcuts.LIKE.text})"
         )
+        self.by_text_button = QPushButton("By text…")
+        self.by_text_button.setToolTip("Say in words what nuclei are like: those in view are scored and get classes")
         self.unlabelled_button = QPushButton("Train without labels…")
         self.unlabelled_button.setToolTip("A network learns where nuclei are from the slides alone: nothing is drawn")
         # What corrections are for comes first: on a low screen the rest has to be scrolled to.
@@ -147,16 +149,15 @@ class Correct(QWidget):
             grid.addWidget(button, 2, 2 * place, 1, 2)
         grid.addWidget(self.compare_button, 3, 0, 1, 2)
         grid.addWidget(self.like_button, 3, 2, 1, 4)
-        grid.addWidget(self.unlabelled_button, 4, 0, 1, 6)
+        grid.addWidget(self.by_text_button, 4, 0, 1, 2)
+        grid.addWidget(self.unlabelled_button, 4, 2, 1, 4)
         return grid
 
     # ------------------------------------------------------------------ what the controller says
 
     def show_history(self, turns: tuple[str, str]) -> None:
         """Show what undo and redo would turn; empty for nothing."""
-        for button, word, kind in ((self.undo_button, "Undo", turns[0]), (self.redo_button, "Redo", turns[1])):
-            button.setEnabled(bool(kind))
-            button.setText(turn_text(word, kind))
+        show_turns(self.undo_button, self.redo_button, turns)
 
     def show_classes(self, classes: Sequence[tuple[int, str, str]]) -> None:
         """Offer classes: number, name, colour."""

@@ -9,6 +9,8 @@ from qtpy.QtWidgets import QWidget
 
 from napari_nucleiseg.viewer import model_rows
 from napari_nucleiseg.viewer.batch import Batch
+from napari_nucleiseg.viewer.by_text import ByText
+from napari_nucleiseg.viewer.by_text_engine import ByTextEngine
 from napari_nucleiseg.viewer.clustering import Clustering
 from napari_nucleiseg.viewer.comparing import Comparing
 from napari_nucleiseg.viewer.controller import Controller
@@ -44,6 +46,7 @@ PLOTS = "Measurements"
 BATCH = "Batch"
 JUDGING = "Against a reference"
 LIKE = "Find the like"
+BY_TEXT = "By text"
 MODELS = "Models"
 
 
@@ -77,6 +80,7 @@ class Docks:
         self.plots = Plots(controller.editing, controller.display, self.regions)
         self.plots.list_wanted.connect(self._on_list_wanted)
         self.like = Like(controller, LikeEngine(controller.teaching.engine, self.heads.engine))
+        self.by_text = ByText(controller, ByTextEngine())
         self.models = ModelBrowser(controller, self.comparing)
         # It goes on while its dock is closed.
         self.batch = Batch(controller)
@@ -191,6 +195,12 @@ class Docks:
         panel.list_wanted.connect(self._on_list_wanted)
         return panel
 
+    def show_by_text(self) -> None:
+        """Show where nuclei are scored by words."""
+        from napari_nucleiseg.widgets.by_text import ByTextPanel
+
+        self._show(BY_TEXT, "bottom", lambda: ByTextPanel(self.by_text, self._viewer.theme))
+
     def take_like(self, hand: str) -> None:
         """Let a click on the slide mark or choose what is alike, or no longer."""
         self.show_like()
@@ -244,6 +254,7 @@ class Docks:
         self.plots.close()
         self.clustering.close()
         self.like.end()
+        self.by_text.close()
         self.models.close()
         self.models.exchange.stop()
         self.head_parts.close()

@@ -13,9 +13,10 @@ from superqt.utils import signals_blocked
 
 from napari_nucleiseg.state import HeadWishes, PlotWishes, Session, UnlabelledWishes
 from napari_nucleiseg.viewer.batch_wishes import BatchWishes
+from napari_nucleiseg.viewer.by_text_wishes import ByTextWishes
 from napari_nucleiseg.viewer.like_wishes import LikeWishes
 
-Wishes = Session | UnlabelledWishes | HeadWishes | PlotWishes | BatchWishes | LikeWishes
+Wishes = Session | UnlabelledWishes | HeadWishes | PlotWishes | BatchWishes | LikeWishes | ByTextWishes
 
 CHOICE_TITLES = {
     "auto": "Automatic",

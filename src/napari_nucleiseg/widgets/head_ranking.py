@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
     QHeaderView,
-    QPushButton,
     QSizePolicy,
     QTableWidget,
     QTableWidgetItem,
@@ -19,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_nucleiseg.viewer.heads_nuclei import HeadsNuclei
+from napari_nucleiseg.widgets.parts import tipped_button
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.attention.ranking import HeadScore
@@ -50,18 +50,18 @@ class HeadRanking(QWidget):
         super().__init__()
         self._nuclei = nuclei
         self._scores: tuple[HeadScore, ...] = ()
-        self.rank_button = _button("Rank heads", RANK_TIP)
-        self.colour_button = _button(
+        self.rank_button = tipped_button("Rank heads", RANK_TIP)
+        self.colour_button = tipped_button(
             "Colour nuclei", "Colour each nucleus by how much the map that is shown lies on it"
         )
         self.colour_button.setCheckable(True)
-        self.most_button = _button(
+        self.most_button = tipped_button(
             "Most attended", "Go to the nucleus on which the map lies most, then to the next one"
         )
-        self.least_button = _button(
+        self.least_button = tipped_button(
             "Least attended", "Go to the nucleus on which the map lies least, then to the next one"
         )
-        self.seed_button = _button("Seeds", "Put a point where the map is highest: a prior for nuclei")
+        self.seed_button = tipped_button("Seeds", "Put a point where the map is highest: a prior for nuclei")
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setHorizontalHeaderLabels([title for title, _ in COLUMNS])
         for place, (_, tip) in enumerate(COLUMNS):
@@ -225,9 +225,3 @@ class _Number(QTableWidgetItem):
 
     def __lt__(self, other: QTableWidgetItem) -> bool:
         return self.value < other.value if isinstance(other, _Number) else bool(super().__lt__(other))
-
-
-def _button(title: str, tip: str) -> QPushButton:
-    button = QPushButton(title)
-    button.setToolTip(tip)
-    return button

@@ -6,7 +6,6 @@ from typing import Any
 
 from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import (
-    QFormLayout,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -37,6 +36,7 @@ from napari_nucleiseg.widgets.form import Choice, NumberSlider, Switch, about
 from napari_nucleiseg.widgets.head_gallery import HeadGallery
 from napari_nucleiseg.widgets.head_ranking import HeadRanking
 from napari_nucleiseg.widgets.head_teaching import HeadTeachingTab
+from napari_nucleiseg.widgets.parts import plain_form
 from napari_nucleiseg.widgets.wording import licence_text, warning_colour
 
 SIZE = QSize(1000, 290)
@@ -88,7 +88,7 @@ class HeadsPanel(QWidget):
         wishes = self.heads.wishes
         self.encoder = Choice(wishes, "encoder", {NO_ENCODER: "None"})
         self.region_encoder = Choice(wishes, "region_encoder", {NO_ENCODER: "None"})
-        form = _form()
+        form = plain_form(spacing_px=4)
         form.addRow("Patches", self.encoder)
         form.addRow("Regions", self.region_encoder)
         self.look_button = QPushButton("Look at the view")
@@ -142,7 +142,7 @@ class HeadsPanel(QWidget):
         self.colours = Choice(wishes, "colours", {name: name.capitalize() for name in COLOURS})
         self.opacity = NumberSlider(wishes, "opacity")
         self.tissue_only = Switch(wishes, "tissue_only")
-        self._choice = form = _form()
+        self._choice = form = plain_form(spacing_px=4)
         for title, control in (
             ("Level", self.level), ("Head", _pair(self.head, self.layer)),
             ("Region", _pair(self.region_head, self.region_layer)), ("Balance", self.weight),
@@ -369,15 +369,6 @@ class HeadsPanel(QWidget):
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.heads.wishes.asking = self.heads.wishes.follow = False
         return bool(super().event(event))
-
-
-def _form() -> QFormLayout:
-    form = QFormLayout()
-    form.setContentsMargins(0, 0, 0, 0)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
-    form.setVerticalSpacing(4)
-    return form
 
 
 def _pair(first: QWidget, second: QWidget) -> QWidget:

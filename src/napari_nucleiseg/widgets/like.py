@@ -8,7 +8,6 @@ import numpy as np
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
-    QFormLayout,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -37,6 +36,7 @@ from napari_nucleiseg.widgets.like_words import (
     count_text,
     known_text,
 )
+from napari_nucleiseg.widgets.parts import plain_form, tipped_button
 from napari_nucleiseg.widgets.wording import model_title, warning_colour
 
 SIZE = QSize(1000, 270)
@@ -92,19 +92,19 @@ class LikePanel(QWidget):
         self.hands: dict[str, QPushButton] = {}
         hands = QHBoxLayout()
         for hand, (title, tip, shortcut) in HANDS.items():
-            button = self.hands[hand] = _button(title, f"{tip}  ({shortcut.text})")
+            button = self.hands[hand] = tipped_button(title, f"{tip}  ({shortcut.text})")
             button.setCheckable(True)
             button.clicked.connect(lambda on=False, hand=hand: self._on_hand_clicked(hand, on=on))
             hands.addWidget(button, 1)
-        self.region_button = _button("Region", about("drawing", type(wishes))["tip"])
+        self.region_button = tipped_button("Region", about("drawing", type(wishes))["tip"])
         self.region_button.setCheckable(True)
         self.region_button.clicked.connect(self._on_region_clicked)
         hands.addWidget(self.region_button, 1)
         self.source = Choice(wishes, "source", {IN_HAND: "The model in hand", COLOUR: "Colour alone"})
-        self.more_button = _button("More", "Show how nuclei are compared")
+        self.more_button = tipped_button("More", "Show how nuclei are compared")
         self.more_button.setCheckable(True)
         self.more_button.toggled.connect(self._on_more_toggled)
-        form = _form()
+        form = plain_form()
         compare = QHBoxLayout()
         compare.setSpacing(8)
         compare.addWidget(self.source, 1)
@@ -112,7 +112,7 @@ class LikePanel(QWidget):
         form.addRow("Compare by", compare)
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
-        self.stop_button = _button("Stop", "Look at this view no longer")
+        self.stop_button = tipped_button("Stop", "Look at this view no longer")
         self._running = QWidget()
         running = QHBoxLayout(self._running)
         running.setContentsMargins(0, 0, 0, 0)
@@ -136,7 +136,7 @@ class LikePanel(QWidget):
         self.method = Choice(wishes, "method", METHOD_TITLES)
         self.distractors = NumberBox(wishes, "distractors")
         self.switches = {name: Switch(wishes, name) for name in ("background", "whole", "kernels")}
-        form = _form()
+        form = plain_form()
         form.addRow("Method", self.method)
         form.addRow("Unlike by itself", self.distractors)
         column = QVBoxLayout(self.more)
@@ -156,7 +156,7 @@ class LikePanel(QWidget):
         self._pages = QStackedLayout()
         self._pages.addWidget(self.no_marks)
         self._pages.addWidget(self.marks)
-        self.clear_button = _button("Clear", "Take all marks and proposals away; what was accepted stays")
+        self.clear_button = tipped_button("Clear", "Take all marks and proposals away; what was accepted stays")
         column = QVBoxLayout()
         column.addLayout(self._pages, 1)
         column.addWidget(self.clear_button)
@@ -172,8 +172,8 @@ class LikePanel(QWidget):
         self.automatic = Switch(wishes, "automatic")
         self.heatmap = Switch(wishes, "heatmap")
         self.number = Choice(wishes, "number", {NO_CLASS: NO_CLASS_TITLE})  # type: ignore[dict-item]  # what Qt holds
-        self.list_button = _button("In the table", "Show those that are nuclei already in the table")
-        form = _form()
+        self.list_button = tipped_button("In the table", "Show those that are nuclei already in the table")
+        form = plain_form()
         form.addRow("Similarity", self.threshold)
         switches = QHBoxLayout()
         switches.addWidget(self.automatic)
@@ -184,10 +184,10 @@ class LikePanel(QWidget):
         classes.addWidget(self.number, 1)
         classes.addWidget(self.list_button)
         form.addRow("As class", classes)
-        self.all_button = _button(
+        self.all_button = tipped_button(
             "Accept all", f"New ones become nuclei; all get the class, if there is one  ({shortcuts.ACCEPT_LIKE.text})"
         )
-        self.chosen_button = _button("Accept chosen", "The same, of those that you chose")
+        self.chosen_button = tipped_button("Accept chosen", "The same, of those that you chose")
         buttons = QHBoxLayout()
         for button in (self.all_button, self.chosen_button):
             button.setMinimumHeight(30)
@@ -322,18 +322,3 @@ class LikePanel(QWidget):
         """Cease to look; marks stay."""
         super().hideEvent(event)
         self.like.close()
-
-
-def _button(title: str, tip: str) -> QPushButton:
-    button = QPushButton(title)
-    button.setToolTip(tip)
-    return button
-
-
-def _form() -> QFormLayout:
-    form = QFormLayout()
-    form.setContentsMargins(0, 0, 0, 0)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
-    form.setVerticalSpacing(6)
-    return form

@@ -27,7 +27,8 @@ from napari_nucleiseg.widgets.comparison_bar import ComparisonBar
 from napari_nucleiseg.widgets.model_card import card_html
 from napari_nucleiseg.widgets.model_dialogs import TrainDialog, ask_model_export, ask_model_import
 from napari_nucleiseg.widgets.model_list import ModelList
-from napari_nucleiseg.widgets.wording import link_colour, progress_text, warning_colour
+from napari_nucleiseg.widgets.parts import show_progress
+from napari_nucleiseg.widgets.wording import link_colour, warning_colour
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import ModelCard
@@ -287,9 +288,7 @@ class ModelBrowserPanel(QWidget):
         self.hint.setVisible(progress is None)
         self.import_button.setEnabled(progress is None)
         if progress is not None:
-            self.bar.setRange(0, progress.total)
-            self.bar.setValue(progress.done)
-            self.bar.setFormat(progress_text(progress) if progress.total else progress.title)
+            show_progress(self.bar, progress)
 
     def _on_said(self, hint: Hint) -> None:
         self._hint = hint

@@ -6,8 +6,8 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBox
 
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.viewer.next_region import NextRegion
+from napari_nucleiseg.widgets.parts import show_progress
 from napari_nucleiseg.widgets.shortcuts import PROPOSE
-from napari_nucleiseg.widgets.wording import progress_text
 
 
 class NextRegionBar(QWidget):
@@ -63,9 +63,7 @@ class NextRegionBar(QWidget):
         self.make_button.setVisible(proposed and not running)
 
     def _on_progress(self, progress: Progress) -> None:
-        self.bar.setRange(0, progress.total)
-        self.bar.setValue(progress.done)
-        self.bar.setFormat(progress_text(progress) if progress.total else progress.title)
+        show_progress(self.bar, progress)
 
     def _on_said(self, hint: Hint) -> None:
         self.reason.setText(hint.text)

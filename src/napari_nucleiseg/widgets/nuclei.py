@@ -120,6 +120,7 @@ class NucleiWidget(WindowBound):
         panel.correct.plots_button.clicked.connect(self.docks.show_plots)
         panel.correct.compare_button.clicked.connect(self.docks.compare_with_reference)
         panel.correct.like_button.clicked.connect(self.docks.show_like)
+        panel.correct.by_text_button.clicked.connect(self.docks.show_by_text)
         panel.correct.batch_button.clicked.connect(self.docks.show_batch)
         panel.correct.teach_button.clicked.connect(self.docks.show_teach)
         panel.correct.unlabelled_button.clicked.connect(self.docks.show_unlabelled)

@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLabel,
     QMenu,
-    QPushButton,
     QSizePolicy,
     QTableView,
     QVBoxLayout,
@@ -29,6 +28,7 @@ from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.widgets.correct import swatch
 from napari_nucleiseg.widgets.nuclei_filter import NucleiFilter
 from napari_nucleiseg.widgets.nuclei_model import ATTENTION_PLACES, COLUMNS, NucleiModel
+from napari_nucleiseg.widgets.parts import tipped_button
 
 WIDTHS = {"id": 104, "class": 130, "area": 92, "score": 74, "approved": 92, "x": 92, "y": 92, ATTENTION: 92}
 SIZE = QSize(900, 240)
@@ -86,11 +86,11 @@ class NucleiTable(QWidget):
 
     def _make_actions(self) -> None:
         self.selected = QLabel()
-        self.approve_button = _button("Approve", "These are right: no model touches them any more  (Y)")
-        self.open_button = _button("Not approved", "Take an approval back")
-        self.reject_button = _button("Reject", "Take these away for good: no model brings them back  (R)")
-        self.delete_button = _button("Delete", "Take these away  (D)")
-        self.class_button = _button("Class", "Give these a class  (1–9, 0 for none)")
+        self.approve_button = tipped_button("Approve", "These are right: no model touches them any more  (Y)")
+        self.open_button = tipped_button("Not approved", "Take an approval back")
+        self.reject_button = tipped_button("Reject", "Take these away for good: no model brings them back  (R)")
+        self.delete_button = tipped_button("Delete", "Take these away  (D)")
+        self.class_button = tipped_button("Class", "Give these a class  (1–9, 0 for none)")
         self.class_menu = QMenu(self.class_button)
         self.class_button.setMenu(self.class_menu)
         self._buttons = (
@@ -311,9 +311,3 @@ class _View(QTableView):
         several = Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.ControlModifier
         if row >= 0 and not QApplication.keyboardModifiers() & several:
             self.went.emit(row)
-
-
-def _button(title: str, tip: str) -> QPushButton:
-    button = QPushButton(title)
-    button.setToolTip(tip)
-    return button

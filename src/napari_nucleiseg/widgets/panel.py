@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QFormLayout,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -25,6 +22,7 @@ from napari_nucleiseg.widgets.attention import PaintAttention
 from napari_nucleiseg.widgets.correct import Correct
 from napari_nucleiseg.widgets.facts import SlideFacts
 from napari_nucleiseg.widgets.form import CHOICE_TITLES, LEVEL_TITLES, Choice, NumberSlider, Switch, about
+from napari_nucleiseg.widgets.parts import plain_form, thin_line
 from napari_nucleiseg.widgets.wording import (
     WARNING_COLOURS,
     data_text,
@@ -62,8 +60,8 @@ class Panel(QWidget):
         column.setContentsMargins(10, 8, 10, 8)
         column.setSpacing(8)
         for part in (
-            self.facts, _line(), self._model_part, self._actions_part, self._progress_part, self.hint,
-            self.take_over_button, self._result_part, _line(), self.correct, self.attention, _line(),
+            self.facts, thin_line(), self._model_part, self._actions_part, self._progress_part, self.hint,
+            self.take_over_button, self._result_part, thin_line(), self.correct, self.attention, thin_line(),
             self._settings_part,
         ):  # fmt: skip
             column.addWidget(part)
@@ -78,7 +76,7 @@ class Panel(QWidget):
         self.licence.setWordWrap(True)
         self._cards: dict[str, Any] = {}
         self._model_part = QWidget()
-        form = self._model_form = _form(self._model_part)
+        form = self._model_form = plain_form(self._model_part)
         self.level = Choice(self._session, "attention_level", LEVEL_TITLES)
         self.browse_button = QPushButton("Browse…")
         self.browse_button.setToolTip("All models and networks: what each is good for, its licence, speed and paper")
@@ -171,7 +169,7 @@ class Panel(QWidget):
         self.tissue_only = Switch(self._session, "tissue_only")
         self.thorough = Switch(self._session, "thorough")
         self._settings_part = QWidget()
-        form = _form(self._settings_part)
+        form = plain_form(self._settings_part)
         form.addRow("Threshold", self.threshold)
         form.addRow("Smallest", self.min_area)
         self.heads_button = QPushButton("Heads…")
@@ -287,19 +285,3 @@ def _button(title: str, tip: str, shortcut: shortcuts.Shortcut) -> QPushButton:
     button.setToolTip(f"{tip}  ({shortcut.text})")
     button.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
     return button
-
-
-def _form(part: QWidget) -> QFormLayout:
-    form = QFormLayout(part)
-    form.setContentsMargins(0, 0, 0, 0)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
-    form.setVerticalSpacing(6)
-    return form
-
-
-def _line() -> QFrame:
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    line.setFixedHeight(1)
-    return line

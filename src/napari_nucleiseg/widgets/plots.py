@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QMenu,
-    QPushButton,
     QSizePolicy,
     QStackedWidget,
     QVBoxLayout,
@@ -27,6 +26,7 @@ from napari_nucleiseg.viewer.plot_data import NEW, summary_of
 from napari_nucleiseg.viewer.plot_layers import PlotLayers
 from napari_nucleiseg.viewer.plots import Plots
 from napari_nucleiseg.widgets.correct import swatch
+from napari_nucleiseg.widgets.parts import tipped_button
 from napari_nucleiseg.widgets.plot_canvas import PlotCanvas
 from napari_nucleiseg.widgets.plot_form import PlotForm
 from napari_nucleiseg.widgets.plot_histogram import NUCLEI, HistogramCanvas
@@ -98,12 +98,12 @@ class PlotsPanel(QWidget):
             label.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.words.setToolTip(LINES)
-        self.list_button = _button("Show in table", "List the selected nuclei in the table, and no others")
-        self.export_button = _button("Export…", "Write the selected nuclei with all their measurements (CSV)")
-        self.approve_button = _button("Approve", "These are right: no model touches them any more  (Y)")
-        self.reject_button = _button("Reject", "Take these away for good: no model brings them back  (R)")
-        self.class_button = _button("Class", "Give these a class  (1–9, 0 for none)")
-        self.clear_button = _button("Clear", "Select nothing  (Esc)")
+        self.list_button = tipped_button("Show in table", "List the selected nuclei in the table, and no others")
+        self.export_button = tipped_button("Export…", "Write the selected nuclei with all their measurements (CSV)")
+        self.approve_button = tipped_button("Approve", "These are right: no model touches them any more  (Y)")
+        self.reject_button = tipped_button("Reject", "Take these away for good: no model brings them back  (R)")
+        self.class_button = tipped_button("Class", "Give these a class  (1–9, 0 for none)")
+        self.clear_button = tipped_button("Clear", "Select nothing  (Esc)")
         self.class_menu = QMenu(self.class_button)
         self.class_button.setMenu(self.class_menu)
         grid = QGridLayout()
@@ -320,9 +320,3 @@ class PlotsPanel(QWidget):
         super().hideEvent(event)
         self.layers.close()
         self.plots.close()
-
-
-def _button(title: str, tip: str) -> QPushButton:
-    button = QPushButton(title)
-    button.setToolTip(tip)
-    return button

@@ -28,9 +28,10 @@ from napari_nucleiseg.viewer.stack_layers import voxel_of
 from napari_nucleiseg.viewer.stacks import Stacks, StackWish
 from napari_nucleiseg.widgets.dialogs import ask_licence
 from napari_nucleiseg.widgets.form import needs_click
+from napari_nucleiseg.widgets.parts import show_progress
 from napari_nucleiseg.widgets.stack_guard import StackGuard, guard_of
 from napari_nucleiseg.widgets.window_bound import WindowBound
-from napari_nucleiseg.widgets.wording import model_title, progress_text, warning_colour
+from napari_nucleiseg.widgets.wording import model_title, warning_colour
 
 if TYPE_CHECKING:
     import napari
@@ -228,9 +229,7 @@ class StackWidget(WindowBound):
 
     def _on_progress_changed(self, progress: Progress | None) -> None:
         if progress is not None:
-            self.bar.setRange(0, progress.total)
-            self.bar.setValue(progress.done)
-            self.bar.setFormat(progress_text(progress) if progress.total else progress.title)
+            show_progress(self.bar, progress)
         self._show_state()
 
     def _on_said(self, hint: Hint) -> None:

@@ -28,7 +28,8 @@ from napari_nucleiseg.viewer.teaching import NO_RESULTS, Taught, Teaching
 from napari_nucleiseg.widgets.comparison_bar import ComparisonBar
 from napari_nucleiseg.widgets.curve import CurveView
 from napari_nucleiseg.widgets.next_region_bar import NextRegionBar
-from napari_nucleiseg.widgets.wording import SCORES, progress_text
+from napari_nucleiseg.widgets.parts import show_progress
+from napari_nucleiseg.widgets.wording import SCORES
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.teaching.advice import Advice
@@ -197,9 +198,7 @@ class TeachPanel(QWidget):
 
     def _on_progress(self, progress: Progress | None) -> None:
         if progress is not None:
-            self.bar.setRange(0, progress.total)
-            self.bar.setValue(progress.done)
-            self.bar.setFormat(progress_text(progress) if progress.total else progress.title)
+            show_progress(self.bar, progress)
 
     # ------------------------------------------------------------------ what is learnt
 

@@ -6,7 +6,6 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QFormLayout,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -24,6 +23,7 @@ from napari_nucleiseg.widgets.attention_view import AttentionView
 from napari_nucleiseg.widgets.curve import CurveView, CurveWording
 from napari_nucleiseg.widgets.facts import ElidedLabel
 from napari_nucleiseg.widgets.form import Choice, NumberBox
+from napari_nucleiseg.widgets.parts import thin_line
 from napari_nucleiseg.widgets.slide_choice import SlideChoice
 from napari_nucleiseg.widgets.unlabelled_settings import UnlabelledSettings
 from napari_nucleiseg.widgets.wording import model_title, progress_text, trained_text, warning_colour
@@ -103,7 +103,7 @@ class UnlabelledPanel(QWidget):
         column.addLayout(form)
         column.addLayout(self._make_running())
         column.addStretch(1)
-        column.addWidget(_line())
+        column.addWidget(thin_line())
         column.addLayout(self._make_fit())
         return column
 
@@ -320,10 +320,3 @@ class UnlabelledPanel(QWidget):
 def use_is_open(last: Trained | Fitted) -> bool:
     """Return whether it is for the user to say that it is used: what was found better is in use already."""
     return isinstance(last, Trained) or not (last.outcome.adopted and last.outcome.after.nuclei)
-
-
-def _line() -> QFrame:
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    line.setFixedHeight(1)
-    return line

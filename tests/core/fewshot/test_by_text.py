@@ -7,6 +7,7 @@ from napari_nucleiseg.core.errors import DataError, ModelError
 from napari_nucleiseg.core.fewshot.by_text import TextOptions, fused, score_by_text, score_steps, softmax
 from napari_nucleiseg.core.fewshot.clip import ClipReader, load_clip
 from napari_nucleiseg.core.fewshot.crops import Crops
+from napari_nucleiseg.core.fewshot.text_options import prompts_of
 from tiny_clip import nuclei, write_clip
 
 PROMPTS = {"tumour": ["dark"], "stroma": ["pale"]}
@@ -39,6 +40,25 @@ def test_scores_of_a_nucleus_add_up_to_one(scores):
     assert scores.scores.shape == (36, 3)
     assert scores.scores.min() >= 0
     np.testing.assert_allclose(scores.scores.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("tumour nucleus; lymphocyte;", {"tumour nucleus": ("tumour nucleus",), "lymphocyte": ("lymphocyte",)}),
+        ("a = x; b; a= y ;a=z=1", {"a": ("x", "y", "z=1"), "b": ("b",)}),
+    ],
+)
+def test_a_line_of_text_says_classes_and_their_prompts(text, wanted):
+    assert prompts_of(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(" ; ", "with ; between"), ("a=", "a= is no prompt"), ("=b", "is no prompt")]
+)
+def test_a_line_of_text_without_words_gets_a_sentence(text, said):
+    with pytest.raises(DataError, match=said):
+        prompts_of(text)
 
 
 @pytest.mark.parametrize("masked", [0.0, 1.0])

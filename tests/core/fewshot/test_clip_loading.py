@@ -117,6 +117,24 @@ def _pickle_only(folder):
     (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04")
 
 
+class Code:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self):
+        return (exec, ("raise AssertionError('it ran')",))
+
+
+def _saved(content):
+    def act(folder):
+        _without("model.safetensors")(folder)
+        torch.save(content, folder / "pytorch_model.bin")
+
+    return act
+
+
+_code_only, _nothing_only, _list_only = _saved({"text_model.a": Code()}), _saved({}), _saved([torch.zeros(1)])
+
+
 def _two(folder):
     (folder / "model.safetensors").rename(folder / "a.safetensors")
     (folder / "b.safetensors").write_bytes((folder / "a.safetensors").read_bytes())
@@ -129,7 +147,10 @@ WRONG = {
     "another layout": (_tensors(lambda _: {"visual.proj": torch.zeros(2)}), "take those of transformers"),
     "no weights": (_without("model.safetensors"), "holds no model.safetensors"),
     "two weights": (_two, "give the one that is meant"),
-    "a pickle": (_pickle_only, "may hold code and is not opened"),
+    "a pickle with code in it": (_code_only, "holds more than tensors and plain values"),
+    "a pickle of nothing": (_nothing_only, "holds no CLIP in transformers' layout"),
+    "a list of tensors": (_list_only, "holds no named tensors"),
+    "a damaged checkpoint": (_pickle_only, "is damaged or cut off"),
     "a pickle in disguise": (
         lambda folder: (folder / "model.safetensors").write_bytes(b"\x80\x04."),
         "is a pickled checkpoint",
@@ -168,28 +189,48 @@ def test_a_wrong_file_gets_a_sentence(folder, case):
     ("name", "said"),
     [
         ("openai/clip-vit-base-patch32", "licence MIT"),
+        ("openai/clip-vit-base-patch32", "by-text --clip openai/clip-vit-base-patch32"),
         ("MahmoodLab/CONCH", "It cannot be used."),
         ("vinid/plip", "states no licence"),
         ("nowhere", "there is no folder nowhere"),
     ],
 )
-def test_nothing_is_downloaded(name, said, monkeypatch, tmp_path):
+def test_loading_downloads_nothing(name, said, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError) as error:
         load_clip(name)
     assert said in str(error.value)
 
 
-def test_other_files_than_safetensors_are_not_opened(tmp_path):
-    (tmp_path / "clip.pt").write_bytes(b"PK\x03\x04")
-    with pytest.raises(WeightsError, match="is no safetensors file"):
-        load_clip(tmp_path / "clip.pt")
+def test_a_checkpoint_of_tensors_is_read_and_safetensors_come_first(folder, model):
+    torch.save(model.state_dict() | {"text_model.embeddings.position_ids": torch.arange(5)[None]}, folder / "clip.pt")
+    loaded = load_clip(folder / "clip.pt").network.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
+    assert load_clip(folder).card.sha256 == sha256_of(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    assert load_clip(folder).card.sha256 == sha256_of(folder / "clip.pt")
+
+
+def test_a_file_of_no_known_kind_is_not_opened(folder):
+    (folder / "model.safetensors").rename(folder / "clip.ckpt")
+    for path in (folder, folder / "clip.ckpt"):
+        with pytest.raises(WeightsError, match=r"holds no model.safetensors|is no file of weights"):
+            load_clip(path)
+
+
+def test_a_checksum_that_is_wanted_is_compared(folder):
+    digest = sha256_of(folder / "model.safetensors")
+    assert load_clip(folder, sha256=f" {digest.upper()} ").card.sha256 == digest
+    with pytest.raises(WeightsError, match="is not the file that is wanted"):
+        load_clip(folder, sha256="0" * 64)
+    with pytest.raises(WeightsError, match="64 hexadecimal digits"):
+        load_clip(folder, sha256="12ab")
 
 
 @pytest.mark.parametrize(
     ("readme", "said"),
     [
-        ("", "states the licence"),
+        ("", "states their licence"),
         (README.replace("mit", "cc-by-nc-nd-4.0"), "CC-BY-NC-ND-4.0"),
         ("license: mit", "states"),
     ],

@@ -22,7 +22,8 @@ from napari_nucleiseg.core.exchange.source import (
     source_of_labels,
 )
 from napari_nucleiseg.core.fewshot.by_text import BACKGROUND, TextOptions, TextScores, score_by_text
-from napari_nucleiseg.core.fewshot.clip import LoadedClip, load_clip
+from napari_nucleiseg.core.fewshot.clip import load_clip
+from napari_nucleiseg.core.fewshot.clip_download import get_clip
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.nuclei import NucleiTable
@@ -47,7 +48,9 @@ class TextJob:
     prompts : tuple of (str, str)
         Class and prompt; a class may come several times.
     clip : str
-        Folder or file of a CLIP.
+        Folder or file of a CLIP, or name or address of one, which is downloaded once; see `get_clip`.
+    sha256 : str
+        Checksum that its weights must have; empty where none is known.
     region : Region or None
         Level-0 pixels; default all of it.
     mpp_um : float or None
@@ -67,6 +70,7 @@ class TextJob:
     out: str
     prompts: tuple[tuple[str, str], ...]
     clip: str
+    sha256: str = ""
     region: Region | None = None
     mpp_um: float | None = None
     known: str = ""
@@ -91,6 +95,8 @@ class TextFound:
         Version of the weights.
     licence : str
         Of the weights, as far as their files say.
+    sha256 : str
+        Of the file of weights.
     region : Region
         What was looked at, level-0 pixels.
     """
@@ -100,6 +106,7 @@ class TextFound:
     classes: dict[str, int]
     clip: str
     licence: str
+    sha256: str
     region: Region
 
 
@@ -131,7 +138,10 @@ class TextMeasures:
 
 
 def score_region(
-    job: TextJob, options: TextOptions | None = None, on_progress: Callable[[int, int], None] | None = None
+    job: TextJob,
+    options: TextOptions | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_download: Callable[[int, int], None] | None = None,
 ) -> TextFound:
     """Score the nuclei of a region by words and write what was found.
 
@@ -143,6 +153,8 @@ def score_region(
         Settings.
     on_progress : callable, optional
         Told how many nuclei are done, of how many.
+    on_download : callable, optional
+        Told how many bytes of the weights are there, of how many, if they are downloaded.
 
     Raises
     ------
@@ -151,7 +163,7 @@ def score_region(
     DataError
         If region, labels, prompts, the other model's table or settings make no sense.
     WeightsError
-        If the CLIP cannot be loaded.
+        If the CLIP cannot be downloaded or loaded.
     LicenceNotAcceptedError
         If its licence was not accepted.
     ExportError
@@ -164,7 +176,8 @@ def score_region(
     labels = read_labels(Path(job.labels))
     known = read_known(Path(job.known), np.unique(labels[labels > 0]), tuple(prompts)) if job.known else None
     image, mpp, region = _picture(job)
-    clip = load_clip(job.clip, accept_licence=job.accept_licence)
+    folder = get_clip(job.clip, sha256=job.sha256, accept_licence=job.accept_licence, progress=on_download)
+    clip = load_clip(folder, accept_licence=job.accept_licence, sha256=job.sha256)
     scores = score_by_text(
         image,
         float(np.sqrt(mpp.y * mpp.x)),
@@ -177,9 +190,11 @@ def score_region(
         device=job.device,
         on_progress=on_progress,
     )
-    export(_source(labels, mpp, scores, job, form), job.out, form)
+    export(_source(labels, mpp, scores, job, folder.name), job.out, form)
     counts = Counter(scores.classes[place] for place in scores.best.tolist())
-    return TextFound(job.out, len(scores), {name: counts[name] for name in scores.classes}, *_of(clip), region)
+    card = clip.card
+    classes = {name: counts[name] for name in scores.classes}
+    return TextFound(job.out, len(scores), classes, card.version, card.licence, card.sha256, region)
 
 
 def read_known(path: Path, ids: NDArray[np.integer], classes: tuple[str, ...]) -> NDArray[np.float32]:
@@ -234,25 +249,21 @@ def _picture(job: TextJob) -> tuple[NDArray[np.uint8], YX, Region]:
         return slide.read_box(region.y, region.x, 1.0, 1.0, (region.height, region.width)), mpp, region
 
 
-def _source(labels: NDArray[np.int32], mpp: YX, scores: TextScores, job: TextJob, form: str) -> LabelSource:
+def _source(labels: NDArray[np.int32], mpp: YX, scores: TextScores, job: TextJob, clip: str) -> LabelSource:
     """Return what to export: the nuclei with their classes, or, as label TIFF, the classes as numbers."""
     # What is most like the background is of no class, which is 0.
     numbers = np.array([0 if name == BACKGROUND else place for place, name in enumerate(scores.classes, 1)], np.int32)
     of_nuclei = numbers[scores.best]
     name = Path(job.path).stem
-    if form == _MAP:
+    if format_of(job.out) == _MAP:
         lookup = np.concatenate(([0], of_nuclei)).astype(np.int32)
         places = np.where(labels > 0, np.searchsorted(scores.ids, labels) + 1, 0)
         return source_of_labels(lookup[places], mpp, name=name, origin="by text")
     source = source_of_labels(
-        labels, mpp, scores=scores.scores.max(axis=1, initial=0.0), name=name, origin=f"by text, {Path(job.clip).name}"
+        labels, mpp, scores=scores.scores.max(axis=1, initial=0.0), name=name, origin=f"by text, {clip}"
     )
     table = replace(source.nuclei_in(source.region), classes=of_nuclei)
     classes = {int(number): NamedClass(scores.classes[place]) for place, number in enumerate(numbers) if number}
     return replace(
         source, nuclei_in=lambda region: owned_by(table, region), classes=classes, measures=TextMeasures(scores)
     )
-
-
-def _of(clip: LoadedClip) -> tuple[str, str]:
-    return clip.card.version, clip.card.licence

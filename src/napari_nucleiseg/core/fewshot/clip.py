@@ -14,15 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
-from napari_nucleiseg.core.errors import DataError, LicenceNotAcceptedError, ModelError, WeightsError
-from napari_nucleiseg.core.fewshot.clip_files import BEGINS, ENDS, UNKNOWN, ClipFiles, read_clip_files
+from napari_nucleiseg.core.errors import DataError, ModelError, WeightsError
+from napari_nucleiseg.core.fewshot.clip_files import BEGINS, ENDS, ClipFiles, read_clip_files
+from napari_nucleiseg.core.fewshot.clip_source import (
+    NETWORK,
+    check_unchanged,
+    checked_digest,
+    clip_card,
+    licence_must_be_accepted,
+)
+from napari_nucleiseg.core.models.checkpoints import read_checkpoint
 from napari_nucleiseg.core.models.download import sha256_of
 from napari_nucleiseg.core.models.hardware import choose_device
-from napari_nucleiseg.core.models.licences import allows_commercial_use
-from napari_nucleiseg.core.models.weights import ModelCard, fit_tensors, load_tensors, must_be_accepted
+from napari_nucleiseg.core.models.weights import ModelCard, fit_tensors, load_tensors
 from napari_nucleiseg.core.models.zoo.contract import as_module, library
 
-NETWORK = "CLIPModel"
 # Cosines are multiplied by no more than this, as in training.
 MOST_SCALE = 100.0
 _WHOSE = "scoring by text"
@@ -66,8 +72,8 @@ class LoadedClip:
         return min(float(learned.detach().exp()), MOST_SCALE)
 
 
-def load_clip(path: str | Path, *, accept_licence: bool = False) -> LoadedClip:
-    """Load a CLIP from a folder or file of the user's.
+def load_clip(path: str | Path, *, accept_licence: bool = False, sha256: str = "") -> LoadedClip:
+    """Load a CLIP from a folder or file of this machine; `clip_download.get_clip` gets one from elsewhere.
 
     Parameters
     ----------
@@ -75,28 +81,26 @@ def load_clip(path: str | Path, *, accept_licence: bool = False) -> LoadedClip:
         See `read_clip_files`.
     accept_licence : bool
         Accept a licence that is restrictive or not stated, for this call.
+    sha256 : str
+        Checksum that the weights must have; empty where none is known.
 
     Raises
     ------
     WeightsError
-        If a file is missing, damaged, a pickle, or its tensors do not fit exactly.
+        If a file is missing, damaged, changed since it was downloaded, holds more than tensors and plain values, or
+        its tensors do not fit exactly.
     LicenceNotAcceptedError
         If its licence is restrictive or not stated, and was not accepted.
     MissingDependencyError
         If transformers is not installed.
     """
+    wanted = checked_digest(sha256)
     files = read_clip_files(path)
-    _must_be_free(files, accept_licence=accept_licence)
+    folder = files.weights.resolve().parent
+    licence_must_be_accepted(clip_card(folder, files.licence), accept_licence=accept_licence)
+    card = clip_card(folder, files.licence, _digest(files, wanted))
     network = _network(files)
-    tensors = {key: value for key, value in load_tensors(files.weights).items() if not key.endswith(_NO_WEIGHT)}
-    if not all(any(key.startswith(tower) for key in tensors) for tower in _TOWERS):
-        raise WeightsError(
-            f"{files.weights} holds no CLIP in transformers' layout: no tensors called {_TOWERS[0]}... and "
-            f"{_TOWERS[1]}... Files of open_clip and of OpenAI's own program are laid out otherwise; take those of "
-            "transformers."
-        )
-    fit_tensors(network, tensors, path=files.weights, network_name=NETWORK)
-    card = _card(files, sha256_of(files.weights))
+    fit_tensors(network, _tensors(files), path=files.weights, network_name=NETWORK)
     sizes: Any = network.config
     return LoadedClip(
         card=card,
@@ -228,22 +232,34 @@ def _tokenizer(files: ClipFiles, known: int) -> Callable[..., Mapping[str, Any]]
     return made
 
 
-def _card(files: ClipFiles, digest: str) -> ModelCard:
-    folder = files.weights.resolve().parent.name
-    return ModelCard(
-        name=folder or files.weights.stem,
-        network=NETWORK,
-        title="CLIP of pictures and sentences",
-        licence=files.licence,
-        commercial_use=allows_commercial_use(files.licence),
-        sha256=digest,
-    )
-
-
-def _must_be_free(files: ClipFiles, *, accept_licence: bool) -> None:
-    if files.licence == UNKNOWN and not accept_licence:
-        raise LicenceNotAcceptedError(
-            f"no file in {files.weights.parent} states the licence of these weights. Read it where they are from, then "
-            "accept it (--accept-licence, or accept_licence=True), or put the README.md from there beside them."
+def _tensors(files: ClipFiles) -> Mapping[str, Tensor]:
+    """Return the tensors of a file of weights as float32 (integers stay), without those that are no weights."""
+    path = files.weights
+    if path.suffix == ".safetensors":
+        tensors = load_tensors(path)
+    else:
+        found = read_checkpoint(path)
+        if not isinstance(found, Mapping):
+            raise WeightsError(f"{path} holds no named tensors; take the file of weights of transformers.")
+        named = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
+        tensors = {key: value.float() if value.is_floating_point() else value for key, value in named.items()}
+    if not all(any(key.startswith(tower) for key in tensors) for tower in _TOWERS):
+        raise WeightsError(
+            f"{path} holds no CLIP in transformers' layout: no tensors called {_TOWERS[0]}... and {_TOWERS[1]}... "
+            "Files of open_clip and of OpenAI's own program are laid out otherwise; take those of transformers."
         )
-    must_be_accepted(_card(files, ""), accept_licence=accept_licence)
+    return {key: value for key, value in tensors.items() if not key.endswith(_NO_WEIGHT)}
+
+
+def _digest(files: ClipFiles, wanted: str) -> str:
+    """Return the checksum of the weights; refuse those that were downloaded and changed, or are not the wanted ones."""
+    if not files.weights.is_file():
+        raise WeightsError(f"there is no weight file {files.weights}")
+    digest = sha256_of(files.weights)
+    check_unchanged(files.weights, files.source, digest)
+    if wanted and digest != wanted:
+        raise WeightsError(
+            f"{files.weights} is not the file that is wanted: its SHA-256 is {digest}, not {wanted}. Get it again, or "
+            "look up the checksum where it is from."
+        )
+    return digest

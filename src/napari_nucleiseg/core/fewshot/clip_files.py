@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_nucleiseg.core.errors import WeightsError
-from napari_nucleiseg.core.models.licences import FREE, NOT_COMMERCIAL
+from napari_nucleiseg.core.fewshot.clip_source import ClipSource, check_unchanged, licence_in, read_source
+from napari_nucleiseg.core.fewshot.known_clips import FETCHED, KnownClip, known_clip
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+PICKLED = "pytorch_model.bin"
 VOCABULARY, MERGES, TOKENIZER = "vocab.json", "merges.txt", "tokenizer.json"
-UNKNOWN = "unknown"
 BEGINS, ENDS = "<|startoftext|>", "<|endoftext|>"
 # Mean and standard deviation of RGB in 0..1 that the published ones were trained with.
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -22,63 +22,12 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 _BOTH = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps")
 _TEXT = (*_BOTH, "vocab_size", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
 _VISION = (*_BOTH, "num_channels", "image_size", "patch_size")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_LICENCE = re.compile(r"^license:[ \t]*[\"']?([\w.+-]+)", re.MULTILINE)
+# Of these only tensors are read, by torch's reader that runs no code.
+PICKLES = (".bin", ".pt", ".pth")
 _HOW = (
     "Where there is a connection, transformers makes such a folder: "
     "CLIPModel.from_pretrained(NAME).save_pretrained(FOLDER) and CLIPTokenizer.from_pretrained(NAME)"
     ".save_pretrained(FOLDER)."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownClip:
-    """A published CLIP that somebody may ask for; its files must be fetched by hand.
-
-    Parameters
-    ----------
-    name : str
-        As its page is called.
-    licence : str
-        Of the weights, as far as their authors say.
-    fits : bool
-        Whether its files are those of transformers' CLIPModel.
-    note : str
-        What to know, as a sentence.
-    """
-
-    name: str
-    licence: str
-    fits: bool
-    note: str
-
-    @property
-    def address(self) -> str:
-        """Where it is published."""
-        return f"https://huggingface.co/{self.name}"
-
-
-# No checksum of their weight files is known here, so none is downloaded.
-KNOWN = (
-    KnownClip(
-        "openai/clip-vit-base-patch32",
-        "MIT",
-        True,
-        "Trained on photographs of the web; MIT is the licence of OpenAI's repository CLIP.",
-    ),
-    KnownClip(
-        "vinid/plip",
-        UNKNOWN,
-        True,
-        "Trained on pictures of pathology; its code says MIT, the page of the weights states no licence: ask its "
-        "authors before commercial use.",
-    ),
-    KnownClip(
-        "MahmoodLab/CONCH",
-        "CC-BY-NC-ND-4.0",
-        False,
-        "Trained on pathology, given on request, for academic use only; it is a CoCa of another layout.",
-    ),
 )
 
 
@@ -89,7 +38,7 @@ class ClipFiles:
     Parameters
     ----------
     weights : Path
-        The safetensors file.
+        The safetensors file, or the checkpoint of which only tensors are read.
     text, vision : mapping
         Sizes of the two networks, by transformers' names.
     projection : int
@@ -101,7 +50,10 @@ class ClipFiles:
     mean, std : tuple of float
         Of RGB in 0..1.
     licence : str
-        What the README states, as SPDX identifier if it is one; else unknown.
+        As it was known when they were downloaded, or as the README states it, as SPDX identifier if it is one; else
+        unknown.
+    source : ClipSource or None
+        Where they were downloaded from, if they were.
     """
 
     weights: Path
@@ -113,6 +65,7 @@ class ClipFiles:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     licence: str
+    source: ClipSource | None = None
 
 
 def read_clip_files(path: str | Path) -> ClipFiles:
@@ -121,16 +74,20 @@ def read_clip_files(path: str | Path) -> ClipFiles:
     Parameters
     ----------
     path : path-like
-        A folder in transformers' layout (``config.json``, ``model.safetensors``, ``vocab.json`` with ``merges.txt``
-        or ``tokenizer.json``), or a safetensors file with the others beside it.
+        A folder in transformers' layout (``config.json``, ``model.safetensors`` or ``pytorch_model.bin``,
+        ``vocab.json`` with ``merges.txt`` or ``tokenizer.json``), or a file of weights with the others beside it.
 
     Raises
     ------
     WeightsError
-        If something is missing, damaged or of another kind, with what to do.
+        If something is missing, damaged, changed since it was downloaded or of another kind, with what to do.
     """
     weights = _weights_of(path)
     folder = weights.parent
+    source = read_source(folder)
+    for name in (CONFIG, VOCABULARY, MERGES, TOKENIZER, PREPROCESSOR):
+        if (folder / name).is_file():
+            check_unchanged(folder / name, source)
     config = _json(path := folder / CONFIG)
     if (kind := config.get("model_type")) != "clip":
         raise WeightsError(f"{path} is that of a {kind or 'network of no kind'}, not of a clip. {_HOW}")
@@ -139,39 +96,43 @@ def read_clip_files(path: str | Path) -> ClipFiles:
     prepared = _json(folder / PREPROCESSOR) if (folder / PREPROCESSOR).is_file() else {}
     mean, std = (_colour(prepared, key, usual) for key, usual in (("image_mean", MEAN), ("image_std", STD)))
     projection = config.get("projection_dim") or 512
-    return ClipFiles(weights, text, vision, projection, vocabulary, merges, mean, std, _licence_in(folder))
+    return ClipFiles(weights, text, vision, projection, vocabulary, merges, mean, std, licence_in(folder), source)
 
 
 def _weights_of(path: str | Path) -> Path:
-    for known in KNOWN:
-        if str(path).lower() == known.name.lower() and not Path(path).exists():
-            what = (
-                "Download its files with a browser into a folder and give that." if known.fits else "It cannot be used."
-            )
-            raise WeightsError(
-                f"{known.name} is not downloaded by this program: {known.address}, licence {known.licence}. "
-                f"{known.note} {what}"
-            )
+    known = None if Path(path).exists() else known_clip(str(path))
+    if known is not None:
+        raise WeightsError(_absent(known))
     path = Path(path)
     if path.is_file():
-        if path.suffix != ".safetensors":
-            raise WeightsError(f"{path} is no safetensors file; others may hold code and are not opened. {_HOW}")
+        if path.suffix not in {".safetensors", *PICKLES}:
+            raise WeightsError(f"{path} is no file of weights: that ends in .safetensors, {', '.join(PICKLES)}. {_HOW}")
         return path
     if not path.is_dir():
         raise WeightsError(
             f"there is no folder {path}. Give one with {CONFIG}, {WEIGHTS}, {VOCABULARY} and {MERGES}; published are "
-            f"{', '.join(known.name for known in KNOWN if known.fits)}."
+            f"{', '.join(known.name for known in FETCHED)}."
         )
-    found = [path / WEIGHTS] if (path / WEIGHTS).is_file() else sorted(path.glob("*.safetensors"))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise WeightsError(
-            f"{path} holds several safetensors files, none called {WEIGHTS}; give the one that is meant."
-        )
-    if pickles := [one.name for pattern in _PICKLES for one in sorted(path.glob(pattern))]:
-        raise WeightsError(f"{path} holds only {pickles[0]}, which may hold code and is not opened. {_HOW}")
+    for usual, endings in ((WEIGHTS, (".safetensors",)), (PICKLED, PICKLES)):
+        found = sorted(one for one in path.glob("*") if one.suffix in endings and one.is_file())
+        if (path / usual) in found:
+            return path / usual
+        if len(found) > 1:
+            raise WeightsError(f"{path} holds several weight files, none called {usual}; give the one that is meant.")
+        if found:
+            return found[0]
     raise WeightsError(f"{path} holds no {WEIGHTS}. {_HOW}")
+
+
+def _absent(known: KnownClip) -> str:
+    """Return what there is to say of a published CLIP that is not here."""
+    if known.weights:
+        how = f"Get it first: `napari-nucleiseg by-text --clip {known.name}`, or core.fewshot.clip_download.get_clip."
+    elif known.fits:
+        how = "Where that is settled, give the address of its weights, and accept the licence."
+    else:
+        how = "It cannot be used."
+    return f"{known.name} is not here: {known.page}, licence {known.licence}. {known.note} {how}"
 
 
 def _text(path: Path) -> str:
@@ -243,15 +204,3 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], tuple[tuple[str, str], ..
             f"{MERGES} in {folder} does not fit the vocabulary; get both from where the weights are from."
         )
     return words, tuple((left, right) for left, right in pairs)
-
-
-def _licence_in(folder: Path) -> str:
-    """Return the licence that the head of a README states, as such pages do."""
-    try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return UNKNOWN
-    head = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
-    stated = _LICENCE.search(head)
-    names = {name.lower(): name for name in FREE | NOT_COMMERCIAL}
-    return names.get(stated[1].lower(), stated[1]) if stated else UNKNOWN

@@ -7,9 +7,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_nucleiseg.core.errors import DataError
+
 # What is none of the classes; its column is the last one.
 BACKGROUND = "background"
 _SLOT = "{}"
+
+
+def prompts_of(text: str) -> dict[str, tuple[str, ...]]:
+    """Return the prompts of each class that a line of text says.
+
+    Parameters
+    ----------
+    text : str
+        Prompts with ``;`` between them. Each is a class of its own, called as it says, unless its name stands before
+        it: ``tumour = a large pale nucleus; tumour = nucleus of a carcinoma; lymphocyte``.
+
+    Raises
+    ------
+    DataError
+        If there is none, or a name or words are missing.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        name, equals, words = (piece.strip() for piece in part.partition("="))
+        if not name or (equals and not words):
+            raise DataError(f"{part} is no prompt; write words, or a name and words: lymphocyte = a small dark nucleus")
+        found[name] = (*found.get(name, ()), words or name)
+    if not found:
+        raise DataError("say what to look for, with ; between the classes, such as: tumour nucleus; lymphocyte")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,22 +5,15 @@ Only tensors and plain values are unpickled. What is kept is a weight file with 
 
 from __future__ import annotations
 
-import argparse
-import pickle
 import re
-import struct
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from napari_nucleiseg.core.errors import LicenceNotAcceptedError, ModelError, WeightsError
+from napari_nucleiseg.core.models.checkpoints import read_checkpoint
 from napari_nucleiseg.core.models.download import Progress, Source, download
 from napari_nucleiseg.core.models.encoders import build_encoder, encoder_files, own_encoders_folder
 from napari_nucleiseg.core.models.files import sweep, write_new, write_over
@@ -38,19 +31,6 @@ from napari_nucleiseg.core.models.weights import (
 
 _ENDING = ".safetensors"
 _NAME = re.compile(r"\w[\w-]{0,63}")
-# What torch raises where bytes are missing or not those that were written.
-_DAMAGE = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    LookupError,
-    ValueError,
-    AttributeError,
-    TypeError,
-    AssertionError,
-    OverflowError,
-    struct.error,
-)
 _WRAPPERS = ("module.", "backbone.")
 _PIXELS, _FEATURES = "patch_embed.proj.weight", "phi.0.weight"
 _HIPT = "https://media.githubusercontent.com/media/mahmoodlab/HIPT/master/HIPT_4K/Checkpoints/"
@@ -60,15 +40,6 @@ _HIPT_TERMS = (
     "whose value comes from them."
 )
 _HIPT_DATA = ("TCGA: 10,678 slides of 33 kinds of cancer, patches at 20x (NIH GDC)",)
-
-
-def _plain_values() -> list[Any]:
-    """Return what a checkpoint may hold beside tensors: options of training, and numbers that numpy made."""
-    # The optimizer of DINO holds rates of learning as numpy's numbers; files of numpy 1 call their maker otherwise.
-    scalar = np.float64(0).__reduce__()[0]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    kinds = [type(np.dtype(kind)) for kind in ("float32", "float64", "int32", "int64", "bool")]
-    return [argparse.Namespace, np.dtype, *kinds, *((scalar, name) for name in names)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +137,7 @@ def read_teacher(path: str | Path) -> dict[str, Tensor]:
         If it is missing, damaged, holds code, or no teacher.
     """
     path = Path(path)
-    found = load_tensors(path) if path.suffix == _ENDING else _unpickled(path)
+    found = load_tensors(path) if path.suffix == _ENDING else read_checkpoint(path)
     if not isinstance(found, Mapping):
         raise WeightsError(f"{path} holds no named tensors; take the checkpoint that DINO writes.")
     if "teacher" not in found and "student" in found:
@@ -182,27 +153,6 @@ def read_teacher(path: str | Path) -> dict[str, Tensor]:
     if not tensors:
         raise WeightsError(f"{path} holds no tensors of a transformer; take the checkpoint that DINO writes.")
     return tensors
-
-
-def _unpickled(path: Path) -> object:
-    if not path.is_file():
-        raise WeightsError(f"there is no weight file {path}")
-    try:
-        with torch.serialization.safe_globals(_plain_values()), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of files that another protocol of pickle wrote
-            # Only what is looked at is read: the optimizer is twice as large as the rest.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except PermissionError as error:
-        raise WeightsError(f"{path} may not be read by you; ask for the right to.") from error
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds more than tensors and plain values. Loading it could run foreign code, so it is refused; "
-            "ask its maker for the tensors alone, as safetensors."
-        ) from error
-    except _DAMAGE as error:
-        raise WeightsError(
-            f"{path} is damaged or cut off ({path.stat().st_size:,} bytes); get it again from its maker."
-        ) from error
 
 
 def _bare(key: str) -> str:

@@ -1,0 +1,221 @@
+# ruff: noqa: INP001, T201 - a script, no package; it says what it has made
+"""Makes pictures of these pages anew, in a real window on the samples: those of first steps and of correcting.
+
+``xvfb-run -a -s "-screen 0 1600x1000x24" python docs/pictures.py [NAME ...]`` writes ``docs/images/NAME.png``; without
+names all of `PICTURES`. Some others are made elsewhere: `demo` by ``python3 dev.py demo --screenshot``, `zoo` by
+``benchmarks/zoo.py report --write``, `models-dock` and `find-the-like` by ``--pictures`` of
+``benchmarks/models_window.py`` and ``like_window.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+IMAGES = Path(__file__).resolve().parent / "images"
+# What is shown of a window of 1,500 px: the panel, and the slide beside it.
+RIGHT_PX = 1040
+# Places of the tissue picture, pixels (y, x): a nucleus that the model misses, and some that it finds.
+MISSED, FOUND = (361.0, 344.0), (283.0, 300.0)
+
+
+class Person:
+    """Somebody with a mouse in front of a window; points are pixels ``(y, x)`` of the slide."""
+
+    def __init__(self, window: Any) -> None:
+        self.viewer, self.panel = window.viewer, window.panel
+        self.session = self.panel.session
+        self.canvas = self.viewer.window._qt_viewer.canvas.native  # noqa: SLF001 - napari has no other way
+
+    def wait(self, seconds: float = 0.3) -> None:
+        """Let the window work for a while, and until nothing is under way."""
+        from qtpy.QtWidgets import QApplication
+
+        end = time.monotonic() + seconds
+        while time.monotonic() < end or self.panel.controller.is_running or self.panel.controller.is_busy:
+            QApplication.processEvents()
+            time.sleep(0.01)
+
+    def send(self, kind: str, point: Sequence[float], *, pressed: bool) -> None:
+        """Tell the canvas what the mouse does at a point."""
+        from qtpy.QtCore import QEvent, QPointF, Qt
+        from qtpy.QtGui import QMouseEvent
+        from qtpy.QtWidgets import QApplication
+
+        camera, (height, width) = self.viewer.scene.camera, self.viewer.canvas.size
+        layer = self.panel.controller.editing.opened.layer
+        world = np.asarray(layer.data_to_world(point))[-2:] - np.asarray(camera.center[-2:])
+        y, x = world * camera.zoom + (height / 2, width / 2)
+        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        event = QMouseEvent(
+            getattr(QEvent.Type, kind),
+            QPointF(x, y),
+            self.canvas.mapToGlobal(QPointF(x, y)),
+            none if kind == "MouseMove" else left,
+            left if pressed else none,
+            Qt.KeyboardModifier.NoModifier,
+        )
+        QApplication.sendEvent(self.canvas, event)
+        self.wait(0.03)
+
+    def drag(self, *points: Sequence[float], let_go: bool) -> None:
+        """Drag along points; the button stays down unless it is let go."""
+        self.send("MouseMove", points[0], pressed=False)
+        self.send("MouseButtonPress", points[0], pressed=True)
+        for start, end in itertools.pairwise(points):
+            for part in np.linspace(0, 1, 9)[1:]:
+                self.send("MouseMove", np.add(start, part * np.subtract(end, start)), pressed=True)
+        if let_go:
+            self.send("MouseButtonRelease", points[-1], pressed=False)
+        self.wait()
+
+    def key(self, name: str, point: Sequence[float]) -> None:
+        """Press a key with the mouse over a point."""
+        from qtpy.QtTest import QTest
+
+        self.send("MouseMove", point, pressed=False)
+        QTest.keyClick(self.canvas, name)
+        self.wait()
+
+
+def ring(centre: Sequence[float], radius: float, until: float = 1.0) -> list[tuple[float, float]]:
+    """Return points around a place, over a share of the way."""
+    angles = np.linspace(0, 2 * np.pi * until, 24)
+    return [(centre[0] + radius * np.sin(angle), centre[1] + radius * np.cos(angle)) for angle in angles]
+
+
+def light(window: Any, *, zoomed_out: bool) -> None:
+    """Show the synthetic slide in the light theme, near, or from far away when some of it is done."""
+    window.viewer.theme = "light"
+    window.viewer.open_sample("napari-nucleiseg", "synthetic")
+    person = Person(window)
+    person.wait(1.0)
+    whole = window.viewer.scene.camera.zoom
+    window.viewer.scene.camera.zoom = 4.0
+    window.follow()
+    person.wait(1.0)
+    if zoomed_out:
+        window.viewer.scene.camera.zoom = whole
+
+
+def heatmap(window: Any) -> None:
+    """Show what the model says of the tissue picture below the outlines."""
+    person = segmented(window)
+    window.viewer.scene.camera.zoom *= 2
+    person.session.heatmap = "nuclei"
+    person.wait(1.0)
+
+
+def segmented(window: Any) -> Person:
+    """Open the tissue picture and find its nuclei."""
+    window.viewer.open_sample("napari-nucleiseg", "tissue")
+    person = Person(window)
+    person.wait(1.0)
+    window.panel.controller.segment_view()
+    person.wait(1.0)
+    return person
+
+
+def correcting(window: Any, tool: str, act: Callable[[Person], None], place: Sequence[float] = FOUND) -> None:
+    """Correct nuclei of the tissue picture with a tool."""
+    person = segmented(window)
+    layer = window.panel.controller.display.shelf.now.layer
+    window.viewer.scene.camera.center = tuple(layer.data_to_world(place))[-2:]
+    window.viewer.scene.camera.zoom *= 3
+    person.session.editing = True
+    person.wait(1.0)
+    person.session.tool = tool
+    act(person)
+
+
+def around(person: Person, place: Sequence[float], most_px: float = 30.0) -> list[tuple[float, float]]:
+    """Return centroids of the nuclei around a place, the largest first."""
+    from napari_nucleiseg.core.geometry import Region
+
+    project = person.panel.controller.editing.project
+    table = project.nuclei_in(Region(0, 0, *project.shape))
+    near = np.abs(table.centroids - place).max(1) < most_px
+    order = np.argsort(-table.areas_um2[near], kind="stable")
+    return [(float(y), float(x)) for y, x in table.centroids[near][order]]
+
+
+def propose(person: Person) -> None:
+    """Delete a nucleus, and have one proposed there."""
+    place = around(person, FOUND)[0]
+    person.key("D", place)
+    person.drag(place, let_go=True)
+
+
+def split(person: Person) -> None:
+    """Begin to cut a nucleus."""
+    y, x = around(person, FOUND)[0]
+    person.drag((y - 12, x - 2), (y, x), (y + 12, x + 2), let_go=False)
+
+
+def classify(person: Person) -> None:
+    """Give the nuclei around the middle a class, two of them another one."""
+    for number, place in enumerate(around(person, FOUND)):
+        person.key("1" if number in {1, 4} else "3", place)
+
+
+PICTURES: dict[str, Callable[[Any], None]] = {
+    "light": partial(light, zoomed_out=False),
+    "zoomed-out-light": partial(light, zoomed_out=True),
+    "heatmap": heatmap,
+    "correct-outline": partial(
+        correcting, tool="add", place=MISSED, act=lambda person: person.drag(*ring(MISSED, 7), let_go=False)
+    ),
+    "correct-propose": partial(correcting, tool="propose", act=propose),
+    "correct-split": partial(correcting, tool="split", act=split),
+    "correct-clear": partial(
+        correcting, tool="lasso", act=lambda person: person.drag(*ring(FOUND, 26, 0.9), let_go=False)
+    ),
+    "correct-classify": partial(correcting, tool="pick", act=classify),
+}
+
+
+def main() -> None:
+    """Make the pictures that are named, each in a window of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PICTURES))
+    parser.add_argument("--out", type=Path, default=IMAGES)
+    wanted = parser.parse_args()
+    os.environ["NAPARI_CONFIG"] = ""  # no settings of the user; must be so before napari is imported
+    with tempfile.TemporaryDirectory() as folder:
+        for name in wanted.names or PICTURES:
+            # Nor results or models of the user's, or of the picture before.
+            os.environ["XDG_CACHE_HOME"] = os.environ["XDG_DATA_HOME"] = f"{folder}/{name}"
+            make(name, wanted.out)
+
+
+def make(name: str, out: Path) -> None:
+    """Make one picture."""
+    from PIL import Image
+
+    from napari_nucleiseg.cli.window import open_window
+
+    window = open_window()
+    PICTURES[name](window)
+    Person(window).wait(1.5)
+    picture = window.viewer.window.screenshot(flash=False, canvas_only=False)[..., :3]
+    if name.startswith("correct-"):
+        picture = picture[:, -RIGHT_PX:]
+    # In 255 colours it takes a third of the room.
+    Image.fromarray(picture).quantize(255, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        out / f"{name}.png", optimize=True
+    )
+    print(f"{name}.png")
+    window.viewer.close()
+
+
+if __name__ == "__main__":
+    main()
