@@ -69,7 +69,6 @@ def owned_by_tile(tissue, index, core):
         (found["area"] * mpp.y * mpp.x).astype(np.float32),
         np.stack([found[f"bbox-{side}"] for side in range(4)], axis=1).astype(np.int64) + corner * 2,
         np.ones(len(found["label"]), np.float32),
-        np.zeros(len(found["label"]), bool),
     )
 
 

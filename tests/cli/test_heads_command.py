@@ -116,7 +116,7 @@ def labelled(picture):
     with Project.create(folder, slide) as project:
         boxes = np.array([[20, 30, 40, 50], [60, 100, 80, 130]])
         middles, ones = boxes[:, :2] + 10.0, np.ones(2, np.float32)
-        nuclei = TileNuclei(0, slide.region, slide.region, labels, middles, ones, boxes, ones, ones < 0)
+        nuclei = TileNuclei(0, slide.region, slide.region, labels, middles, ones, boxes, ones)
         project.write_tile(nuclei, "m@1", "k")
     return folder
 

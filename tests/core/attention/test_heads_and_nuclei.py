@@ -52,7 +52,7 @@ def put(folder, slide, labels):
     boxes = np.array([[*p.min(0), *(p.max(0) + 1)] for p in places], np.int64).reshape(-1, 4)
     nuclei = TileNuclei(
         0, slide.region, slide.region, labels, np.array([p.mean(0) for p in places]).reshape(-1, 2),
-        np.array([len(p) for p in places], np.float32), boxes, np.ones(count, np.float32), np.zeros(count, np.bool_),
+        np.array([len(p) for p in places], np.float32), boxes, np.ones(count, np.float32),
     )  # fmt: skip
     project.write_tile(nuclei, "m@1", "k")
     project.flush()

@@ -38,5 +38,4 @@ def tile_of_labels(labels, mpp_um):
         (found["area"] * mpp_um.y * mpp_um.x).astype(np.float32),
         np.stack([found[f"bbox-{side}"] for side in range(4)], axis=1).astype(np.int64),
         np.ones(len(ids), np.float32),
-        np.zeros(len(ids), bool),
     )

@@ -57,7 +57,6 @@ def nuclei_of(tile_index, core, shapes, shape):
             np.zeros(0, np.float32),
             np.zeros((0, 4), np.int64),
             np.zeros(0, np.float32),
-            np.zeros(0, bool),
         )
     boxes = np.array([(*pixels.min(0), *(pixels.max(0) + 1)) for pixels in kept], np.int64)
     box = Region.from_bounds(*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist())

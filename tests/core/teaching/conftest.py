@@ -43,5 +43,4 @@ def tile_of(labels):
         np.array([len(pixels) / 16 for pixels in places], np.float32),
         np.array([[*pixels.min(0), *(pixels.max(0) + 1)] for pixels in places]),
         np.full(len(ids), 0.9, np.float32),
-        np.zeros(len(ids), bool),
     )

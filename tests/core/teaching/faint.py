@@ -80,5 +80,4 @@ def one_tile(labels):
         np.array([len(pixels) / 16 for pixels in places], np.float32),
         np.array(boxes, np.int64),
         np.ones(count, np.float32),
-        np.zeros(count, bool),
     )
