@@ -57,9 +57,8 @@ def answer(act, kind=QMessageBox):
 
 
 def click(qtbot, button):
-    """Click a button that can be seen and clicked."""
-    assert button.isVisible()
-    assert button.isEnabled()
+    """Click a button once it can be seen and clicked."""
+    qtbot.waitUntil(lambda: button.isVisible() and button.isEnabled(), timeout=WAIT_MS)
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
