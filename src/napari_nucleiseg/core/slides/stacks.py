@@ -20,6 +20,7 @@ from napari_nucleiseg.core.slides.bytesource import is_address
 from napari_nucleiseg.core.slides.pixelsize import to_number, um_per
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.slides.tifffacts import children
 from napari_nucleiseg.core.slides.tiffmessages import quiet_tifffile
 from napari_nucleiseg.core.slides.tiffpage import DECODE_ERRORS
 from napari_nucleiseg.core.slides.voxels import LARGEST_UM, SMALLEST_UM
@@ -294,7 +295,7 @@ def _tiff_facts(tiff: tifffile.TiffFile, index: int) -> tuple[ZYX | None, tuple[
 
 def _ome_facts(xml: str, index: int) -> tuple[ZYX | None, tuple[str, ...]]:
     try:
-        images = _listed(tifffile.xml2dict(xml).get("OME", {}), "Image")
+        images = children(tifffile.xml2dict(xml).get("OME", {}), "Image")
     except (ValueError, SyntaxError):
         return None, ()
     pixels = images[index].get("Pixels", {}) if index < len(images) else {}
@@ -303,12 +304,7 @@ def _ome_facts(xml: str, index: int) -> tuple[ZYX | None, tuple[str, ...]]:
         value = to_number(pixels.get(f"PhysicalSize{axis}"))
         unit = um_per(str(pixels.get(f"PhysicalSize{axis}Unit", "um")))
         sides.append(value * unit if value and unit else 0.0)
-    return _believed(*sides), tuple(str(one.get("Name", "")) for one in _listed(pixels, "Channel"))
-
-
-def _listed(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    value = parent.get(name, [])
-    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+    return _believed(*sides), tuple(str(one.get("Name", "")) for one in children(pixels, "Channel"))
 
 
 def _believed(z: float, y: float, x: float) -> ZYX | None:

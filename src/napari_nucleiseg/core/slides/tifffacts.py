@@ -57,10 +57,10 @@ def _ome(tiff: tifffile.TiffFile, series: int) -> TiffFacts:
         document = tifffile.xml2dict(tiff.ome_metadata or "").get("OME", {})
     except (ValueError, SyntaxError):
         document = {}
-    images = _listed(document, "Image")
+    images = children(document, "Image")
     image = images[series] if series < len(images) else {}
     pixels = image.get("Pixels", {})
-    names = tuple(str(channel.get("Name") or channel.get("Fluor") or "") for channel in _listed(pixels, "Channel"))
+    names = tuple(str(channel.get("Name") or channel.get("Fluor") or "") for channel in children(pixels, "Channel"))
     names = names if any(names) else ()
     size = _ome_pixel_size(pixels)
     if size.mpp_um is None and not size.reason:
@@ -82,15 +82,16 @@ def _ome_pixel_size(pixels: dict[str, Any]) -> StatedPixelSize:
 
 def _ome_objective(document: dict[str, Any], image: dict[str, Any]) -> float | None:
     wanted = image.get("ObjectiveSettings", {}).get("ID")
-    for instrument in _listed(document, "Instrument"):
-        for objective in _listed(instrument, "Objective"):
+    for instrument in children(document, "Instrument"):
+        for objective in children(instrument, "Objective"):
             power = to_number(objective.get("NominalMagnification"))
             if power and wanted in (None, objective.get("ID")):
                 return power
     return None
 
 
-def _listed(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def children(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the elements of a name in one of an XML document (`tifffile.xml2dict`): none, one or several."""
     value = parent.get(name, [])
     return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
 

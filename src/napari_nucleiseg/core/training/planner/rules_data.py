@@ -13,8 +13,7 @@ from napari_nucleiseg.core.decoders.offsets import MAX_REACH_UM
 from napari_nucleiseg.core.training.config import AugmentConfig, TrainConfig
 
 _DEFAULT, _AUGMENT, _DECODE = TrainConfig(), AugmentConfig(), DecodeOptions()
-# What the default settings were made for: nuclei of 7.5 um, in tissue of which a third of the nuclei touch.
-_USUAL_NUCLEUS_UM = 7.5
+# What the default settings were made for: tissue of which a third of the nuclei touch.
 _USUAL_TOUCHING = 0.3
 _LEAST_STD = 0.08
 
