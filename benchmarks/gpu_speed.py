@@ -26,6 +26,7 @@ import torch
 from gpu_forward import compiled, forward_only, told
 from gpu_stages import Stages
 from measuring import record, table
+from napari_nucleiseg.core.inference.device_decode import VARIABLE as DECODE
 from napari_nucleiseg.core.inference.graphs import VARIABLE
 from napari_nucleiseg.core.models.weights import load_model
 
@@ -168,7 +169,7 @@ def first_mask(bench):
 def whole_slides(bench):
     """The batch command from the file to labels in a project."""
     rows = []
-    cases = [(mpp, side, {}) for mpp, side in bench.sides.items()]
+    cases = [(mpp, side, {}) for mpp, side in bench.sides.items()] + [(0.5, bench.sides[0.5], {DECODE: "1"})]
     if bench.is_cuda:
         cases += [(0.5, bench.sides[0.5], more) for more in ({VARIABLE: "1"}, {"batch": 16})]
     for mpp, side, more in cases:
@@ -199,10 +200,10 @@ def one_slide(bench, path, more):
 
     out = tempfile.mkdtemp(dir=bench.folder)
     job = SegmentJob((str(path),), out, tissue_mask=False, device=bench.device, batch_size=more.get("batch"))
-    variable = {VARIABLE: more.get(VARIABLE, "0")}
+    variables = {name: more.get(name, "0") for name in (VARIABLE, DECODE)}
     if bench.is_cuda:
         torch.cuda.reset_peak_memory_stats()
-    with patch.dict(os.environ, variable), Stages(cuda=bench.is_cuda) as stages:
+    with patch.dict(os.environ, variables), Stages(cuda=bench.is_cuda) as stages:
         start = time.perf_counter()
         events = list(segment_slides(job))
         wall = time.perf_counter() - start
@@ -220,7 +221,7 @@ def one_slide(bench, path, more):
 
 
 def same_nuclei(bench):
-    """Nuclei of the default precision and of graphs against those of float32, on drawn and on real tissue."""
+    """Nuclei of the default precision and of graphs against those of float32; of decoding there against the default."""
     from napari_nucleiseg.core.evaluation.scores import scores
     from napari_nucleiseg.core.inference.segment import segment_picture
     from napari_nucleiseg.core.slides.registry import open_slide
@@ -241,12 +242,15 @@ def same_nuclei(bench):
         default = segment_picture(slide, model, device=bench.device)
         with patch.dict(os.environ, {VARIABLE: "1"}):
             replayed = segment_picture(slide, model, device=bench.device, batch_size=1)
+        with patch.dict(os.environ, {DECODE: "1"}):
+            decoded = segment_picture(slide, model, device=bench.device)
         with patch(PLACED, lambda network, device, dtype: placed(network, device, HALF.get(dtype, dtype))):
             half = segment_picture(slide, model, device=bench.device)
         rows.append(
             {"tissue": name, "nuclei, fp32": int(exact.max(initial=0)), "default": int(default.max(initial=0)),
              "matched (F1)": f"{scores(exact, default, distances=False).f1:.4f}",
              "with graphs": f"{scores(exact, replayed, distances=False).f1:.4f}",
+             "decoded on device": f"{scores(default, decoded, distances=False).f1:.4f}",
              "float16": f"{scores(exact, half, distances=False).f1:.4f}"}
         )  # fmt: skip
     told(rows)

@@ -10,6 +10,7 @@ import torch
 
 from napari_nucleiseg.core.inference import predict, segment
 from napari_nucleiseg.core.inference.device import Forward
+from napari_nucleiseg.core.inference.device_decode import DeviceDecode
 from napari_nucleiseg.core.inference.graphs import Graphs
 from napari_nucleiseg.core.inference.transfer import OverlappedTransfer
 from napari_nucleiseg.core.store.project import Project
@@ -31,6 +32,7 @@ class Stages:
     def __init__(self, *, cuda):
         self._cuda, self._lock, self._stack = cuda, threading.Lock(), ExitStack()
         self._wall, self._cpu, self._computed = dict.fromkeys(PLACES, 0.0), dict.fromkeys(PLACES, 0.0), []
+        self._decoded = []
         self.megapixels = 0.0
         self._inside = threading.local()
 
@@ -39,6 +41,7 @@ class Stages:
             self._stack.enter_context(patch.object(owner, attribute, self._timed(name, getattr(owner, attribute))))
         self._stack.enter_context(patch.object(Forward, "compute", self._computing(Forward.compute)))
         self._stack.enter_context(patch.object(Graphs, "__call__", self._computing(Graphs.__call__)))
+        self._stack.enter_context(patch.object(DeviceDecode, "__call__", self._decoding(DeviceDecode.__call__)))
         return self
 
     def __exit__(self, *_):
@@ -77,6 +80,18 @@ class Stages:
 
         return computing
 
+    def _decoding(self, function):
+        @wraps(function)
+        def decoding(owner, maps, windows):
+            first = self._mark()
+            found = function(owner, maps, windows)
+            marks = first, self._mark()
+            with self._lock:
+                self._decoded.append(marks)
+            return found
+
+        return decoding
+
     def _mark(self):
         if not self._cuda:
             return time.perf_counter()
@@ -86,13 +101,17 @@ class Stages:
 
     @property
     def busy(self):
-        """Seconds the device computed; on a GPU by its own clock."""
+        """Seconds the device computed or decoded; on a GPU by its own clock."""
+        return self._between(self._computed) + self._between(self._decoded)
+
+    def _between(self, marks):
         if not self._cuda:
-            return sum(last - first for first, last in self._computed)
+            return sum(last - first for first, last in marks)
         torch.cuda.synchronize()
-        return sum(first.elapsed_time(last) for first, last in self._computed) / 1e3
+        return sum(first.elapsed_time(last) for first, last in marks) / 1e3
 
     def table(self):
         """Seconds by stage: wall, and processor in brackets' place as a stage of its own."""
         found = {f"{name}, s": seconds for name, seconds in self._wall.items()}
+        found["decode on device, s"] = self._between(self._decoded)
         return found | {f"{name}, cpu s": seconds for name, seconds in self._cpu.items()}

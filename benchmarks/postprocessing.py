@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from environments import FOLDER, NotInstalledError, PeerFailedError, answer_of
 from measuring import MIN_SHARE, in_turn, note, one_thread, record, table, unmeasured, verdict
 from napari_nucleiseg.core.decoders.base import decoder
+from napari_nucleiseg.core.decoders.measure import instances_of, smooth_probability
+from napari_nucleiseg.core.decoders.offsets_on_device import label_offsets
 from napari_nucleiseg.core.evaluation.scores import scores
 from napari_nucleiseg.core.exchange.outlines import trace
 from napari_nucleiseg.core.inference.device import Forward
@@ -87,11 +90,24 @@ def maps_of(labels, name):
     return lambda: needed.decode(as_float(maps, needed.sparse), MPP_UM, options)
 
 
+def maps_on_device(labels):
+    """The same for the offsets decoder's steps for a GPU, on the CPU."""
+    maps, options = ideal_maps(labels, OfDecoder(LABELS)), default_options(load_model("nuclei"))
+
+    def decode():
+        nuclei, offsets = (torch.from_numpy(maps[name][None]) for name in ("nuclei", "offsets"))
+        (found,) = label_offsets(nuclei, offsets, MPP_UM, options.threshold).numpy()
+        probability = smooth_probability(as_float({"nuclei": maps["nuclei"]})["nuclei"][0], MPP_UM)
+        return instances_of(found, probability, options.min_area_um2 / MPP_UM**2)
+
+    return decode
+
+
 def by_decoder(side, rounds):
     """Every decoder, and outlines, on the typical field; return the field, yardsticks by name and matched share."""
     labels = field(side, TYPICAL)
     megapixels, nuclei = labels.size / 1e6, int(labels.max())
-    run = {name: maps_of(labels, name) for name in DECODERS}
+    run = {name: maps_of(labels, name) for name in DECODERS} | {"offsets, on device: cpu": maps_on_device(labels)}
 
     def with_outlines():
         found = run["offsets"]()

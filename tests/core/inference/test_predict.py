@@ -154,10 +154,10 @@ class Notes:
         self.log, original = [], Forward.start
         monkeypatch.setattr(Forward, "ahead", ahead)
 
-        def start(forward, pixels):
+        def start(forward, pixels, windows):
             number = sum(word == "start" for word, _ in self.log)
             self.log.append(("start", number))
-            wait = original(forward, pixels)
+            wait = original(forward, pixels, windows)
 
             def waited():
                 self.log.append(("wait", number))

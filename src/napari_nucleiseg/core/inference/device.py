@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_nucleiseg.core.errors import ModelError
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.inference.device_decode import DeviceDecode
 from napari_nucleiseg.core.inference.graphs import Graphs, graphs_wanted
 from napari_nucleiseg.core.inference.transfer import MapArrays, Pictures, Transfer, transfer_of
 from napari_nucleiseg.core.models.hardware import choose_device, give_up_device, has_fast_bfloat16
@@ -103,6 +105,8 @@ class Forward:
         Outputs to return.
     graphs : bool, optional
         Replay recorded work (see `Graphs`) on a CUDA device, the only one that can; default what the environment says.
+    decode : DeviceDecode, optional
+        Finds the nuclei on the device; `start` then wants windows.
     on_message : callable, optional
         Told in a sentence when the device or the batch had to change; default the log.
     """
@@ -114,6 +118,7 @@ class Forward:
         *,
         heads: Sequence[str],
         graphs: bool | None = None,
+        decode: DeviceDecode | None = None,
         on_message: Message | None = None,
     ) -> None:
         self.spec: ModelSpec = model.spec
@@ -121,6 +126,7 @@ class Forward:
         self._model = model
         self._tell = on_message or logger.warning
         self._floats: Tensor | None = None
+        self._decode = decode
         self._wants_graphs = graphs_wanted() if graphs is None else graphs
         self._use(choose_device(device))
 
@@ -182,26 +188,30 @@ class Forward:
         """
         return self.start(batch)()
 
-    def start(self, batch: Pictures) -> Callable[[], MapArrays]:
+    def start(self, batch: Pictures, windows: Sequence[Region] = ()) -> Callable[[], MapArrays]:
         """Begin with a batch; return what waits for its maps and gives them, see `__call__`.
 
         A CUDA device then computes by itself and copies back what it has found while it computes the next batch;
-        other devices have finished when this returns.
+        other devices have finished when this returns. Where nuclei are found on the device, `windows` say which part
+        of each picture, in pixels of its maps, they are looked for in.
         """
         parts: list[Callable[[], MapArrays]] = []
         at = 0
         while at < len(batch):
-            part = batch[at : at + (self.max_batch or len(batch))]
-            fetched = self._attempt(partial(self._forward, part), len(part), self._transfer)
+            end = at + (self.max_batch or len(batch))
+            part, inside = batch[at:end], windows[at:end]
+            fetched = self._attempt(partial(self._forward, part, inside), len(part), self._transfer)
             if fetched is not None:
-                parts.append(partial(self._finish, part, fetched, self._transfer))
+                parts.append(partial(self._finish, part, inside, fetched, self._transfer))
                 at += len(part)
         return parts[0] if len(parts) == 1 else partial(_joined, parts)
 
-    def _finish(self, batch: Pictures, fetched: Callable[[], MapArrays], way: Transfer) -> MapArrays:
+    def _finish(
+        self, batch: Pictures, windows: Sequence[Region], fetched: Callable[[], MapArrays], way: Transfer
+    ) -> MapArrays:
         """Wait for the maps of a batch; a device that is lost meanwhile costs doing it again."""
         maps = self._attempt(fetched, len(batch), way)
-        return self(batch) if maps is None else maps
+        return self.start(batch, windows)() if maps is None else maps
 
     def _attempt(self, call: Callable[[], T], size: int, way: Transfer) -> T | None:
         """Return what `call` returns; None if batch or device had to change and it is to be tried again."""
@@ -244,9 +254,10 @@ class Forward:
         self._placed.max_batch = 1
 
     @torch.inference_mode()
-    def _forward(self, batch: Pictures) -> Callable[[], MapArrays]:
+    def _forward(self, batch: Pictures, windows: Sequence[Region]) -> Callable[[], MapArrays]:
         pixels = self._transfer.send(batch)
-        return self._transfer.fetch((self._graphs or self.compute)(pixels))
+        maps = (self._graphs or self.compute)(pixels)
+        return self._transfer.fetch(self._decode(maps, windows) if self._decode else maps)
 
     @torch.inference_mode()
     def compute(self, pixels: Tensor) -> dict[str, Tensor]:

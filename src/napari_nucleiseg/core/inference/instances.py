@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, as_float32, decoder
-from napari_nucleiseg.core.decoders.measure import smooth_probability
+from napari_nucleiseg.core.decoders.measure import instances_of, smooth_probability
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.inference.enlarge import enlarge, grow, measure
 from napari_nucleiseg.core.inference.plan import InferencePlan, Tile
@@ -36,7 +36,15 @@ def as_float(maps: Maps, sparse: frozenset[str] = frozenset()) -> dict[str, NDAr
     return found
 
 
-def find_nuclei(tile: Tile, maps: Maps, plan: InferencePlan, spec: ModelSpec, options: DecodeOptions) -> TileNuclei:
+def find_nuclei(
+    tile: Tile,
+    maps: Maps,
+    plan: InferencePlan,
+    spec: ModelSpec,
+    options: DecodeOptions,
+    *,
+    labels: NDArray[np.int32] | None = None,
+) -> TileNuclei:
     """Decode one tile and keep the nuclei whose centroid lies in its core.
 
     Parameters
@@ -51,6 +59,8 @@ def find_nuclei(tile: Tile, maps: Maps, plan: InferencePlan, spec: ModelSpec, op
         Names the decoder.
     options : DecodeOptions
         Threshold and smallest area.
+    labels : ndarray of int32, shape (y, x), optional
+        What the device has decoded of these maps at this threshold, of which only the foreground is needed then.
 
     Returns
     -------
@@ -58,8 +68,13 @@ def find_nuclei(tile: Tile, maps: Maps, plan: InferencePlan, spec: ModelSpec, op
         Whole masks, also where they reach beyond the core.
     """
     needed = decoder(spec.decoder)
-    floats = as_float({head.name: maps[head.name] for head in needed.heads}, needed.sparse)
-    found = needed.decode(floats, plan.pixel_um, options)
+    if labels is None:
+        floats = as_float({head.name: maps[head.name] for head in needed.heads}, needed.sparse)
+        found = needed.decode(floats, plan.pixel_um, options)
+    else:
+        (foreground,) = as_float({"nuclei": maps["nuclei"]})["nuclei"]
+        probability = smooth_probability(as_float32(foreground), plan.pixel_um)
+        found = instances_of(np.ascontiguousarray(labels), probability, options.min_area_um2 / plan.pixel_um**2)
     owned = np.flatnonzero(_owned(found.centroids, tile))
     gate = None
     if "nuclei" in maps and plan.grid.downsample != YX(1.0, 1.0):

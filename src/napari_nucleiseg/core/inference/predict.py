@@ -8,21 +8,24 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.decoders.base import decoder
+from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
 from napari_nucleiseg.core.errors import SlideError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.ahead import map_ahead
 from napari_nucleiseg.core.inference.device import Forward, Message, default_batch_size, default_readers
+from napari_nucleiseg.core.inference.device_decode import LABELS, device_decode
 from napari_nucleiseg.core.inference.plan import InferencePlan, Tile, TileGrid
 from napari_nucleiseg.core.inference.transfer import MapArrays
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.slides.voxels import mirrored
 
 StoredMaps = Mapping[str, NDArray[np.uint8] | NDArray[np.float16]]
 Cancelled = Callable[[], bool]
@@ -51,6 +54,8 @@ class TilePrediction:
         Why there are no maps, or what was wrong with part of the tile; empty if all is well.
     kept : bool
         Whether the maps come from an earlier run.
+    labels : ndarray of int32, shape (y, x), or None
+        Where the device has decoded too: its nuclei, those too small included, numbered with gaps.
     """
 
     tile: Tile
@@ -58,6 +63,7 @@ class TilePrediction:
     seconds: float = 0.0
     reason: str = ""
     kept: bool = False
+    labels: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +89,7 @@ def predict(
     batch_size: int | None = None,
     readers: int | None = None,
     heads: Sequence[str] | None = None,
+    options: DecodeOptions | None = None,
     cancelled: Cancelled = never,
     on_message: Message | None = None,
 ) -> Generator[TilePrediction, None, None]:
@@ -96,13 +103,13 @@ def predict(
         Some of the plan's tiles; default all.
     device : str
         ``auto``, ``cuda``, ``mps``, ``cpu``.
-    batch_size : int, optional
-        Tiles forwarded together; default what suits the device. The first tile always goes alone, so
-        that it is there as soon as can be.
-    readers : int, optional
-        Threads that read ahead; default what suits the device.
+    batch_size, readers : int, optional
+        Tiles forwarded together (the first always goes alone, so that it is there as soon as can be) and threads that
+        read ahead; default what suits the device.
     heads : sequence of str, optional
         Outputs wanted; default what the decoder needs.
+    options : DecodeOptions, optional
+        Lets the device find the nuclei too where `device_decode` says so; the default is then the foreground alone.
     cancelled : callable
         Polled between tiles; after it says True at most the tile in work is finished.
     on_message : callable, optional
@@ -121,9 +128,9 @@ def predict(
         If the network cannot run.
     """
     wanted = needed_heads(model.spec, shown=False) if heads is None else heads
-    forward = Forward(model, device, heads=wanted, on_message=on_message)
-    size = batch_size or default_batch_size(forward.device)
-    readers = readers or default_readers(forward.device)
+    decode = device_decode(model.spec, plan.pixel_um, options, heads)
+    forward = Forward(model, device, heads=wanted, decode=decode, on_message=on_message)
+    size, readers = batch_size or default_batch_size(forward.device), readers or default_readers(forward.device)
     read = partial(_read, slide, plan.grid, cancelled=cancelled)
     todo, depth = plan.tiles if tiles is None else tiles, max(size + readers, 2)
     with closing(map_ahead(read, todo, workers=readers, depth=depth, name="nucleiseg-read")) as ahead:
@@ -152,7 +159,8 @@ def _started(batches: Iterable[list[_TilePixels]], forward: Forward, cancelled: 
             return
         start = time.perf_counter()
         pixels = [entry.pixels for entry in batch if entry.pixels is not None]
-        waiting.append(_Started(batch, forward.start(pixels) if pixels else None, start))
+        windows = [_window(entry.tile) for entry in batch if entry.pixels is not None]
+        waiting.append(_Started(batch, forward.start(pixels, windows) if pixels else None, start))
         while len(waiting) > ahead:
             yield waiting.popleft()
             if waiting:  # the device turned to it just now
@@ -170,9 +178,15 @@ def _predictions(started: _Started) -> Iterator[TilePrediction]:
     seconds = (time.perf_counter() - started.since) / len(batch)
     for place, entry in enumerate(batch):
         tile = entry.tile
-        inside = tile.inside_px.translate(-tile.box_px.y, -tile.box_px.x).slices
+        inside = _window(tile).slices
         own = {name: values[place][:, inside[0], inside[1]] for name, values in maps.items()}
-        yield TilePrediction(tile, own, seconds, entry.reason)
+        labels = cast("NDArray[np.int32] | None", own.pop(LABELS)[0] if LABELS in own else None)
+        yield TilePrediction(tile, own, seconds, entry.reason, labels=labels)
+
+
+def _window(tile: Tile) -> Region:
+    """Return the part of a tile's box that lies on the slide, in pixels of the box."""
+    return tile.inside_px.translate(-tile.box_px.y, -tile.box_px.x)
 
 
 def _batches(entries: Iterable[_TilePixels], size: int) -> Iterator[list[_TilePixels]]:
@@ -249,7 +263,7 @@ def read_tile(slide: Slide, grid: TileGrid, tile: Tile) -> NDArray[np.uint8]:
             return np.ascontiguousarray(pixels)
         return np.asarray(cv2.copyMakeBorder(pixels, *pads, cv2.BORDER_REFLECT_101), dtype=np.uint8)
     # A thin last column or a tiny picture: what the mirror shows reaches beyond the box, or is mirrored again.
-    rows, columns = _mirrored(wanted.y, wanted.y1, extent.height), _mirrored(wanted.x, wanted.x1, extent.width)
+    rows, columns = mirrored(wanted.y, wanted.y1, extent.height), mirrored(wanted.x, wanted.x1, extent.width)
     source = Region.from_bounds(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
     return _read_px(slide, grid, source)[np.ix_(rows - source.y, columns - source.x)]
 
@@ -258,10 +272,3 @@ def _read_px(slide: Slide, grid: TileGrid, region_px: Region) -> NDArray[np.uint
     """Read a rectangle of model pixels on the slide."""
     fy, fx = grid.downsample
     return slide.read_box(region_px.y * fy, region_px.x * fx, fy, fx, (region_px.height, region_px.width))
-
-
-def _mirrored(start: int, stop: int, length: int) -> NDArray[np.int64]:
-    """Return for each place from `start` to `stop` the one in 0..length - 1 that a mirror at both ends shows."""
-    period = max(1, 2 * (length - 1))
-    places = np.arange(start, stop) % period
-    return np.minimum(places, period - places) if length > 1 else np.zeros_like(places)

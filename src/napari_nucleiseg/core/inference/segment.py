@@ -301,14 +301,13 @@ def find_in_tiles(
         If the options make no sense or the network cannot run.
     """
     job = _Job(slide, model, plan, options or default_options(model), device, batch_size, cancelled, on_message)
-    heads = needed_heads(model.spec, shown=False)
-    with closing(_decoded(_forwarded(job, heads, plan.tiles if tiles is None else tiles), job)) as results:
+    with closing(_decoded(_forwarded(job, None, plan.tiles if tiles is None else tiles), job)) as results:
         for result in results:
             seconds = result.prediction.seconds + result.seconds
             yield FoundTile(result.prediction.tile, result.nuclei, seconds, result.reason)
 
 
-def _forwarded(job: _Job, heads: tuple[str, ...], tiles: PlannedTiles) -> Generator[TilePrediction, None, None]:
+def _forwarded(job: _Job, heads: tuple[str, ...] | None, tiles: PlannedTiles) -> Generator[TilePrediction, None, None]:
     return predict(
         job.plan,
         job.slide,
@@ -317,6 +316,7 @@ def _forwarded(job: _Job, heads: tuple[str, ...], tiles: PlannedTiles) -> Genera
         device=job.device,
         batch_size=job.batch_size,
         heads=heads,
+        options=job.options,
         cancelled=job.cancelled,
         on_message=job.on_message,
     )
@@ -335,7 +335,7 @@ def _predictions(
         if maps is not None and _fits(maps, heads, tile):
             settled.add(tile.index)
             yield TilePrediction(tile, maps, kept=True)
-    yield from _forwarded(job, heads, job.plan.tiles.without(settled))
+    yield from _forwarded(job, heads if keep_maps else None, job.plan.tiles.without(settled))
 
 
 def _fits(maps: StoredMaps, heads: tuple[str, ...], tile: Tile) -> bool:
@@ -351,7 +351,9 @@ def _decoded(predictions: Generator[TilePrediction, None, None], job: _Job) -> G
         start = time.perf_counter()
         if not prediction.maps:
             return _Decoded(prediction, None, 0.0, prediction.reason)
-        nuclei = find_nuclei(prediction.tile, prediction.maps, job.plan, job.model.spec, job.options)
+        nuclei = find_nuclei(
+            prediction.tile, prediction.maps, job.plan, job.model.spec, job.options, labels=prediction.labels
+        )
         seconds = time.perf_counter() - start
         if len(nuclei) <= MAX_NUCLEI_PER_TILE:
             return _Decoded(prediction, nuclei, seconds, prediction.reason)

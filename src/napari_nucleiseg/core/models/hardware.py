@@ -20,7 +20,7 @@ _lost_kinds: set[str] = set()
 # Of glibc's malloc.h: what mallopt may be told.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 KEPT_BYTES = 1 << 30
-"""Most freed memory that is kept at hand between segmentations."""
+"""Largest piece of freed memory, and largest rest at its end, that the C library keeps; see `bound_kept_memory`."""
 
 # Resident bytes when nothing was kept; None until something is.
 _resident_without: int | None = None
