@@ -80,9 +80,9 @@ class TimedForward(Forward):
 
     seconds = []  # noqa: RUF012 - one list for all
 
-    def start(self, batch):
+    def start(self, batch, windows=()):
         began = time.perf_counter()
-        maps = super().start(batch)  # on the CPU the forward is then done
+        maps = super().start(batch, windows)  # on the CPU the forward is then done
         TimedForward.seconds.append(time.perf_counter() - began)
         return maps
 
