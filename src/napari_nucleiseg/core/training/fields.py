@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -92,6 +92,15 @@ def length_problem(config: object, lengths: Mapping[str, int]) -> str | None:
         values = getattr(config, name)
         if len(values) != length or not all(math.isfinite(value) and value >= 0 for value in values):
             return f"{name} must be {length} numbers of at least 0, not {', '.join(map(str, values)) or 'none'}"
+    return None
+
+
+def scale_problem(config: object, names: Iterable[str], example: str) -> str | None:
+    """Return a sentence about the first field that is not a least and a most share of a patch, or None."""
+    for name in names:
+        least, most = getattr(config, name)
+        if not 0 < least <= most <= 1:
+            return f"{name} must be a least and a most share of a patch, such as {example}, not {least} and {most}"
     return None
 
 

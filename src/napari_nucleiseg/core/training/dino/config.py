@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_nucleiseg.core.training.config import resolved
-from napari_nucleiseg.core.training.fields import length_problem, load_fields, settings_problem
+from napari_nucleiseg.core.training.fields import length_problem, load_fields, scale_problem, settings_problem
 from napari_nucleiseg.core.training.scales.config import SlideSet, slides_from
 
 _ANY, _SHARE = (0.0, math.inf), (0.0, 1.0)
@@ -234,10 +234,8 @@ class DinoConfig:
 
     def _crop_error(self) -> str | None:
         """Return what is wrong with the crops."""
-        for name in ("global_scale", "local_scale"):
-            least, most = getattr(self, name)
-            if not 0 < least <= most <= 1:
-                return f"{name} must be a least and a most share of a patch, such as 0.4 and 1, not {least} and {most}"
+        if problem := scale_problem(self, ("global_scale", "local_scale"), "0.4 and 1"):
+            return problem
         if not 0 < self.blur_px[0] <= self.blur_px[1]:
             return "blur_px must be a least and a most above 0, such as 0.1 and 2"
         if max(self.blur) > 1 or max(self.jitter[:3]) > 1 or self.jitter[3] > 0.5:

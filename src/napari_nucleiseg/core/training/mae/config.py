@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_nucleiseg.core.training.config import resolved
-from napari_nucleiseg.core.training.fields import length_problem, load_fields, settings_problem
+from napari_nucleiseg.core.training.fields import length_problem, load_fields, scale_problem, settings_problem
 from napari_nucleiseg.core.training.scales.config import SlideSet, slides_from
 
 _ANY, _SHARE = (0.0, math.inf), (0.0, 1.0)
@@ -143,9 +143,8 @@ class MaeConfig:
             return problem
         if not self.out:
             return "name a folder for the weights (out)"
-        least, most = self.view_scale
-        if not 0 < least <= most <= 1:
-            return f"view_scale must be a least and a most share of a patch, such as 0.2 and 1, not {least} and {most}"
+        if problem := scale_problem(self, ("view_scale",), "0.2 and 1"):
+            return problem
         if self.decoder_embed % 4 or self.decoder_embed % self.decoder_heads:
             return (
                 f"decoder_embed must be a multiple of 4 and of the {self.decoder_heads} heads (decoder_heads), not "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_nucleiseg.core.training.config import resolved
-from napari_nucleiseg.core.training.fields import length_problem, load_fields, settings_problem
+from napari_nucleiseg.core.training.fields import length_problem, load_fields, scale_problem, settings_problem
 from napari_nucleiseg.core.training.scales.config import SlideSet, slides_from
 
 SIMCLR, MOCO, SWIN_UNETR, MASKED = "simclr", "moco", "swin-unetr", "masked"
@@ -201,11 +201,8 @@ class WarmConfig:
 
     def _view_error(self) -> str | None:
         """Return what is wrong with the views."""
-        if problem := length_problem(self, _LENGTHS):
+        if problem := length_problem(self, _LENGTHS) or scale_problem(self, ("view_scale",), "0.25 and 1"):
             return problem
-        least, most = self.view_scale
-        if not 0 < least <= most <= 1:
-            return f"view_scale must be a least and a most share of a patch, such as 0.25 and 1, not {least} and {most}"
         if not 0 < self.blur_px[0] <= self.blur_px[1]:
             return "blur_px must be a least and a most above 0, such as 0.1 and 2"
         if max(self.jitter[:3]) > 1 or self.jitter[3] > 0.5:
