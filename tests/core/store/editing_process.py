@@ -22,6 +22,8 @@ SLIDE = blank_slide(*SHAPE)
 KINDS = {
     "paint": ("draw", "extend", "erase", "classify", "undo", "undo", "redo"),
     "mixed": ("draw", "extend", "erase", "delete", "approve", "classify", "undo", "redo", "tile", "tile", "flush"),
+    # Most of what people take goes back to the models.
+    "given back": ("draw", "delete", "approve", "unapprove", "unapprove", "classify", "undo", "redo", "tile", "tile"),
 }
 _TILES = {}
 
@@ -63,6 +65,8 @@ def parts(project, mode, seed, number):
         editor.classify([under], choice)
     elif kind == "approve":
         editor.review([under], approved=choice > 0)
+    elif kind == "unapprove":
+        editor.review([under], approved=False)
     elif kind == "delete":
         region = Region(*middle, 150, 150).intersect(Region(0, 0, *SHAPE))
         yield from editor.delete_in_parts(np.unique(project.labels.read(region)).tolist())

@@ -28,6 +28,8 @@ _ODD = (
     "(state NOT BETWEEN 0 AND 3) OR (review NOT BETWEEN 0 AND 3) OR ((state = 3) != (review IN (2, 3))) "
     "OR (run IS NULL AND person IS NULL) OR (run IS NOT NULL AND run NOT IN (SELECT run FROM runs))"
 )
+# Of one that a person gave back to its model others may cover a part: the table has the whole of it.
+_OF_PEOPLE = f"person IS NOT NULL AND (review = {APPROVED} OR id >= {PERSON_ID_START}) AND state = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Tally:
     """
 
     def __init__(self, database: sqlite3.Connection) -> None:
-        query = "SELECT id FROM nuclei WHERE person IS NOT NULL AND state = ? ORDER BY id"
+        query = f"SELECT id FROM nuclei WHERE {_OF_PEOPLE} ORDER BY id"  # noqa: S608
         self.ids = np.fromiter((row[0] for row in database.execute(query, (int(State.SHOWN),))), np.uint32)
         self._areas = np.zeros(len(self.ids), np.int64)
         self._sums = np.zeros((len(self.ids), 2))
@@ -234,7 +236,7 @@ def _misplaced(project: Project) -> Iterator[int]:
 def _wrong_geometry(project: Project, tally: Tally) -> Iterator[int]:
     um2 = project.mpp_um.y * project.mpp_um.x
     measured = tally.measured()
-    query = "SELECT id, y, x, area_um2 / ?, y0, x0, y1, x1 FROM nuclei WHERE person IS NOT NULL AND state = ?"
+    query = f"SELECT id, y, x, area_um2 / ?, y0, x0, y1, x1 FROM nuclei WHERE {_OF_PEOPLE}"  # noqa: S608
     for key, *numbers in project.ledger.reader.execute(query, (um2, int(State.SHOWN))):
         found = measured.get(key)
         if found is not None:

@@ -31,7 +31,7 @@ from napari_nucleiseg.core.store.packing import Row, Rows
 from napari_nucleiseg.core.store.pixels import encode_pixels
 from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, Records, add_nuclei, put_rows, rows_of
 from napari_nucleiseg.core.store.redo import Noted, Parts
-from napari_nucleiseg.core.store.retouch import Attributes, Retouch
+from napari_nucleiseg.core.store.retouch import Attributes, Retouch, measured_in_place
 from napari_nucleiseg.core.store.turn import Turn
 
 MOST_PX = 1 << 28
@@ -275,25 +275,30 @@ class Editor:
         `approval` says that the change is one (True: no model touches the nuclei any more) or takes it back (False:
         their tiles are done again).
         """
-        with self._changing(), self._ledger.transaction() as database:
-            before = {key: row for key, row in rows_of(database, NUCLEI, ids).items() if row[13] == 0}
-            after = {key: change(row) for key, row in before.items()}
-            records = Records()
-            records.note(NUCLEI, before, after)
-            if not records:
-                return None
-            if approval is True:
-                # Approved is what was seen: pixels that others covered are given up.
-                records.note(CLAIMS, rows_of(database, CLAIMS, records.after[NUCLEI]), {})
-            if approval is False:
-                reopen_tiles(database, set(tile_of(list(records.after[NUCLEI])).tolist()) - {-1})
-            for table, rows in records.after.items():
-                put_rows(database, table, rows)
-            touched = records.before[NUCLEI].values()
-            bounds = np.array([row[6:10] for row in touched if row is not None])
-            box = Region.enclosing(bounds)
-            number = put_edit(database, Heading(kind, self.person, step), box, records, nuclei=len(bounds))
-            return Changed(number, box, frozenset(records.before[NUCLEI]))
+        with self._changing():
+            with self._ledger.transaction() as database:
+                before = {key: row for key, row in rows_of(database, NUCLEI, ids).items() if row[13] == 0}
+                after = {key: change(row) for key, row in before.items()}
+                records = Records()
+                records.note(NUCLEI, before, after)
+                if not records:
+                    return None
+                if approval is True:
+                    # Approved is what was seen: pixels that others covered are given up.
+                    claims = rows_of(database, CLAIMS, after)
+                    records.note(CLAIMS, claims, {})
+                    seen = measured_in_place(self._parts, {key: after[key] for key in claims})
+                    records.note(NUCLEI, {key: before[key] for key in claims}, seen)
+                if approval is False:
+                    reopen_tiles(database, set(tile_of(list(records.after[NUCLEI])).tolist()) - {-1})
+                for table, rows in records.after.items():
+                    put_rows(database, table, rows)
+                bounds = {key: row[6:10] for key, row in records.before[NUCLEI].items() if row is not None}
+                box = Region.enclosing(np.array(list(bounds.values())))
+                number = put_edit(database, Heading(kind, self.person, step), box, records, nuclei=len(bounds))
+            # What gave up pixels may be listed elsewhere now.
+            self._census.recount(Region.from_bounds(*bounds[key]) for key in records.after.get(CLAIMS, ()))
+            return Changed(number, box, frozenset(bounds))
 
     def put(
         self, table: str, key: int, row: Row | None, *, kind: str, region: Region, step: int | None = None
@@ -365,10 +370,10 @@ class Editor:
                 turn = Turn(database, self._parts, edit, back=back)
                 turn.restore()
                 mark(database, number, undone=back)
-                noted = [] if turn.image is None else [self._redo.note(database, edit.region, turn.image)]
+                noted = [] if turn.image is None else [self._redo.note(database, turn.region, turn.image)]
             self._redo.apply(noted)
             self._census.recount([turn.frame])
-            return Changed(step, edit.region, frozenset(turn.ids))
+            return Changed(step, turn.region, frozenset(turn.ids))
 
     # ------------------------------------------------------------------ inside
 

@@ -182,15 +182,18 @@ class Merge:
     ) -> None:
         """Show the lowest claim at every pixel, then note what stays unseen.
 
-        `whole` holds full masks; `partial` only the claims of nuclei that are otherwise left alone.
+        `whole` holds full masks; `partial` only the claims of nuclei that are otherwise left alone. Pixels of any
+        others stay: nobody would note what those lose. (A nucleus that a person approved and gave back may still
+        show what a lower id claims, until its tile is done again.)
         """
         masks = {**partial, **whole}
+        movable = np.fromiter(masks, np.uint32, len(masks))
         for nucleus_id, claim in masks.items():
             if nucleus_id not in duplicates:
                 part = self.image[self._slices(claim.box)]
                 higher = claim.mask & (part > nucleus_id) & (part < PERSON_ID_START)
                 if higher.any():
-                    higher &= ~np.isin(part, self._protected_among(part[higher], known))
+                    higher &= np.isin(part, movable) & ~np.isin(part, self._protected_among(part[higher], known))
                 part[higher | (claim.mask & (part == 0))] = nucleus_id
         for nucleus_id, claim in masks.items():
             shown = self.image[self._slices(claim.box)] == nucleus_id

@@ -191,6 +191,28 @@ def measure_runs(runs: Runs, n: int, frame: Region) -> Measured:
     return Measured(areas, centroids + origin, boxes + np.tile(origin, 2))
 
 
+def measured_rows(parts: Parts, rows: Mapping[int, Row], image: Ids, frame: Region) -> dict[int, Row | None]:
+    """Return rows, by ascending id, with the geometry that ids over a frame say; None for those without a pixel."""
+    measured = measure(image, np.array(list(rows), np.uint32), frame)
+    cells = parts.census.cells(measured.centroids).tolist()
+    um2 = parts.labels.mpp_um.y * parts.labels.mpp_um.x
+    found: dict[int, Row | None] = {}
+    for index, (key, row) in enumerate(rows.items()):
+        place = (cells[index], *measured.centroids[index].tolist(), *measured.boxes[index].tolist())
+        area = int(measured.areas[index])
+        found[key] = (*row[:3], *place, area * um2, *row[11:]) if area else None
+    return found
+
+
+def measured_in_place(parts: Parts, rows: Mapping[int, Row]) -> dict[int, Row | None]:
+    """Like `measured_rows` of what the image shows, each row in its own box: for few that may lie far apart."""
+    found: dict[int, Row | None] = {}
+    for key, row in rows.items():
+        box = Region.from_bounds(*row[6:10])
+        found.update(measured_rows(parts, {key: row}, parts.labels.read(box), box))
+    return found
+
+
 def runs_of(image: Ids, there: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Ids]:
     """Return row, first column, length and id of the runs of equal pixels along rows where `there` says so."""
     flat = np.flatnonzero(there)

@@ -13,16 +13,13 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.census import Census
 from napari_nucleiseg.core.store.labels import LabelStore
 from napari_nucleiseg.core.store.ledger import (
-    APPROVED,
     Ledger,
     claims_in,
-    drop_claims,
     drop_nuclei,
     put_claims,
     put_nuclei,
     put_states,
     put_tile,
-    reopen_tiles,
     rows_by_id,
     run_number,
 )
@@ -127,18 +124,6 @@ class TileWriter:
             put_tile(database, nuclei.tile_index, run, nuclei.core, len(nuclei))
         self._redo.apply(changed)
         self._census.recount(noted.region for noted in changed)
-
-    def approve(self, ids: Iterable[int], *, approved: bool) -> None:
-        """Mark nuclei as approved or not; see `Project.approve`."""
-        keys = [int(nucleus_id) for nucleus_id in ids]
-        with self._ledger.transaction() as database:
-            review = APPROVED if approved else 0
-            database.executemany("UPDATE nuclei SET review = ? WHERE id = ?", [(review, key) for key in keys])
-            if approved:
-                # Approved is what was seen: pixels that others covered are given up.
-                drop_claims(database, keys)
-            else:
-                reopen_tiles(database, set(tile_of(keys).tolist()))
 
     def _leaving(
         self, database: sqlite3.Connection, nuclei: TileNuclei, run: int, touched: Mapping[int, _Record]

@@ -13,7 +13,7 @@ from napari_nucleiseg.core.store.journal import Edit
 from napari_nucleiseg.core.store.packing import Row
 from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, put_rows, rows_of
 from napari_nucleiseg.core.store.redo import Parts
-from napari_nucleiseg.core.store.retouch import measure
+from napari_nucleiseg.core.store.retouch import measured_in_place, measured_rows
 
 Ids = NDArray[np.uint32]
 
@@ -22,7 +22,8 @@ class Turn:
     """One edit on its way back (or forth again).
 
     A model may have written since: pixels that are no longer what the edit left are not touched, and a nucleus that
-    a model has replaced meanwhile does not come back.
+    a model has replaced or hidden meanwhile does not come back. One that becomes a person's again is measured: it may
+    have lost or won pixels.
 
     Parameters
     ----------
@@ -37,8 +38,10 @@ class Turn:
 
     Attributes
     ----------
+    region : Region
+        Contains every pixel that may change, level-0 pixels.
     image : ndarray of uint32 or None
-        Ids over the edit's region as they become; None if no pixel changes.
+        Ids over the region as they become; None if no pixel changes.
     frame : Region
         Contains all nuclei concerned, level-0 pixels.
     ids : set of int
@@ -46,35 +49,52 @@ class Turn:
     """
 
     def __init__(self, database: sqlite3.Connection, parts: Parts, edit: Edit, *, back: bool) -> None:
-        self._database, self._labels, self._census, self._edit = database, parts.labels, parts.census, edit
+        self._database, self._parts, self._labels, self._edit = database, parts, parts.labels, edit
         records = edit.records
         self._wanted, self._left = (records.before, records.after) if back else (records.after, records.before)
-        self._to, self._from = (edit.before, edit.after) if back else (edit.after, edit.before)
+        wanted, left = self._wanted.get(NUCLEI, {}), self._left.get(NUCLEI, {})
+        # Those that go from their model to a person, who approves or rejects them.
+        self._won = {key for key, row in wanted.items() if row and row[14] and not (left.get(key) or row)[14]}
         self.image: Ids | None = None
-        self.ids = set(self._wanted.get(NUCLEI, {}))
-        boxes = [row[6:10] for rows in (self._wanted, self._left) for row in rows.get(NUCLEI, {}).values() if row]
-        place = edit.region
-        bounds = np.array([(place.y, place.x, place.y1, place.x1), *boxes])
-        self.frame = Region.enclosing(bounds)
+        self.ids = set(wanted)
+        self.region = place = edit.region
+        boxes = [row[6:10] for rows in (wanted, left) for row in rows.values() if row]
+        self.frame = Region.enclosing(np.array([(place.y, place.x, place.y1, place.x1), *boxes]))
+        before, after = edit.before, edit.after
+        if before is not None and after is not None:
+            self.region = Region.enclosing(
+                np.array([(place.y, place.x, place.y1, place.x1), *(row[6:10] for row in self._rejected())])
+            )
+            inside = place.translate(-self.region.y, -self.region.x)
+            before, after = (_padded(pixels, inside, self.region) for pixels in (before, after))
+        self._to, self._from = (before, after) if back else (after, before)
+
+    def _rejected(self) -> list[Row]:
+        """Return the rows, as they are left, of nuclei that a person takes from their model to reject them."""
+        rows = [(self._wanted[NUCLEI][key], self._left[NUCLEI][key]) for key in sorted(self._won)]
+        return [left for wanted, left in rows if wanted is not None and left is not None and wanted[13] != 0]
 
     def restore(self) -> None:
         """Bring the tables back and find out what becomes of the pixels."""
         wanted = dict(self._wanted.get(NUCLEI, {}))
-        current = None if self._to is None else self._labels.read(self._edit.region)
+        current = None if self._to is None else self._labels.read(self.region)
         lost = self._lost(current)
         for key in lost:
             wanted.pop(key)
+        self._won -= lost
         taken = self._restore_pixels(current, lost)
         put_rows(self._database, NUCLEI, wanted)
-        if taken:
-            self._measure_anew(wanted)
+        if self._to is None:
+            self._turn_class_of_hidden(lost)
+        hidden = self._won if self._to is not None else set(rows_of(self._database, CLAIMS, self._won))
+        self._measure_anew(wanted if taken else {key: wanted[key] for key in hidden})
         self._restore_claims(lost, wanted)
         for table in set(self._wanted) - {NUCLEI, CLAIMS}:
             put_rows(self._database, table, self._wanted[table])
         self._reopen(wanted)
 
     def _lost(self, current: Ids | None) -> set[int]:
-        """Return the nuclei that the edit left in the table and that are gone: a model has replaced them.
+        """Return the nuclei that the edit left in the table and that are gone: a model has replaced or hidden them.
 
         The id of one that is gone may be another's by now: each run of a model counts the nuclei of a tile anew, and
         passes over those that are a person's at that time, so that even the same run may count otherwise.
@@ -85,21 +105,30 @@ class Turn:
 
     def _is_same(self, now: Row, left: Row, current: Ids | None) -> bool:
         """Whether a row is that of the nucleus which the edit left, not of another with its id."""
-        if now[1] != left[1]:
+        if now[1] != left[1] or now[13] != left[13]:
             return False
         if now[1] is None or now[14] or now[4:11] == left[4:11]:
             return True
         # It may have lost pixels, but it has won none.
-        if current is None or self._from is None or not self._edit.region.contains(Region.from_bounds(*now[6:10])):
+        if current is None or self._from is None or not self.region.contains(Region.from_bounds(*now[6:10])):
             return False
         return not ((current == now[0]) & (self._from != now[0])).any()
+
+    def _turn_class_of_hidden(self, lost: set[int]) -> None:
+        """Bring the class back of nuclei that a model has hidden: they may be seen again when it does a tile anew."""
+        rows: dict[int, Row | None] = {}
+        for key, now in rows_of(self._database, NUCLEI, lost).items():
+            wanted, left = self._wanted[NUCLEI][key], self._left[NUCLEI][key]
+            if wanted is not None and left is not None and now[1] == left[1] and now[4:11] == left[4:11]:
+                rows[key] = (*now[:11], *wanted[11:13], *now[13:])
+        put_rows(self._database, NUCLEI, rows)
 
     def _restore_claims(self, lost: set[int], wanted: Mapping[int, Row | None]) -> None:
         """Give nuclei back what they claim; those that are gone, or whose id is another's by now, claim nothing.
 
-        What models have made a nucleus claim meanwhile stays, as far as it still can.
+        What models have made a nucleus claim meanwhile stays, as far as it still can, and if no person has it now.
         """
-        claims: dict[int, Row | None] = {**rows_of(self._database, CLAIMS, wanted)}
+        claims: dict[int, Row | None] = {**rows_of(self._database, CLAIMS, wanted), **dict.fromkeys(self._won)}
         claims.update((key, row) for key, row in self._wanted.get(CLAIMS, {}).items() if key not in lost)
         alive = rows_of(self._database, NUCLEI, claims)
         can = {key for key, row in claims.items() if _can_claim(alive.get(key), row)}
@@ -120,26 +149,22 @@ class Turn:
         image = np.where(mine, self._to, current)
         if lost:
             image[mine & np.isin(image, gone)] = 0
+        rejected = [row[0] for row in self._rejected()]
+        if rejected:
+            image[np.isin(image, np.array(rejected, np.uint32))] = 0
         self.image = image
-        return bool(lost) or not np.array_equal(image, np.where(self._to != self._from, self._to, current))
+        change = self._to != self._from
+        return bool(lost) or not np.array_equal(image[change], self._to[change])
 
-    def _measure_anew(self, rows: dict[int, Row | None]) -> None:
+    def _measure_anew(self, rows: Mapping[int, Row | None]) -> None:
         """Bring rows to what the pixels say; a nucleus without any goes."""
-        ids = np.array(sorted(key for key, row in rows.items() if row is not None and row[13] == 0), np.uint32)
-        if self.image is None or not len(ids):
-            return
-        whole = self._labels.read(self.frame)
-        whole[self._edit.region.translate(-self.frame.y, -self.frame.x).slices] = self.image
-        measured = measure(whole, ids, self.frame)
-        cells = self._census.cells(measured.centroids).tolist()
-        um2 = self._labels.mpp_um.y * self._labels.mpp_um.x
-        changed: dict[int, Row | None] = {}
-        for index, key in enumerate(ids.tolist()):
-            row = rows[key]
-            place = (cells[index], *measured.centroids[index].tolist(), *measured.boxes[index].tolist())
-            area = int(measured.areas[index])
-            changed[key] = (*row[:3], *place, area * um2, *row[11:]) if row is not None and area else None
-        put_rows(self._database, NUCLEI, changed)
+        shown = {key: row for key, row in sorted(rows.items()) if row is not None and row[13] == 0}
+        if self.image is None:
+            put_rows(self._database, NUCLEI, measured_in_place(self._parts, shown))
+        elif shown:
+            whole = self._labels.read(self.frame)
+            whole[self.region.translate(-self.frame.y, -self.frame.x).slices] = self.image
+            put_rows(self._database, NUCLEI, measured_rows(self._parts, shown, whole, self.frame))
 
     def _reopen(self, rows: dict[int, Row | None]) -> None:
         """Have tiles done again that another run has done since, where a nucleus goes back to its model."""
@@ -159,3 +184,12 @@ def _can_claim(nucleus: Row | None, claim: Row | None) -> bool:
         return True
     y0, x0, y1, x1 = nucleus[6:10]
     return bool(y0 <= claim[1] and x0 <= claim[2] and y1 >= claim[3] and x1 >= claim[4])
+
+
+def _padded(pixels: Ids, inside: Region, region: Region) -> Ids:
+    """Return pixels with background around them, so that they cover a larger region, of which they are `inside`."""
+    if (inside.height, inside.width) == (region.height, region.width):
+        return pixels
+    padded = np.zeros((region.height, region.width), np.uint32)
+    padded[inside.slices] = pixels
+    return padded
