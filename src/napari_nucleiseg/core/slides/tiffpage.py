@@ -17,6 +17,7 @@ from napari_nucleiseg.core.slides.pyramid import UInt8Image
 from napari_nucleiseg.core.slides.samples import Colours, SampleFormat, to_rgb
 from napari_nucleiseg.core.slides.scratch import scratch
 from napari_nucleiseg.core.slides.tiled import UnreadableTileError
+from napari_nucleiseg.core.slides.tilememory import tile_memory
 
 Page = tifffile.TiffPage | tifffile.TiffFrame
 
@@ -154,6 +155,10 @@ class PageTiles:
         SlideError
             If the file is gone.
         """
+        if self._can_decode_into(row, col):
+            out = tile_memory.empty((*self.tile_shape, 3))
+            if self._decode_into(row, col, out):
+                return out
         stored = self.read_stored(row, col)
         if stored is None or self.form.is_rgb:
             return stored
@@ -161,18 +166,26 @@ class PageTiles:
 
     def read_passing_tile(self, row: int, col: int) -> UInt8Image | None:
         """Return what `read_tile` does, in memory that this thread uses again for the next tile."""
+        if self._can_decode_into(row, col):
+            out = scratch((*self.tile_shape, 3))
+            if self._decode_into(row, col, out):
+                return out
+        return self.read_tile(row, col)
+
+    def _can_decode_into(self, row: int, col: int) -> bool:
+        """Whether a tile is a JPEG of colours, which needs no memory but that of its pixels."""
+        return self._spaces is not None and self.form.is_rgb and bool(self._counts[0][row * self._columns + col])
+
+    def _decode_into(self, row: int, col: int, out: UInt8Image) -> bool:
+        """Decode a tile into `out`; False where it cannot be: what becomes of it then is decided in one place."""
         index = row * self._columns + col
-        size = 0 if self._spaces is None or not self.form.is_rgb else int(self._counts[0][index])
-        if self._spaces is None or not size:
-            return self.read_tile(row, col)
-        data = self._read_bytes(int(self._offsets[0][index]), size)
-        out = scratch((*self.tile_shape, 3))
+        data = self._read_bytes(int(self._offsets[0][index]), int(self._counts[0][index]))
+        stored, wanted = self._spaces or (None, _RGB)
         try:
-            stored, wanted = self._spaces
             imagecodecs.jpeg8_decode(data, tables=self._tables, colorspace=stored, outcolorspace=wanted, out=out)
-        except DECODE_ERRORS:  # damaged, or of another size than stated; what becomes of it is decided in one place
-            return self.read_tile(row, col)
-        return out
+        except DECODE_ERRORS:  # damaged, or of another size than stated
+            return False
+        return True
 
     def read_stored(self, row: int, col: int) -> NDArray[Any] | None:
         """Return a tile as it is stored, ``(y, x, samples)``; see `read_tile`."""

@@ -11,6 +11,7 @@ import numpy as np
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.slides.pyramid import LevelArray, Slide, UInt8Image
 from napari_nucleiseg.core.slides.tiled import LARGEST_STRIP_BYTES, TiledLevel
+from napari_nucleiseg.core.slides.tilememory import tile_memory
 
 LARGEST_STEP = 2.5
 """Between neighbours; a viewer shows up to this many times more pixels than the screen has, on each axis."""
@@ -87,7 +88,7 @@ def halved(finer: LevelArray, downsample: YX, *, keep_finer: bool = True) -> Til
 def _mean_of_tiles(finer: TiledLevel, rows: slice, cols: slice, *, keep: bool) -> UInt8Image:
     """Return `mean_2x2` of whole tiles of even sides, each taken from where it was decoded."""
     bottom, right = min(rows.stop, finer.shape[0]), min(cols.stop, finer.shape[1])
-    made = np.empty((-(-(bottom - rows.start) // 2), -(-(right - cols.start) // 2), 3), np.uint8)
+    made = tile_memory.empty((-(-(bottom - rows.start) // 2), -(-(right - cols.start) // 2), 3))
     height, width = finer.tile_shape
     for y in range(rows.start, bottom, height):
         for x in range(cols.start, right, width):
