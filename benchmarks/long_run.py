@@ -53,6 +53,7 @@ class ShortEngine(FolderEngine):
     """The engine whose fine-tune is short."""
 
     def finetune(self, model, lesson, *, device, trust):
+        self.import_training()
         config = FinetuneConfig(steps=6, patience=6, device=device, trust_labels=trust)
         return finetune(model, lesson, config)
 

@@ -34,6 +34,7 @@ class EndlessEngine(FolderEngine):
     """The engine whose fine-tune goes on until it is stopped."""
 
     def finetune(self, model, lesson, *, device, trust):
+        self.import_training()
         config = FinetuneConfig(steps=100_000, patience=100_000, device=device, trust_labels=trust)
         return finetune(model, lesson, config)
 

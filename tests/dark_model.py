@@ -89,6 +89,9 @@ class DarkEngine(Engine):
     def log(self) -> ForwardLog:
         return self.network.log
 
+    def warm_up(self):
+        """Everything is imported; what is searched for garbage is for `frozen` of `gui_parts` to say."""
+
     def models(self):
         return (CARD, RESEARCH)
 

@@ -133,6 +133,17 @@ def test_slow_imports_are_made_before_they_are_needed_and_elsewhere(qtbot, monke
     assert threads[0] is not threading.main_thread()
 
 
+def test_what_is_there_for_good_is_left_out_of_searches_for_garbage_until_the_panel_closes(qtbot, monkeypatch, request):
+    said = []
+    monkeypatch.setattr(Engine, "warm_up", lambda _: said.append("warm"))
+    monkeypatch.setattr(Engine, "cool_down", lambda _: said.append("cool"))
+    docked = request.getfixturevalue("docked")
+    qtbot.waitUntil(lambda: bool(said), timeout=WAIT_MS)
+    docked.shutdown()
+    qtbot.waitUntil(lambda: len(said) > 1, timeout=WAIT_MS)
+    assert said == ["warm", "cool"]
+
+
 def test_a_slide_opened_first_is_seen_whole(viewer, docked, tmp_path, qtbot):
     path = tmp_path / ("a-name-that-widens-the-list-of-layers" * 2 + ".png")
     cv2.imwrite(str(path), disc_picture((300, 400)))

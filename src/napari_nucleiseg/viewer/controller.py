@@ -129,6 +129,7 @@ class Controller:
         self.editing.end()
         for opened in self._shelf.close():
             self._jobs.after(opened.close, *WORKING)
+        self._jobs.after(self._engine.cool_down, "warm up")
         self._jobs.close()
 
     def join(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.viewer.collector import left_out_of_searches, search_again
 from napari_nucleiseg.viewer.levels import SlideLevels
 
 if TYPE_CHECKING:
@@ -77,10 +78,15 @@ class Engine:
 
     def warm_up(self) -> None:
         """Import what the first segmentation, its layer and the first corrections need, so that none waits for it."""
-        for name in ("napari_nucleiseg.core.inference.segment", *LATE_IMPORTS):
-            # Another napari may need other ones.
-            with suppress(ImportError):
-                import_module(name)
+        with left_out_of_searches(self):
+            for name in ("napari_nucleiseg.core.inference.segment", *LATE_IMPORTS):
+                # Another napari may need other ones.
+                with suppress(ImportError):
+                    import_module(name)
+
+    def cool_down(self) -> None:
+        """Undo what `warm_up` did beside importing; when the window closes."""
+        search_again(self)
 
     def load(self, name: str) -> LoadedModel:
         """Return a model, from memory if it was loaded before.
@@ -253,8 +259,18 @@ class Engine:
         classes = {kind.number: kind.name for project in projects for kind in read_classes(project.ledger.reader)}
         return advise(lesson, classes)
 
+    def import_training(self) -> None:
+        """Import what a first fine-tune needs; see `warm_up`."""
+        with left_out_of_searches(self):
+            import torch
+
+            import_module("napari_nucleiseg.core.teaching.finetune")
+            # With its first optimiser torch imports a hundred thousand objects more.
+            torch.optim.SGD([torch.zeros(1)])
+
     def finetune(self, model: LoadedModel, lesson: Lesson, *, device: str, trust: bool) -> Iterator[Step]:
         """Teach a model; what was done is noted, so that after a crash the same call goes on from there."""
+        self.import_training()
         from napari_nucleiseg.core.models.hardware import give_back_memory
         from napari_nucleiseg.core.teaching.config import FinetuneConfig
         from napari_nucleiseg.core.teaching.finetune import finetune
