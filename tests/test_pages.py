@@ -16,6 +16,11 @@ from napari_nucleiseg import cli
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAME = "napari-nucleiseg"
+RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
+# A score with three decimals, such as .576 or 0.576.
+SCORE = re.compile(r"(?<![\w.])0?(\.\d{3})(?![\w.]*\d)")
+LINK = re.compile(r"benchmarks/RESULTS\.md#([\w-]+)")
 
 
 def below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -78,6 +83,29 @@ def test_what_python_imports_exists(page: Path) -> None:
                 source = ROOT.joinpath("src", *(node.module or "").split(".")).with_suffix(".py")
                 text = source.read_text(encoding="utf-8")
                 assert [alias.name for alias in node.names if not re.search(rf"\b{alias.name}\b", text)] == [], source
+
+
+def sections_of(page: str) -> list[tuple[str, str]]:
+    """Return the sections of a page with all that is below them, and the anchor of each."""
+    page = re.sub(r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), page, flags=re.MULTILINE | re.DOTALL)
+    heads = list(HEADING.finditer(page))
+    found = []
+    for place, head in enumerate(heads):
+        ends = [later.start() for later in heads[place + 1 :] if len(later[1]) <= len(head[1])]
+        anchor = re.sub(r"[^\w -]", "", head[2].lower()).replace(" ", "-")
+        found.append((anchor, page[head.start() : min(ends, default=len(page))]))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_scores_stand_in_the_section_of_the_results_that_is_linked_beside_them(page: Path) -> None:
+    results = dict(sections_of(RESULTS))
+    sections = sections_of(page.read_text(encoding="utf-8"))
+    linked = {anchor for _name, text in sections for anchor in LINK.findall(text)}
+    assert sorted(linked - set(results)) == []
+    for name, text in sections:
+        known = {score for anchor in LINK.findall(text) for score in SCORE.findall(results[anchor])}
+        assert sorted(set(SCORE.findall(text)) - known) == [], f"{page.name}#{name}: not in a section that it links"
 
 
 def test_every_picture_is_shown_somewhere() -> None:

@@ -129,6 +129,32 @@ def test_a_wanted_checksum_is_compared_and_nothing_else_kept(site):
     assert get_clip(address, sha256=sha256_of(folder / "pytorch_model.bin").upper()).is_dir()
 
 
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "its source not yet written"])
+def test_what_is_here_already_is_compared_too_and_stays(site, is_whole):
+    _, address = site
+    place = get_clip(address)
+    digest = sha256_of(place / "pytorch_model.bin")
+    if not is_whole:
+        (place / SOURCE).unlink()
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    with pytest.raises(WeightsError) as error:
+        get_clip(address, sha256="0" * 64)
+    said = str(error.value)
+    assert f"is not the file that is wanted: its SHA-256 is {digest}, not {'0' * 64}" in said
+    assert f"delete the folder {place} and get the weights again" in said
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    assert get_clip(address, sha256=f" {digest.upper()} ") == get_clip(address) == place
+    # The file itself is looked at, not what was written down of it; and what is typed wrong is said at once.
+    (place / "pytorch_model.bin").write_bytes(b"other")
+    with pytest.raises(WeightsError, match="is not the file that is wanted"):
+        get_clip(address, sha256=digest)
+    with pytest.raises(WeightsError, match="is no SHA-256"):
+        get_clip(address, sha256="12ab")
+    (place / "pytorch_model.bin").unlink()
+    with pytest.raises(WeightsError, match=r"cannot be read.*delete the folder"):
+        get_clip(address, sha256=digest)
+
+
 def test_safetensors_are_taken_where_both_are(site, model):
     folder, address = site
     write_clip(folder, model)

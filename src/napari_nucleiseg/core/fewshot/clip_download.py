@@ -28,6 +28,7 @@ from napari_nucleiseg.core.fewshot.clip_files import (
 )
 from napari_nucleiseg.core.fewshot.clip_source import (
     README,
+    check_wanted,
     checked_digest,
     clip_card,
     licence_in,
@@ -149,8 +150,8 @@ def get_clip(
     where : str
         See `address_of`; a path of this machine is returned as it is.
     sha256 : str
-        Checksum that the weights must have, 64 hexadecimal digits; empty where none is known: then the first download
-        is trusted.
+        Checksum that the weights must have, 64 hexadecimal digits, whether they are downloaded now or were before;
+        empty where none is known: then the first download is trusted.
     accept_licence : bool
         Accept a licence that is restrictive or not stated, which is remembered.
     folder : path-like, optional
@@ -162,7 +163,7 @@ def get_clip(
     Raises
     ------
     WeightsError
-        If something cannot be downloaded, is missing, or is not what it should be.
+        If something cannot be downloaded, is missing, or is not what it should be. What was there before stays.
     LicenceNotAcceptedError
         If the licence must be accepted first; no weights are downloaded then.
     """
@@ -171,7 +172,9 @@ def get_clip(
     if address is None:
         return Path(where)
     target = Path(folder or clips_folder()) / address.name
-    if read_source(target) is not None:
+    source = read_source(target)
+    if source is not None:
+        check_wanted(target / source.weights, digest)
         return target
     small = _get_small_files(address, target)
     licence = licence_in(target) if address.licence == UNKNOWN else address.licence
@@ -220,6 +223,9 @@ def _must_be_clip(path: Path, address: Address) -> None:
 
 def _get_weights(address: Address, target: Path, digest: str, progress: Progress | None) -> str:
     for name in address.weights:
+        # Of a run that ended before it wrote down where they are from: a download that is no good would be deleted.
+        if (target / name).is_file():
+            check_wanted(target / name, digest)
         if _get(address, name, target, digest, progress) is not None:
             return name
     raise WeightsError(

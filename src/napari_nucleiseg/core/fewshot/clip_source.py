@@ -44,6 +44,11 @@ class ClipSource:
     licence: str
     digests: Mapping[str, str]
 
+    @property
+    def weights(self) -> str:
+        """Name of the file of weights."""
+        return self.url.rsplit("/", 1)[-1]
+
 
 def read_source(folder: Path) -> ClipSource | None:
     """Return where a folder's files are from; None where that is not known, because they came here otherwise.
@@ -106,6 +111,37 @@ def check_unchanged(path: Path, source: ClipSource | None, digest: str = "") -> 
         raise WeightsError(
             f"{path} is no longer the file that was downloaded: its checksum is not the one in {SOURCE} beside it "
             f"(which begins with {wanted[:8]}). Delete the folder {path.parent} and get the weights again."
+        )
+
+
+def check_wanted(path: Path, wanted: str) -> None:
+    """Refuse weights that are here already and are not those that a person wants; they stay where they are.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is read piece by piece.
+    wanted : str
+        SHA-256 as `checked_digest` returns it; empty if any will do.
+
+    Raises
+    ------
+    WeightsError
+        If it is another file, or cannot be read.
+    """
+    if not wanted:
+        return
+    again = f"delete the folder {path.parent} and get the weights again."
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read, so it is not known whether it is the file that is wanted; {again}"
+        ) from error
+    if digest != wanted:
+        raise WeightsError(
+            f"{path} is here already and is not the file that is wanted: its SHA-256 is {digest}, not {wanted}. "
+            f"Nothing of it was changed. Look the checksum up where the file is from; if it is right, {again}"
         )
 
 
