@@ -11,7 +11,6 @@ first, and the steps of its schedule are set so that it ends in time. For each r
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import shutil
 import tarfile
@@ -19,6 +18,8 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+
+from telling import Told
 
 LARGEST_PAIR = 15 * 1024**2  # bytes of both weight files together
 PROBE_STEPS, PROBE_SECONDS = 20, 8.0
@@ -65,50 +66,17 @@ def run(path: str, out: str, deadline: float, together, *, with_best: bool) -> N
         config, out=str(Path(out) / "work" / name), steps=steps, validate_every=every, warmup=min(300, steps // 5)
     )
     print(f"{name}: {rate:.1f} steps/s, {steps} steps, first after {start:.0f} s", flush=True)
-    told = Told(config, name)
+    told = Told(name)
+    told.since = time.monotonic()
     for step in train(config):
         told.add(step)
         late = time.monotonic() > deadline
         if step.validation or late:
-            told.write()
+            told.write(config, loss=[one["loss"] for one in told.means()])
             keep(config, Path(out), name, with_best=with_best)
         if late:
             print(f"{name}: out of time at step {step.step}", flush=True)
             break
-
-
-class Told:
-    """What a run tells of itself."""
-
-    def __init__(self, config, name: str) -> None:
-        self.config, self.name, self.began = config, name, time.monotonic()
-        self.losses: list[float] = []
-        self.validations: list[dict[str, float]] = []
-
-    def add(self, step) -> None:
-        self.losses.append(step.loss)
-        if step.validation:
-            self.validations.append({"step": step.step, **step.validation})
-            recent = self.losses[-200:]
-            scores = " ".join(f"{key} {value:.4f}" for key, value in step.validation.items())
-            print(f"{self.name} {step.step}: loss {sum(recent) / len(recent):.4f} {scores}", flush=True)
-
-    def write(self) -> None:
-        import torch
-
-        from napari_nucleiseg.core.training.config import config_as_json
-
-        on_gpu, parts = torch.cuda.is_available(), range(0, len(self.losses), 100)
-        document = {
-            "config": json.loads(config_as_json(self.config)),
-            "validations": self.validations,
-            "loss": [sum(self.losses[i : i + 100]) / len(self.losses[i : i + 100]) for i in parts],
-            "steps_per_second": len(self.losses) / (time.monotonic() - self.began),
-            "gpu": torch.cuda.get_device_name() if on_gpu else "none",
-            "memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None,
-            "torch": torch.__version__,
-        }
-        (Path(self.config.out) / f"{self.name}.json").write_text(json.dumps(document))
 
 
 def keep(config, out: Path, name: str, *, with_best: bool) -> None:

@@ -16,7 +16,6 @@ random weights (``imagenet`` is empty), because such a machine cannot fetch thos
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import sys
 import tarfile
@@ -27,13 +26,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from telling import Told
+
 PROBE_STEPS, PROBE_SECONDS = 20, 8.0
 # Of the time that is left: what starting anew, the last validation and writing take.
 SPARE_SECONDS, PART = 12.0, 0.95
 CLOSING_SECONDS = 4.0
 LATEST_SECONDS = 90.0  # by which all must have begun
 VALIDATIONS = 10
-LOSSES_TOGETHER = 100
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ def run(path: str, bounds: Bounds, together) -> None:
     torch.set_num_threads(2)
     name, began = Path(path).stem, time.monotonic()
     config = replace(load_scale_config(path), out=str(bounds.work / name), steps=bounds.steps, resume=True)
-    told = Told(name, bounds.out)
-    done, rate, first = probe(every(config, bounds.steps), told, together)
+    told = Told(name)
+    done, rate, first = probe(every(config, bounds.steps), told, bounds.out, together)
     allowed = done + int(rate * PART * (bounds.deadline - time.monotonic() - (first - began) - SPARE_SECONDS))
     steps = min(max(allowed, done + 10), bounds.steps)
     print(f"{name}: {rate:.2f} steps/s, {done} of {steps} steps done, first after {first - began:.0f} s", flush=True)
-    go_on(every(replace(config, steps=steps), -(-steps // VALIDATIONS)), told, bounds.deadline)
+    go_on(every(replace(config, steps=steps), -(-steps // VALIDATIONS)), told, bounds)
 
 
 def every(config, steps: int):
@@ -69,7 +69,7 @@ def every(config, steps: int):
     return replace(config, validate_every=steps, checkpoint_every=steps)
 
 
-def probe(config, told: Told, together) -> tuple[int, float, float]:
+def probe(config, told: Told, out: Path, together) -> tuple[int, float, float]:
     """Take the first steps while all runs are at work: the number of steps, steps a second, when the first was done."""
     from napari_nucleiseg.core.training.scales.loop import pretrain
 
@@ -87,14 +87,14 @@ def probe(config, told: Told, together) -> tuple[int, float, float]:
         elif since is not None and time.monotonic() - since > PROBE_SECONDS:
             break
     else:
-        told.keep(config)
+        keep(config, told, out)
         raise SystemExit(f"{told.name}: no steps were left to take, or too few to measure its speed by")
     rate = (step.step - before) / (time.monotonic() - since)
     steps.close()
     return step.step, rate, first
 
 
-def go_on(config, told: Told, deadline: float) -> None:
+def go_on(config, told: Told, bounds: Bounds) -> None:
     """Take the other steps."""
     from napari_nucleiseg.core.training.scales.loop import pretrain
 
@@ -103,75 +103,30 @@ def go_on(config, told: Told, deadline: float) -> None:
     for step in steps:
         told.add(step)
         if step.validation:
-            told.keep(config)
-        if time.monotonic() > deadline - CLOSING_SECONDS:
+            keep(config, told, bounds.out)
+        if time.monotonic() > bounds.deadline - CLOSING_SECONDS:
             print(f"{told.name}: out of time at step {step.step}", flush=True)
             steps.close()
-            told.keep(config)
+            keep(config, told, bounds.out)
             break
 
 
-class Told:
-    """What a run tells of itself, and where that is kept."""
-
-    def __init__(self, name: str, out: Path) -> None:
-        self.name, self.out = name, out
-        self.losses: list[dict[str, float]] = []
-        self.first = 0
-        self.since: float | None = None
-        self.before = 0
-        """When the clock was started, and after how many of the losses."""
-
-    def add(self, step) -> None:
-        self.first = self.first or step.step
-        if self.since is None:
-            self.since, self.before = time.monotonic(), len(self.losses) + 1
-        self.losses.append({"loss": step.loss, **step.parts})
-        if step.validation:
-            learned, held_out = (
-                " ".join(f"{key} {value:.3f}" for key, value in values.items())
-                for values in (self.mean(-2 * LOSSES_TOGETHER), step.validation)
-            )
-            print(f"{self.name} {step.step}: {learned}; held out: {held_out}", flush=True)
-
-    def mean(self, start: int, stop: int | None = None) -> dict[str, float]:
-        some = self.losses[start:stop]
-        return {key: sum(one[key] for one in some) / len(some) for key in some[0]}
-
-    def document(self, config) -> dict:
-        import torch
-
-        from napari_nucleiseg.core.training.config import config_as_json
-
-        on_gpu, parts = torch.cuda.is_available(), range(0, len(self.losses), LOSSES_TOGETHER)
-        return {
-            "config": json.loads(config_as_json(config)),
-            "validations": [json.loads(line) for line in (Path(config.out) / "log.jsonl").read_text().splitlines()],
-            "losses_from_step": self.first,
-            "losses": [self.mean(i, i + LOSSES_TOGETHER) for i in parts],
-            "steps_per_second": (len(self.losses) - self.before) / (time.monotonic() - self.since),
-            "gpu": torch.cuda.get_device_name() if on_gpu else "none",
-            "memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None,
-            "torch": torch.__version__,
-        }
-
-    def keep(self, config) -> None:
-        """Bring what is worth keeping together; a file in OUT is always a whole one."""
-        folder = Path(config.out)
-        if not (folder / "best.safetensors").exists() or not (folder / "last.pt").exists():
-            return
-        last = write_last(config, folder / f"{self.name}.safetensors")
-        said = folder / f"{self.name}.json"
-        said.write_text(json.dumps(self.document(config)))
-        partial = self.out / f"{self.name}.tar.part"
-        with tarfile.open(partial, "w") as packed:
-            packed.add(said, said.name)
-            packed.add(last, last.name)
-            packed.add(folder / "best.safetensors", f"{self.name}-best.safetensors")
-            for picture in sorted((folder / "attention").glob("*.png"))[-1:]:
-                packed.add(picture, f"{self.name}-{picture.name}")
-        partial.replace(self.out / f"{self.name}.tar")
-        (self.out / said.name).write_bytes(said.read_bytes())
+def keep(config, told: Told, out: Path) -> None:
+    """Bring what is worth keeping together; a file in OUT is always a whole one."""
+    folder, name = Path(config.out), told.name
+    if not (folder / "best.safetensors").exists() or not (folder / "last.pt").exists():
+        return
+    last = write_last(config, folder / f"{name}.safetensors")
+    said = told.write(config, losses_from_step=told.first, losses=told.means())
+    partial = out / f"{name}.tar.part"
+    with tarfile.open(partial, "w") as packed:
+        packed.add(said, said.name)
+        packed.add(last, last.name)
+        packed.add(folder / "best.safetensors", f"{name}-best.safetensors")
+        for picture in sorted((folder / "attention").glob("*.png"))[-1:]:
+            packed.add(picture, f"{name}-{picture.name}")
+    partial.replace(out / f"{name}.tar")
+    (out / said.name).write_bytes(said.read_bytes())
 
 
 def write_last(config, path: Path) -> Path:

@@ -1,10 +1,13 @@
-"""A shell that calls `main`, and a home without the user's own models."""
+"""A shell that calls `main`, a home without the user's own models, and what runs without labels are given."""
 
 import json
 from dataclasses import dataclass
 
+import cv2
 import imagecodecs
+import numpy as np
 import pytest
+import tifffile
 import torch
 
 from dark_model import CARD, SPEC, Dark, disc_picture
@@ -61,3 +64,26 @@ def png(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(imagecodecs.png_encode(disc_picture((192, 256))))
     return path
+
+
+@pytest.fixture
+def slides(tmp_path):
+    """Folder of two pictures of purple discs."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        image = np.full((160, 160, 3), (225, 170, 205), np.uint8)
+        for _ in range(20):
+            cv2.circle(image, tuple(int(v) for v in rng.integers(0, 160, 2)), 10, (95, 55, 140), -1)
+        image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
+        tifffile.imwrite(folder / f"p{number}.tif", image, photometric="rgb")
+    return folder
+
+
+@pytest.fixture
+def quick(request, tmp_path):
+    """The flags of a run that takes a second: settings are the module's ``QUICK``."""
+    path = tmp_path / "quick.json"
+    path.write_text(json.dumps(request.module.QUICK))
+    return ("--config", path, "--out", tmp_path / "run")

@@ -2,13 +2,17 @@
 
 import json
 import shlex
+from dataclasses import fields
 
-import cv2
-import numpy as np
 import pytest
 import tifffile
 
+from napari_nucleiseg.cli.flags import parameter_help
 from napari_nucleiseg.core.models.weights import load_model
+from napari_nucleiseg.core.training.dino.config import DinoConfig
+from napari_nucleiseg.core.training.mae.config import MaeConfig
+from napari_nucleiseg.core.training.scales.config import ScaleConfig
+from napari_nucleiseg.core.training.warm.config import WarmConfig
 
 QUICK = {
     "network": "scale-attention-fast",
@@ -22,28 +26,6 @@ QUICK = {
     "device": "cpu",
     "threads": 1,
 }
-
-
-@pytest.fixture
-def slides(tmp_path):
-    """Two pictures of purple discs."""
-    folder = tmp_path / "slides"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(2):
-        image = np.full((160, 160, 3), (225, 170, 205), np.uint8)
-        for _ in range(20):
-            cv2.circle(image, tuple(int(v) for v in rng.integers(0, 160, 2)), 10, (95, 55, 140), -1)
-        image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
-        tifffile.imwrite(folder / f"p{number}.tif", image, photometric="rgb")
-    return folder
-
-
-@pytest.fixture
-def quick(tmp_path):
-    path = tmp_path / "quick.json"
-    path.write_text(json.dumps(QUICK))
-    return ("--config", path, "--out", tmp_path / "run")
 
 
 def test_slides_become_weights_that_segment(shell, slides, quick, tmp_path):
@@ -121,6 +103,16 @@ def test_without_a_recipe_those_there_are_are_shown(shell):
     assert "scale-attention" in answer.out
     assert shell("pretrain").status == 2
     assert "--crop-px" in shell("pretrain", "scale-attention", "--help").out
+
+
+@pytest.mark.parametrize("config", [DinoConfig, MaeConfig, ScaleConfig, WarmConfig])
+def test_every_field_of_a_recipe_is_explained(config):
+    assert {item.name for item in fields(config)} == parameter_help(config).keys()
+
+
+def test_what_a_recipe_says_of_a_field_goes_before_what_all_say():
+    assert parameter_help(DinoConfig)["tissue"] == "Least share of a patch or region that is tissue."
+    assert parameter_help(MaeConfig)["tissue"] == "Least share of a patch that is tissue."
 
 
 def test_shapes_become_a_data_set_and_the_command_that_goes_on_is_printed(shell, slides, tmp_path):

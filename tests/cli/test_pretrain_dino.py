@@ -2,10 +2,7 @@
 
 import json
 
-import cv2
-import numpy as np
 import pytest
-import tifffile
 
 from napari_nucleiseg.core.models.encoders import load_encoder
 
@@ -25,28 +22,6 @@ QUICK = {
     "device": "cpu",
     "threads": 1,
 }
-
-
-@pytest.fixture
-def slides(tmp_path):
-    """Two pictures of purple discs."""
-    folder = tmp_path / "slides"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(2):
-        image = np.full((160, 160, 3), (225, 170, 205), np.uint8)
-        for _ in range(20):
-            cv2.circle(image, tuple(int(v) for v in rng.integers(0, 160, 2)), 10, (95, 55, 140), -1)
-        image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
-        tifffile.imwrite(folder / f"p{number}.tif", image, photometric="rgb")
-    return folder
-
-
-@pytest.fixture
-def quick(tmp_path):
-    path = tmp_path / "quick.json"
-    path.write_text(json.dumps(QUICK))
-    return ("--config", path, "--out", tmp_path / "run")
 
 
 def test_slides_become_an_encoder_of_patches_then_one_of_regions(shell, slides, quick, tmp_path):

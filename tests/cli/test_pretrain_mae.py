@@ -2,10 +2,7 @@
 
 import json
 
-import cv2
-import numpy as np
 import pytest
-import tifffile
 
 from napari_nucleiseg.core.models.encoders import load_encoder
 
@@ -26,37 +23,8 @@ QUICK = {
 
 
 @pytest.fixture
-def slides(tmp_path):
-    """Two pictures of purple discs."""
-    folder = tmp_path / "slides"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(2):
-        image = np.full((128, 128, 3), (225, 170, 205), np.uint8)
-        for _ in range(20):
-            cv2.circle(image, tuple(int(v) for v in rng.integers(0, 128, 2)), 10, (95, 55, 140), -1)
-        image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
-        tifffile.imwrite(folder / f"p{number}.tif", image, photometric="rgb")
-    return folder
-
-
-@pytest.fixture
-def words(slides, tmp_path):
-    path = tmp_path / "quick.json"
-    path.write_text(json.dumps(QUICK))
-    return (
-        "pretrain",
-        "mae",
-        slides,
-        "--mpp",
-        0.5,
-        "--licence",
-        "CC0-1.0",
-        "--config",
-        path,
-        "--out",
-        tmp_path / "run",
-    )
+def words(slides, quick):
+    return ("pretrain", "mae", slides, "--mpp", 0.5, "--licence", "CC0-1.0", *quick)
 
 
 def test_slides_become_an_encoder(shell, words, tmp_path):

@@ -1,7 +1,5 @@
 """``pretrain contrastive`` and ``pretrain masked`` from the shell: a warm start, and a training from it."""
 
-import json
-
 import cv2
 import numpy as np
 import pytest
@@ -51,10 +49,8 @@ def tissue(tmp_path):
 
 
 @pytest.fixture
-def quick(tmp_path):
-    path = tmp_path / "quick.json"
-    path.write_text(json.dumps(QUICK))
-    return ("--config", path, "--out", tmp_path / "run", "--mpp", 0.5, "--licence", "CC0-1.0")
+def quick(quick):
+    return (*quick, "--mpp", 0.5, "--licence", "CC0-1.0")
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,14 @@ def read_flags(options: argparse.Namespace, base: Config, prefix: str = "") -> C
 
 
 def parameter_help(config: type) -> dict[str, str]:
-    """Return the explanation of each field from the Parameters section of a numpydoc docstring."""
+    """Return the explanation of each field from the Parameters sections of numpydoc docstrings: its own goes first."""
+    found: dict[str, str] = {}
+    for base in reversed(config.__mro__):
+        found |= _own_help(base)
+    return found
+
+
+def _own_help(config: type) -> dict[str, str]:
     found: dict[str, str] = {}
     names: list[str] = []
     lines = (config.__doc__ or "").partition("----------")[2].splitlines()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from napari_nucleiseg.cli.console import Console, ProgressBars
 from napari_nucleiseg.cli.training_progress import RecentLoss, nothing_left
 
-if TYPE_CHECKING:  # it imports torch
-    from napari_nucleiseg.core.training.pretrain_checkpoint import PretrainConfig
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.training.view_config import ViewConfig
 
 
 class Step(Protocol):
@@ -38,7 +38,7 @@ class Step(Protocol):
 
 
 def show_pretraining(
-    steps: Iterable[Step], config: PretrainConfig, console: Console, *, weights: Path, done: str, facts: dict[str, Any]
+    steps: Iterable[Step], config: ViewConfig, console: Console, *, weights: Path, done: str, facts: dict[str, Any]
 ) -> None:
     """Run through the steps, show what they report, say where the weights are.
 
@@ -46,7 +46,7 @@ def show_pretraining(
     ----------
     steps : iterable of Step
         The run.
-    config : PretrainConfig
+    config : ViewConfig
         What was asked for.
     console : Console
         Where it is shown.

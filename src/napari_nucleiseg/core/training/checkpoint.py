@@ -21,6 +21,24 @@ from napari_nucleiseg.core.training.config import TrainConfig, config_as_json
 EVERY_SECONDS = 60.0
 
 
+def made_folder(out: str) -> Path:
+    """Return the folder of a run, made if it was not there, or raise a `WeightsError`."""
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WeightsError(f"the output folder {folder} cannot be made: {error}") from error
+    return folder
+
+
+def foreign_state(path: Path, reason: object) -> WeightsError:
+    """Return the error of a checkpoint that a run cannot go on from."""
+    return WeightsError(
+        f"{path} is not a checkpoint of this configuration; choose another output folder or switch resuming off "
+        f"({reason})"
+    )
+
+
 def write_state(folder: Path, state: dict[str, Any], doing: str) -> None:
     """Write ``last.pt`` whole, or raise a `WeightsError` and leave the former one; `doing` is what goes on from it."""
     partial = folder / "last.pt.part"
@@ -84,11 +102,7 @@ class Checkpoint:
     ) -> None:
         self.config, self.spec = config, spec
         self.network, self.average, self.optimiser = network, average, optimiser
-        self.folder = Path(config.out)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WeightsError(f"the output folder {self.folder} cannot be made: {error}") from error
+        self.folder = made_folder(config.out)
         self.best = -1.0
         self.written = time.monotonic()
         self.start: Start | None = None
@@ -111,10 +125,7 @@ class Checkpoint:
                 self.average.load_state_dict(state["average"])
                 self.optimiser.load_state_dict(state["optimiser"])
             except (RuntimeError, KeyError, ValueError, EOFError) as error:
-                raise WeightsError(
-                    f"{path} is not a checkpoint of this configuration; choose another output folder or switch "
-                    f"resuming off ({error})"
-                ) from error
+                raise foreign_state(path, error) from error
             self.best = float(state["best"])
             self.warmed = tuple(state.get("warmed", ()))
             return int(state["step"])

@@ -11,44 +11,43 @@ from pathlib import Path
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, SMALLEST_MPP_UM, is_plausible
-from napari_nucleiseg.core.training.fields import load_fields, range_problem, read_fields
+from napari_nucleiseg.core.training.fields import ANY, load_fields, range_problem, read_fields
 
 _LEAST_Z_UM, _MOST_Z_UM = 0.01, 100.0
 # Least and most of what a field of a data set, of the augmentation and of a run may be.
-_ANY = (0.0, math.inf)
-_DATA_RANGES = {"nucleus_um": (0.5, 100.0), "share": _ANY}
+_DATA_RANGES = {"nucleus_um": (0.5, 100.0), "share": ANY}
 _AUGMENT_RANGES = {
-    "scale": _ANY,
-    "elastic_um": _ANY,
-    "stain": _ANY,
+    "scale": ANY,
+    "elastic_um": ANY,
+    "stain": ANY,
     "stain_transfer": (0.0, 1.0),
-    "colour": _ANY,
-    "blur_px": _ANY,
+    "colour": ANY,
+    "blur_px": ANY,
     "noise": (0.0, 1.0),
     "jpeg": (0.0, 1.0),
 }
 _RUN_RANGES = {
-    "border_weight": _ANY,
+    "border_weight": ANY,
     "border_sigma_um": (0.01, math.inf),
-    "focal_gamma": _ANY,
-    "dice": _ANY,
-    "tversky_alpha": _ANY,
-    "tversky_beta": _ANY,
+    "focal_gamma": ANY,
+    "dice": ANY,
+    "tversky_alpha": ANY,
+    "tversky_beta": ANY,
     "deep_supervision": (0.0, 1.0),
     "crop_px": (32, math.inf),
     "batch_size": (1, math.inf),
     "steps": (1, math.inf),
     "momentum": (0.0, 1.0),
-    "learning_rate": _ANY,
-    "weight_decay": _ANY,
-    "warmup": _ANY,
+    "learning_rate": ANY,
+    "weight_decay": ANY,
+    "warmup": ANY,
     "ema": (0.0, 1.0),
     "validate_every": (1, math.inf),
     "seed": (0, 2**63 - 1),
-    "threads": _ANY,
+    "threads": ANY,
     "self_training": (0.0, 1.0),
     "threshold": (0.01, 0.99),
-    "min_area_um2": _ANY,
+    "min_area_um2": ANY,
 }
 # What the loss of a foreground head may be the sum of; `core.training.losses` has them by these names.
 LOSS_TERMS = (

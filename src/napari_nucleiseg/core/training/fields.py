@@ -13,6 +13,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from napari_nucleiseg.core.errors import DataError
 
 Config = TypeVar("Config")
+Ranges = Mapping[str, tuple[float, float]]
+"""Least and most of each field."""
+ANY, SHARE, COUNT = (0.0, math.inf), (0.0, 1.0), (1, math.inf)
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 
 
@@ -76,7 +79,7 @@ def load_fields(kind: type[Config], path: str, what: str) -> Config:
         raise DataError(f"{path} does not describe {what}: {error}") from error
 
 
-def range_problem(config: object, ranges: Mapping[str, tuple[float, float]], name: str = "") -> str | None:
+def range_problem(config: object, ranges: Ranges, name: str = "") -> str | None:
     """Return a sentence about the first field that is not a number within its ``(least, most)``, or None."""
     for key, (least, most) in ranges.items():
         value = getattr(config, key)
@@ -104,7 +107,7 @@ def scale_problem(config: object, names: Iterable[str], example: str) -> str | N
     return None
 
 
-def settings_problem(config: object, ranges: Mapping[str, tuple[float, float]]) -> str | None:
+def settings_problem(config: object, ranges: Ranges) -> str | None:
     """Return a sentence about the first field that is of another type or out of its range, or None."""
     try:
         read_fields(type(config), config)

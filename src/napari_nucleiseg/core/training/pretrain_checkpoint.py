@@ -1,4 +1,4 @@
-"""State of a run without labels on disk: what self-distillation and warm starts share."""
+"""State of a run without labels on disk: what self-distillation, warm starts and masked autoencoders share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -17,40 +17,29 @@ from torch import nn
 from napari_nucleiseg.core.errors import WeightsError
 from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.weights import ModelCard, NamedSpec, read_card, save_model
-from napari_nucleiseg.core.training.checkpoint import cut_log, licence_of, write_state
+from napari_nucleiseg.core.training.checkpoint import cut_log, foreign_state, licence_of, made_folder, write_state
 from napari_nucleiseg.core.training.config import config_as_json
+from napari_nucleiseg.core.training.dino.examination import Measured
+from napari_nucleiseg.core.training.dino.processes import Processes
+from napari_nucleiseg.core.training.dino.views import Batch
+from napari_nucleiseg.core.training.view_config import ViewConfig
 
 
-class PretrainConfig(Protocol):
-    """What a checkpoint reads of the configuration of a run; fields of the same names."""
+class PretrainLearner(Measured, Protocol):
+    """What learns."""
 
-    @property
-    def out(self) -> str:
-        """Folder of the run."""
-
-    @property
-    def steps(self) -> int:
-        """Steps of the run."""
+    processes: Processes
 
     @property
-    def batch_size(self) -> int:
-        """Patches or regions a step."""
+    def spec(self) -> NamedSpec:
+        """Of what is kept."""
 
-    @property
-    def measure_every(self) -> int:
-        """Steps between measurements."""
+    def step(self, batch: Batch, number: int) -> dict[str, float]:
+        """Learn from a batch, the `number`-th from 1; return ``loss`` and what it is made of, by name."""
 
-    @property
-    def checkpoint_seconds(self) -> float:
-        """Least seconds between checkpoints."""
 
-    @property
-    def seed(self) -> int:
-        """Of everything random."""
-
-    @property
-    def resume(self) -> bool:
-        """Whether an interrupted run is gone on with."""
+Config = TypeVar("Config", bound=ViewConfig)
+Learner = TypeVar("Learner", bound=PretrainLearner)
 
 
 def card_to_start_from(path: Path, network: str) -> ModelCard:
@@ -69,36 +58,28 @@ def card_to_start_from(path: Path, network: str) -> ModelCard:
         return ModelCard(path.stem, network)
 
 
-class PretrainCheckpoint(ABC):
+class PretrainCheckpoint(ABC, Generic[Config, Learner]):
     """Writes ``last.pt`` (all of the run), ``log.jsonl`` and a weight file with its card.
 
     Parameters
     ----------
-    config : PretrainConfig
+    config, learner
         The run.
-    spec : NamedSpec
-        Of what is kept.
     origins : iterable of (str, str)
         Name and licence of each set of slides.
-    writes : bool
-        Whether this is the process that writes.
     """
 
-    weights = ""
+    weights = "encoder.safetensors"
     """Name of the weight file."""
+    mark, told = "kind", "it is one of"
+    """By what the state of another run is known whose tensors might fit, and how that is said."""
 
-    def __init__(
-        self, config: PretrainConfig, spec: NamedSpec, origins: Iterable[tuple[str, str]], *, writes: bool
-    ) -> None:
-        self.run, self._spec, self.writes = config, spec, writes
+    def __init__(self, config: Config, learner: Learner, origins: Iterable[tuple[str, str]]) -> None:
+        self.config, self.learner, self.writes = config, learner, learner.processes.is_first
         self.origins = tuple(dict.fromkeys(origins))
-        self.folder = Path(config.out)
+        self.folder = made_folder(config.out)
         self.scores: dict[str, float] = {}
         self._unwritten, self._written = 0, time.monotonic()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WeightsError(f"the output folder {self.folder} cannot be made: {error}") from error
 
     # ------------------------------------------------------------------ what kinds of runs differ in
 
@@ -107,13 +88,15 @@ class PretrainCheckpoint(ABC):
     def _kept(self) -> nn.Module:
         """The network of the weight file."""
 
+    @property
     @abstractmethod
-    def _state(self) -> dict[str, Any]:
-        """Return what `_load` needs, without step and scores."""
+    def _marked(self) -> str:
+        """What the `mark` of this run is."""
 
+    @property
     @abstractmethod
-    def _load(self, state: Mapping[str, Any]) -> None:
-        """Take a state up; raises ValueError with the reason where it is of another run."""
+    def _parts(self) -> Mapping[str, nn.Module | torch.optim.Optimizer]:
+        """What the state is made of, by its keys."""
 
     @abstractmethod
     def card(self, step: int) -> ModelCard:
@@ -130,14 +113,14 @@ class PretrainCheckpoint(ABC):
             If it does not belong to this configuration.
         """
         path, log = self.folder / "last.pt", self.folder / "log.jsonl"
-        if self.run.resume and path.exists():
+        if self.config.resume and path.exists():
             step = self._read_state(path)
             if self.writes:
                 cut_log(log, step)
             return step
         if self.writes:
             log.unlink(missing_ok=True)
-            write_over(self.folder / "config.json", config_as_json(self.run).encode())
+            write_over(self.folder / "config.json", config_as_json(self.config).encode())
         return 0
 
     def _read_state(self, path: Path) -> int:
@@ -148,10 +131,14 @@ class PretrainCheckpoint(ABC):
             return int(state["step"])
         except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
-            raise WeightsError(
-                f"{path} is not a checkpoint of this configuration; choose another output folder or switch "
-                f"resuming off ({reason})"
-            ) from error
+            raise foreign_state(path, reason) from error
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take a state up; raises ValueError with the reason where it is of another run."""
+        if (found := state[self.mark]) != self._marked:
+            raise ValueError(f"{self.told} {found}")
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
 
     def save(self, step: int, parts: dict[str, float], scores: dict[str, float] | None) -> bool:
         """Write what is due after `step`; return whether that was a checkpoint."""
@@ -159,12 +146,12 @@ class PretrainCheckpoint(ABC):
             return False
         if scores is not None:
             self.scores = scores
-        is_last = step >= self.run.steps
-        if is_last or step % self.run.measure_every == 0:
+        is_last = step >= self.config.steps
+        if is_last or step % self.config.measure_every == 0:
             held_out = {f"held_out_{name}": value for name, value in (scores or {}).items()}
             with (self.folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps({"step": step, **parts, **held_out}) + "\n")
-        due = is_last or time.monotonic() - self._written >= self.run.checkpoint_seconds
+        due = is_last or time.monotonic() - self._written >= self.config.checkpoint_seconds
         if due:
             self._write(step)
         self._unwritten = 0 if due else step
@@ -176,13 +163,15 @@ class PretrainCheckpoint(ABC):
         try:
             yield
         except GeneratorExit:
-            if self._unwritten and self.run.resume:
+            if self._unwritten and self.config.resume:
                 self._write(self._unwritten)
             raise
 
     def _write(self, step: int) -> None:
-        save_model(self.folder / self.weights, self._kept, self._spec, self.card(step))
-        write_state(self.folder, {"step": step, "scores": self.scores, **self._state()}, "pretraining")
+        save_model(self.folder / self.weights, self._kept, self.learner.spec, self.card(step))
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        state = {"step": step, "scores": self.scores, self.mark: self._marked, **parts}
+        write_state(self.folder, state, "pretraining")
         self._written = time.monotonic()
 
     def _card(self, title: str, notes: str, step: int, former: Mapping[str, ModelCard | None]) -> ModelCard:
@@ -197,12 +186,12 @@ class PretrainCheckpoint(ABC):
             stated.append("" if card.licence == "unknown" else card.licence)
             data.append(f"{how} {card.version} ({card.licence})")
         licence, commercial_use = licence_of(stated)
-        run = self.run
+        run, spec = self.config, self.learner.spec
         return ModelCard(
             name=self.folder.resolve().name,
             title=title,
-            network=self._spec.name,
-            params=dict(self._spec.params),
+            network=spec.name,
+            params=dict(spec.params),
             licence=licence,
             commercial_use=commercial_use and all(card.commercial_use for card in cards.values()),
             training_data=tuple(data),

@@ -6,32 +6,19 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.encoders import LoadedEncoder
 from napari_nucleiseg.core.training.batches import prepared
-from napari_nucleiseg.core.training.dino.examination import Examination, Measured, Measuring
-from napari_nucleiseg.core.training.dino.processes import Processes
-from napari_nucleiseg.core.training.dino.views import Batch, BatchMaker, Samples
-from napari_nucleiseg.core.training.pretrain_checkpoint import PretrainCheckpoint, PretrainConfig
+from napari_nucleiseg.core.training.dino.examination import Examination
+from napari_nucleiseg.core.training.dino.views import BatchMaker, Samples
+from napari_nucleiseg.core.training.pretrain_checkpoint import PretrainCheckpoint, PretrainLearner
+from napari_nucleiseg.core.training.view_config import ViewConfig
 
 MakeSamples = Callable[[], Samples]
-
-
-class _Config(PretrainConfig, Measuring, Protocol):
-    """What the loop reads of a configuration."""
-
-
-class _Learner(Measured, Protocol):
-    """What learns."""
-
-    processes: Processes
-
-    def step(self, batch: Batch, number: int) -> dict[str, float]:
-        """Learn from a batch, the `number`-th from 1; return ``loss`` and what it is made of, by name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,9 +69,9 @@ def prepare(problem: str | None, threads: int) -> None:
 
 
 def view_steps(
-    config: _Config,
-    learner: _Learner,
-    checkpoint: PretrainCheckpoint,
+    config: ViewConfig,
+    learner: PretrainLearner,
+    checkpoint: PretrainCheckpoint[Any, Any],
     *,
     samples: MakeSamples,
     held_out: MakeSamples | None,

@@ -25,24 +25,12 @@ from napari_nucleiseg.core.training.dino.loop import pretrain
 from napari_nucleiseg.core.training.dino.patches import PatchSamples
 from napari_nucleiseg.core.training.dino.processes import Processes
 from napari_nucleiseg.core.training.dino.views import BatchMaker
-
-
-def state_of(config):
-    return torch.load(f"{config.out}/last.pt", weights_only=True)
-
-
-def same(first, second):
-    assert first.keys() == second.keys()
-    return all(torch.equal(value, second[key]) for key, value in first.items())
+from written_run import log_of, of_another, same, state_of
 
 
 def same_run(first, second):
     states = state_of(first), state_of(second)
     return all(same(states[0][part], states[1][part]) for part in ("student", "teacher", "loss"))
-
-
-def log_of(config):
-    return (Path(config.out) / "log.jsonl").read_text()
 
 
 @pytest.fixture
@@ -227,6 +215,14 @@ def test_the_licence_of_what_it_started_from_is_passed_on(config, tmp_path, has_
     list(pretrain(second))
     card = load_encoder(f"{second.out}/encoder.safetensors", accept_licence=True).card
     assert (card.licence, card.commercial_use) == ("CC-BY-NC-4.0 AND CC0-1.0" if has_card else "unknown", False)
+
+
+def test_a_checkpoint_has_its_keys_and_one_of_another_run_is_told(config):
+    list(pretrain(replace(config, steps=1)))
+    keys = of_another(config, features_of="tissue@1")
+    assert keys == ["step", "scores", "features_of", "student", "teacher", "loss", "optimiser"]
+    with pytest.raises(WeightsError, match=r"resuming off \(it was made from features of tissue@1\)"):
+        next(pretrain(config))
 
 
 def test_foreign_checkpoints_are_refused(whole):

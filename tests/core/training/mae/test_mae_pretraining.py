@@ -20,31 +20,13 @@ from napari_nucleiseg.core.training.dino.loop import pretrain as distil
 from napari_nucleiseg.core.training.mae.config import load_mae_config
 from napari_nucleiseg.core.training.mae.loop import pretrain
 from torchvision_shim import import_timm
+from written_run import log_of, of_another, same, state_of
 
 TIMM = {"model_name": "vit_tiny_patch16_224", "img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1}
 
 
-def state_of(config):
-    return torch.load(f"{config.out}/last.pt", weights_only=True)
-
-
 def weights_of(config):
     return Path(config.out) / "encoder.safetensors"
-
-
-def same(first, second):
-    """Whether two nested states hold the same numbers."""
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second
-
-
-def log_of(config):
-    return (Path(config.out) / "log.jsonl").read_text()
 
 
 def test_the_loss_falls_below_that_of_flat_tokens(config):
@@ -157,6 +139,14 @@ def test_an_encoder_of_timm_learns_too(config):
     encoder = load_encoder(weights_of(config))
     assert encoder.card.params == params
     assert encoder.network(torch.zeros(1, 3, 32, 32)).shape == (1, 24)
+
+
+def test_a_checkpoint_has_its_keys_and_one_of_another_run_is_told(config):
+    list(pretrain(replace(config, steps=1)))
+    keys = of_another(config, kind="moco of the encoder of nuclei")
+    assert keys == ["step", "scores", "kind", "autoencoder", "optimiser"]
+    with pytest.raises(WeightsError, match=r"resuming off \(it is one of moco of the encoder of nuclei\)"):
+        next(pretrain(config))
 
 
 def test_foreign_checkpoints_are_refused(config):

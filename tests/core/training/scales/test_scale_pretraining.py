@@ -26,23 +26,11 @@ from napari_nucleiseg.core.training.scales.examination import Examination
 from napari_nucleiseg.core.training.scales.learner import Learner
 from napari_nucleiseg.core.training.scales.loop import pretrain
 from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource
-
-
-def state_of(config):
-    return torch.load(f"{config.out}/last.pt", weights_only=True)
-
-
-def same(first, second):
-    assert first.keys() == second.keys()
-    return all(torch.equal(value, second[key]) for key, value in first.items())
+from written_run import log_of, same, state_of
 
 
 def same_run(first, second):
     return all(same(state_of(first)[part], state_of(second)[part]) for part in ("model", "scale_net"))
-
-
-def log_of(config):
-    return (Path(config.out) / "log.jsonl").read_text()
 
 
 @pytest.fixture

@@ -20,25 +20,7 @@ from napari_nucleiseg.core.training.dino.processes import Processes
 from napari_nucleiseg.core.training.warm.config import METHODS, load_warm_config
 from napari_nucleiseg.core.training.warm.learner import Learner
 from napari_nucleiseg.core.training.warm.loop import pretrain
-
-
-def state_of(config):
-    return torch.load(f"{config.out}/last.pt", weights_only=True)
-
-
-def same(first, second):
-    """Whether two nested states hold the same numbers."""
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second
-
-
-def log_of(config):
-    return (Path(config.out) / "log.jsonl").read_text()
+from written_run import log_of, of_another, same, state_of
 
 
 @pytest.mark.parametrize(
@@ -167,6 +149,13 @@ def test_a_warm_start_can_go_on_from_another(config, tmp_path):
         torch.equal(kept[name], now[f"trunk.network.{name}"]) for name in taught_tensors(card) if kept[name].ndim == 4
     )
     assert (card.licence, card.commercial_use) == ("CC-BY-NC-4.0 AND CC0-1.0", False)
+
+
+def test_a_checkpoint_has_its_keys_and_one_of_another_run_is_told(config):
+    list(pretrain(replace(config, steps=1)))
+    assert of_another(config, kind="moco of the network of nuclei") == ["step", "scores", "kind", "method", "optimiser"]
+    with pytest.raises(WeightsError, match=r"resuming off \(it is one of moco of the network of nuclei\)"):
+        next(pretrain(config))
 
 
 def test_foreign_checkpoints_are_refused(config):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.training.fields import load_fields, settings_problem
+from napari_nucleiseg.core.training.fields import ANY, load_fields, settings_problem
 
-_ANY = (0.0, math.inf)
 _RANGES = {
     "width": (2, 256),
     "blocks": (1, 8),
@@ -21,10 +19,10 @@ _RANGES = {
     "least_share": (0.0, 0.5),
     "learning_rate": (1e-6, 10.0),
     "momentum": (0.0, 0.999),
-    "pseudo_label_weight": _ANY,
-    "affine_weight": _ANY,
-    "spatial_weight": _ANY,
-    "boundary_weight": _ANY,
+    "pseudo_label_weight": ANY,
+    "affine_weight": ANY,
+    "spatial_weight": ANY,
+    "boundary_weight": ANY,
     "boundary_beta": (2, 256),
     "fit_px": (64 * 64, 4096 * 4096),
     "seed": (0, 2**63 - 1),

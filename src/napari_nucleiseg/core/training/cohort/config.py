@@ -6,18 +6,17 @@ import math
 from dataclasses import dataclass
 
 from napari_nucleiseg.core.models.aggregators import CLASSES, TASKS, aggregator_names
-from napari_nucleiseg.core.training.fields import settings_problem
+from napari_nucleiseg.core.training.fields import ANY, settings_problem
 
-_ANY = (0.0, math.inf)
 # Published for cohorts of some hundred patients. Of forty it would make one step an epoch, and nothing would be learnt.
 _SURVIVORS_A_STEP, _STEPS_AN_EPOCH = 32, 10
 _RANGES = {
     "folds": (2, math.inf),
     "epochs": (1, math.inf),
-    "learning_rate": _ANY,
-    "weight_decay": _ANY,
+    "learning_rate": ANY,
+    "weight_decay": ANY,
     "dropout": (0.0, 0.9),
-    "accumulate": _ANY,
+    "accumulate": ANY,
     "intervals": (2, math.inf),
     "bootstrap": (10, math.inf),
     "seed": (0, 2**31 - 1),

@@ -3,59 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from napari_nucleiseg.core.training.config import resolved
-from napari_nucleiseg.core.training.fields import length_problem, load_fields, scale_problem, settings_problem
-from napari_nucleiseg.core.training.scales.config import SlideSet, slides_from
+from napari_nucleiseg.core.training.fields import ANY, COUNT, SHARE, Ranges, length_problem, load_fields, scale_problem
+from napari_nucleiseg.core.training.view_config import ViewConfig
 
-_ANY, _SHARE = (0.0, math.inf), (0.0, 1.0)
-_COUNT = (1, math.inf)
-_RANGES = {
-    "stage": (1, 2),
-    "hold_out": (0.0, 0.9),
-    "tissue": _SHARE,
-    "patches": _COUNT,
-    "regions": _COUNT,
-    "region_cells": (2, math.inf),
-    "global_crops": (2, math.inf),
-    "local_crops": _ANY,
-    "global_px": (16, math.inf),
-    "local_px": (16, math.inf),
-    "global_cells": (2, math.inf),
-    "local_cells": _COUNT,
-    "flip": _SHARE,
-    "jitter_share": _SHARE,
-    "grey": _SHARE,
-    "solarise": _SHARE,
-    "head_hidden": _COUNT,
-    "head_bottleneck": _COUNT,
-    "prototypes": (2, math.inf),
-    "drop_path": (0.0, 0.9),
-    "student_temperature": (1e-3, 10.0),
-    "teacher_temperature": (1e-3, 10.0),
-    "first_teacher_temperature": (1e-3, 10.0),
-    "temperature_warmup": _SHARE,
-    "centre_momentum": _SHARE,
-    "batch_size": (2, math.inf),
-    "steps": _COUNT,
-    "learning_rate": _ANY,
-    "last_learning_rate": _ANY,
-    "warmup": _SHARE,
-    "weight_decay": _ANY,
-    "last_weight_decay": _ANY,
-    "clip": _ANY,
-    "freeze_last": _SHARE,
-    "ema": _SHARE,
-    "last_ema": _SHARE,
-    "measure_every": _COUNT,
-    "measured": (2, math.inf),
-    "checkpoint_seconds": _ANY,
-    "seed": (0, 2**63 - 1),
-    "threads": _ANY,
-}
 # Fields that hold a least and a most, strengths of the jitter, and shares of views that are blurred.
 _LENGTHS = {"global_scale": 2, "local_scale": 2, "jitter": 4, "blur": 3, "blur_px": 2}
 PUBLISHED = {1: "hipt-256", 2: "hipt-4k"}
@@ -63,13 +17,11 @@ PUBLISHED = {1: "hipt-256", 2: "hipt-4k"}
 
 
 @dataclass(frozen=True, slots=True)
-class DinoConfig:
+class DinoConfig(ViewConfig):
     """One run of self-distillation; the defaults are DINO's (Caron et al., ICCV 2021) as HIPT used them.
 
     Parameters
     ----------
-    out : str
-        Folder for checkpoints, the log and the resulting weights.
     stage : int
         1 teaches an encoder of patches from pixels, 2 one of regions from the features of their patches.
     network : str
@@ -79,10 +31,6 @@ class DinoConfig:
         stage must know of the patches comes from their encoder.
     patch_encoder : str
         Of the second stage: name or weight file of the encoder of patches.
-    slides, validate : tuple of SlideSet
-        What to learn from, and what to measure on.
-    hold_out : float
-        Share of the slides that is kept for measuring where `validate` is empty.
     tissue : float
         Least share of a patch or region that is tissue.
     patches : int
@@ -125,8 +73,6 @@ class DinoConfig:
         the first and 200,000 for the second stage.
     learning_rate, last_learning_rate : float
         Of AdamW for a batch of 256 (others in proportion) after the warm-up, and at the end of the cosine.
-    warmup : float
-        Share of the run in which the learning rate rises.
     weight_decay, last_weight_decay : float
         At the start and at the end of the cosine; of matrices only.
     clip : float
@@ -137,31 +83,43 @@ class DinoConfig:
         Share of the teacher that stays at each step, at the start and at the end of the cosine.
     measure_every, measured : int
         Steps between measurements on what was held out, and patches or regions to measure on.
-    checkpoint_seconds : float
-        Between checkpoints.
     seed : int
         Seeds weights, patches and crops.
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
-    mixed_precision : bool
-        bfloat16 autocast where the hardware has it.
-    threads : int
-        Threads of torch on the CPU; 0 leaves torch's choice.
     initial : str
         Weight file of an encoder to start from; may be empty.
-    resume : bool
-        Go on from the last checkpoint in `out` if there is one.
     """
 
-    out: str = "pretraining"
+    ranges: ClassVar[Ranges] = {
+        **ViewConfig.ranges,
+        "stage": (1, 2),
+        "regions": COUNT,
+        "region_cells": (2, math.inf),
+        "global_crops": (2, math.inf),
+        "local_crops": ANY,
+        "global_px": (16, math.inf),
+        "local_px": (16, math.inf),
+        "global_cells": (2, math.inf),
+        "local_cells": COUNT,
+        "jitter_share": SHARE,
+        "grey": SHARE,
+        "solarise": SHARE,
+        "head_hidden": COUNT,
+        "head_bottleneck": COUNT,
+        "prototypes": (2, math.inf),
+        "drop_path": (0.0, 0.9),
+        "student_temperature": (1e-3, 10.0),
+        "teacher_temperature": (1e-3, 10.0),
+        "first_teacher_temperature": (1e-3, 10.0),
+        "temperature_warmup": SHARE,
+        "centre_momentum": SHARE,
+        "last_weight_decay": ANY,
+        "freeze_last": SHARE,
+        "ema": SHARE,
+        "last_ema": SHARE,
+    }
+
     stage: int = 1
-    network: str = ""
-    params: Mapping[str, int | float | str | bool] = field(default_factory=dict)
     patch_encoder: str = ""
-    slides: tuple[SlideSet, ...] = ()
-    validate: tuple[SlideSet, ...] = ()
-    hold_out: float = 0.1
-    tissue: float = 0.5
     patches: int = 2048
     regions: int = 256
     region_cells: int = 16
@@ -173,7 +131,6 @@ class DinoConfig:
     local_scale: tuple[float, ...] = (0.05, 0.4)
     global_cells: int = 14
     local_cells: int = 6
-    flip: float = 0.5
     turns: bool = False
     jitter: tuple[float, ...] = (0.4, 0.4, 0.2, 0.1)
     jitter_share: float = 0.8
@@ -190,7 +147,6 @@ class DinoConfig:
     first_teacher_temperature: float = 0.04
     temperature_warmup: float = 0.0
     centre_momentum: float = 0.9
-    batch_size: int = 256
     steps: int = 400_000
     learning_rate: float = 5e-4
     last_learning_rate: float = 1e-6
@@ -201,15 +157,7 @@ class DinoConfig:
     freeze_last: float = 0.01
     ema: float = 0.996
     last_ema: float = 1.0
-    measure_every: int = 200
     measured: int = 64
-    checkpoint_seconds: float = 60.0
-    seed: int = 0
-    device: str = "auto"
-    mixed_precision: bool = True
-    threads: int = 0
-    initial: str = ""
-    resume: bool = True
 
     @property
     def encoder_name(self) -> str:
@@ -221,16 +169,13 @@ class DinoConfig:
         """Crops of each patch or region."""
         return self.global_crops + self.local_crops
 
-    def validation_error(self) -> str | None:
-        """Return what is wrong as a sentence, or None."""
-        if problem := settings_problem(self, _RANGES):
-            return problem
-        if not self.out:
-            return "name a folder for the weights (out)"
-        if problem := length_problem(self, _LENGTHS):
-            return problem
-        problems = (item.validation_error() for item in (*self.slides, *self.validate))
-        return next(filter(None, problems), None) or self._crop_error() or self._stage_error()
+    def _own_error(self) -> str | None:
+        """Return what is wrong with crops and stage."""
+        return length_problem(self, _LENGTHS) or self._crop_error() or self._stage_error()
+
+    def _files(self) -> tuple[str, ...]:
+        # An encoder that is called by its name has no path.
+        return ("initial", "patch_encoder") if self.patch_encoder.endswith(".safetensors") else ("initial",)
 
     def _crop_error(self) -> str | None:
         """Return what is wrong with the crops."""
@@ -265,18 +210,4 @@ def load_dino_config(path: str) -> DinoConfig:
     DataError
         If the file cannot be read, or a field is unknown or of another type.
     """
-    config = load_fields(DinoConfig, path, "a run of self-distillation")
-    base = Path(path).parent
-
-    def at(name: str) -> str:
-        return resolved(name, base) if name else name
-
-    # An encoder that is called by its name has no path.
-    encoder = config.patch_encoder
-    return replace(
-        config,
-        slides=slides_from(config.slides, base),
-        validate=slides_from(config.validate, base),
-        patch_encoder=at(encoder) if encoder.endswith(".safetensors") else encoder,
-        initial=at(config.initial),
-    )
+    return load_fields(DinoConfig, path, "a run of self-distillation").seen_from(Path(path).parent)

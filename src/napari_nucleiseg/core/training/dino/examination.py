@@ -5,24 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from napari_nucleiseg.core.training.dino.views import Batch, BatchMaker, Samples
+from napari_nucleiseg.core.training.view_config import ViewConfig
 
 HELD_OUT_STREAM = 1
-
-
-class Measuring(Protocol):
-    """What a configuration says of measuring."""
-
-    @property
-    def measured(self) -> int:
-        """Patches or regions to measure on."""
-
-    @property
-    def batch_size(self) -> int:
-        """Patches or regions a step."""
-
-    @property
-    def seed(self) -> int:
-        """Chooses views."""
 
 
 class Measured(Protocol):
@@ -39,11 +24,11 @@ class Examination:
     ----------
     samples : Samples
         Patches or regions that are not learned from.
-    config : Measuring
+    config : ViewConfig
         The run.
     """
 
-    def __init__(self, samples: Samples, config: Measuring) -> None:
+    def __init__(self, samples: Samples, config: ViewConfig) -> None:
         # Few at a time: they need no more memory than a step does.
         self.size = max(2, min(config.measured, config.batch_size))
         maker = BatchMaker(samples, seed=config.seed, size=self.size, stream=HELD_OUT_STREAM)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from napari_nucleiseg.core.models.encoders import build_encoder
 from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat16
 from napari_nucleiseg.core.models.weights import ModelCard, fit_tensors, load_tensors
+from napari_nucleiseg.core.training.descent import parted, seed_step
 from napari_nucleiseg.core.training.dino.config import DinoConfig
 from napari_nucleiseg.core.training.dino.head import DinoHead
 from napari_nucleiseg.core.training.dino.loss import DinoLoss, collapse_watch, effective_rank
@@ -76,7 +76,7 @@ class Learner:
         self.teacher = self._pupil(calm).requires_grad_(requires_grad=False).eval()
         self.teacher.load_state_dict(self.student.state_dict())
         self.loss = DinoLoss(config.prototypes, config.student_temperature, config.centre_momentum).to(self.device)
-        self.optimiser = torch.optim.AdamW(_groups(self.student), config.learning_rate)
+        self.optimiser = torch.optim.AdamW(parted(self.student.parameters(), config.weight_decay), config.learning_rate)
         self.is_mixed = config.mixed_precision and has_fast_bfloat16(self.device)
         self._mean, self._std = (torch.tensor(values, device=self.device) for values in (self.spec.mean, self.spec.std))
 
@@ -88,7 +88,7 @@ class Learner:
     def step(self, batch: Batch, number: int) -> dict[str, float]:
         """Learn from a batch; return the loss and how far from collapse the teacher is."""
         now = scheduled(self.config, number)
-        self._seed(number)
+        seed_step(self.config.seed, number, self.processes)
         self.student.train()
         with in_bfloat16(self.device, wanted=self.is_mixed):
             targets, outputs, features = self._taught(batch, now)
@@ -134,11 +134,6 @@ class Learner:
             crops = crops.float().div_(255).sub_(self._mean).div_(self._std)
         return crops.permute(0, 3, 1, 2)
 
-    def _seed(self, number: int) -> None:
-        """Make what is dropped a function of the step, so that a run goes on as if it had never stopped."""
-        key = np.random.SeedSequence((self.config.seed, number, self.processes.rank))
-        torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
-
     def _clip(self) -> None:
         if self.config.clip:
             for parameter in self.student.parameters():
@@ -155,12 +150,3 @@ class Learner:
         """Move the teacher towards the student."""
         for slow, fast in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             slow.lerp_(fast, 1 - ema)
-
-
-def _groups(student: nn.Module) -> list[dict[str, list[nn.Parameter]]]:
-    """Part parameters into matrices, which decay, and biases and scales of normalisations, which do not."""
-    parameters = list(student.parameters())
-    return [
-        {"params": [item for item in parameters if item.ndim > 1]},
-        {"params": [item for item in parameters if item.ndim <= 1]},
-    ]

@@ -14,6 +14,7 @@ from napari_nucleiseg.core.slides.tissue import tissue_mask
 from napari_nucleiseg.core.training.dino.config import DinoConfig
 from napari_nucleiseg.core.training.dino.picture_crops import patch_views
 from napari_nucleiseg.core.training.scales.samples import Places, ScaleSource, find_places
+from napari_nucleiseg.core.training.view_config import ViewConfig
 
 # Slides that are coarser than the encoder by more than this are left out: they would be enlarged out of nothing.
 MOST_ENLARGED = 1.25
@@ -29,18 +30,6 @@ class Square(Protocol):
     @property
     def mpp_um(self) -> float:
         """Micrometres of a pixel."""
-
-
-class TissueChoice(Protocol):
-    """What a configuration says of where patches lie."""
-
-    @property
-    def tissue(self) -> float:
-        """Least share of a patch that is tissue."""
-
-    @property
-    def seed(self) -> int:
-        """Chooses them."""
 
 
 class PatchSamples:
@@ -67,7 +56,7 @@ class PatchSamples:
 
 
 def read_patches(
-    sources: Sequence[ScaleSource], spec: Square, config: TissueChoice, count: int, stream: int = 0
+    sources: Sequence[ScaleSource], spec: Square, config: ViewConfig, count: int, stream: int = 0
 ) -> UInt8Image:
     """Read patches of tissue, ``(n, input_px, input_px, 3)``; slides count by how much tissue they have.
 
@@ -77,7 +66,7 @@ def read_patches(
         Open slides.
     spec : Square
         Side and pixel size of a patch: the spec of an encoder.
-    config : TissueChoice
+    config : ViewConfig
         Least share of tissue, seed.
     count : int
         Most patches; fewer where slides have less room.

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from napari_nucleiseg.core.training.dino.config import DinoConfig
+from napari_nucleiseg.core.training.view_config import ViewConfig
 
 _BATCH = 256  # that the learning rate is stated for
 
@@ -37,7 +38,7 @@ def scheduled(config: DinoConfig, step: int) -> Scheduled:
     """Return what holds for a step, counted from 1."""
     done, steps = step - 1, config.steps
     return Scheduled(
-        learning_rate=_rate(config, done),
+        learning_rate=risen(config, step, in_proportion(config)),
         weight_decay=cosine(done, steps, config.weight_decay, config.last_weight_decay),
         ema=cosine(done, steps, config.ema, config.last_ema),
         teacher_temperature=_temperature(config, done),
@@ -50,12 +51,17 @@ def cosine(done: int, steps: int, first: float, last: float) -> float:
     return last + 0.5 * (first - last) * (1 + math.cos(math.pi * done / max(steps, 1)))
 
 
-def _rate(config: DinoConfig, done: int) -> float:
-    highest = config.learning_rate * config.batch_size / _BATCH
+def in_proportion(config: ViewConfig) -> float:
+    """Return the highest learning rate where it is stated for a batch of 256."""
+    return config.learning_rate * config.batch_size / _BATCH
+
+
+def risen(config: ViewConfig, step: int, highest: float) -> float:
+    """Return the learning rate of a step, counted from 1: a rise to the highest, then half a cosine."""
     rising = round(config.warmup * config.steps)
-    if done < rising:
-        return highest * (done + 1) / rising
-    return cosine(done - rising, config.steps - rising, highest, min(config.last_learning_rate, highest))
+    if step <= rising:
+        return highest * step / rising
+    return cosine(step - 1 - rising, config.steps - rising, highest, min(config.last_learning_rate, highest))
 
 
 def _temperature(config: DinoConfig, done: int) -> float:

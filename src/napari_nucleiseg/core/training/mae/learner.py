@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,16 +13,16 @@ from napari_nucleiseg.core.models.encoders import PATCH, EncoderSpec, build_enco
 from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat16
 from napari_nucleiseg.core.models.vit import VisionTransformer
 from napari_nucleiseg.core.models.weights import ModelCard, fit_tensors, load_tensors
+from napari_nucleiseg.core.training.descent import descend, parted, seed_step
 from napari_nucleiseg.core.training.dino.loss import effective_rank
 from napari_nucleiseg.core.training.dino.processes import Processes
-from napari_nucleiseg.core.training.dino.schedules import cosine
+from napari_nucleiseg.core.training.dino.schedules import in_proportion, risen
 from napari_nucleiseg.core.training.dino.views import Batch
 from napari_nucleiseg.core.training.mae.autoencoder import MaskedAutoencoder
 from napari_nucleiseg.core.training.mae.config import MaeConfig
 from napari_nucleiseg.core.training.precision import in_bfloat16
 from napari_nucleiseg.core.training.pretrain_checkpoint import card_to_start_from
 
-_BATCH = 256  # to which the learning rate belongs
 _BETAS = (0.9, 0.95)
 
 
@@ -62,7 +61,9 @@ class Learner:
             fit_tensors(encoder, load_tensors(path), path=path, network_name=self.spec.name)
             self.began_with = card_to_start_from(path, self.spec.name)
         self.autoencoder = MaskedAutoencoder(encoder, self.spec, config).to(self.device)
-        self.optimiser = torch.optim.AdamW(self._groups(), config.learning_rate, betas=_BETAS)
+        self.optimiser = torch.optim.AdamW(
+            parted(self.autoencoder.parameters(), config.weight_decay), config.learning_rate, betas=_BETAS
+        )
         self.is_mixed = config.mixed_precision and has_fast_bfloat16(self.device)
         self._mean, self._std = (torch.tensor(values, device=self.device) for values in (self.spec.mean, self.spec.std))
 
@@ -73,25 +74,18 @@ class Learner:
 
     def step(self, batch: Batch, number: int) -> dict[str, float]:
         """Learn from a batch; return the loss, and over how many directions the features of its patches spread."""
-        self._seed(number)
+        seed_step(self.config.seed, number, self.processes)
         self.autoencoder.train()
         with in_bfloat16(self.device, wanted=self.is_mixed):
             loss, features = self.autoencoder(self._normalised(batch))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        learned = list(self.autoencoder.parameters())
-        self.processes.average_gradients(learned)
-        if self.config.clip:
-            nn.utils.clip_grad_norm_(learned, self.config.clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = scheduled_rate(self.config, number)
-        self.optimiser.step()
-        return {"loss": float(self.processes.mean(loss.detach())), "rank": effective_rank(features.detach())}
+        config, rate = self.config, scheduled_rate(self.config, number)
+        told = descend(loss, self.optimiser, self.processes, rate=rate, clip=config.clip)
+        return {"loss": told, "rank": effective_rank(features.detach())}
 
     @torch.no_grad()
     def measure(self, batch: Batch, number: int) -> dict[str, float]:
         """Return what `step` would of a batch that is not learned from."""
-        self._seed(number)
+        seed_step(self.config.seed, number, self.processes)
         self.autoencoder.eval()
         with in_bfloat16(self.device, wanted=self.is_mixed):
             loss, features = self.autoencoder(self._normalised(batch))
@@ -102,27 +96,10 @@ class Learner:
         views = batch.seen_by_both.encode(lambda found: found).to(self.device, non_blocking=True)
         return views.float().div_(255).sub_(self._mean).div_(self._std).permute(0, 3, 1, 2)
 
-    def _groups(self) -> list[dict[str, object]]:
-        """Part what learns into matrices, which decay, and biases and scales of normalisations, which do not."""
-        learned = list(self.autoencoder.parameters())
-        return [
-            {"params": [item for item in learned if item.ndim > 1], "weight_decay": self.config.weight_decay},
-            {"params": [item for item in learned if item.ndim <= 1], "weight_decay": 0.0},
-        ]
-
-    def _seed(self, number: int) -> None:
-        """Make masks and what is dropped a function of the step, so that a run goes on as if it had never stopped."""
-        key = np.random.SeedSequence((self.config.seed, number, self.processes.rank))
-        torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
-
 
 def scheduled_rate(config: MaeConfig, step: int) -> float:
     """Return the learning rate of a step, counted from 1: a rise, then half a cosine."""
-    rate = config.learning_rate * config.batch_size / _BATCH
-    rising = round(config.warmup * config.steps)
-    if step <= rising:
-        return rate * step / rising
-    return cosine(step - 1 - rising, config.steps - rising, rate, min(config.last_learning_rate, rate))
+    return risen(config, step, in_proportion(config))
 
 
 def _built(config: MaeConfig) -> tuple[EncoderSpec, nn.Module]:

@@ -20,7 +20,7 @@ from napari_nucleiseg.core.models.resnet34 import read_tensors
 from napari_nucleiseg.core.models.scale_attention import load_published_state, published_state
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, encode_model, load_tensors, save_model
-from napari_nucleiseg.core.training.checkpoint import cut_log, licence_of, write_state
+from napari_nucleiseg.core.training.checkpoint import cut_log, foreign_state, licence_of, made_folder, write_state
 from napari_nucleiseg.core.training.config import config_as_json
 from napari_nucleiseg.core.training.scales.config import ScaleConfig, judge
 from napari_nucleiseg.core.training.scales.examination import Glance
@@ -45,13 +45,9 @@ class ScaleCheckpoint:
     ) -> None:
         self.config, self.spec, self.learner = config, spec, learner
         self.origins = tuple(dict.fromkeys(origins))
-        self.folder = Path(config.out)
+        self.folder = made_folder(config.out)
         self.best = -1.0
         self._unwritten = 0
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WeightsError(f"the output folder {self.folder} cannot be made: {error}") from error
 
     def restore(self) -> int:
         """Load the last checkpoint or the initial weights; return the number of steps already done.
@@ -82,10 +78,7 @@ class ScaleCheckpoint:
             self.best = float(state["best"])
             return int(state["step"])
         except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError, WeightsError) as error:
-            raise WeightsError(
-                f"{path} is not a checkpoint of this configuration; choose another output folder or switch "
-                f"resuming off ({error})"
-            ) from error
+            raise foreign_state(path, error) from error
 
     def _start_from(self, path: Path) -> None:
         if path.suffix == ".safetensors":

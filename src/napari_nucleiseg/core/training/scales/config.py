@@ -8,33 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, SMALLEST_MPP_UM, is_plausible
 from napari_nucleiseg.core.training.config import resolved
-from napari_nucleiseg.core.training.fields import load_fields, settings_problem
+from napari_nucleiseg.core.training.fields import ANY, COUNT, SHARE, Ranges, load_fields, settings_problem
 
-_ANY = (0.0, math.inf)
 _REGION = re.compile(r"-?\d+:-?\d+:\d+:\d+")
-_RANGES = {
-    "hold_out": (0.0, 0.9),
-    "tissue": (0.0, 1.0),
-    "reinhard": (0.0, 1.0),
-    "hed_jitter": (0.0, 1.0),
-    "crop_px": (32, math.inf),
-    "batch_size": (2, math.inf),
-    "steps": (1, math.inf),
-    "learning_rate": _ANY,
-    "weight_decay": _ANY,
-    "ema": (0.0, 1.0),
-    "sure": (0.5, 1.0),
-    "validate_every": (1, math.inf),
-    "validation_crops": (1, math.inf),
-    "checkpoint_every": (1, math.inf),
-    "classifier_width": (1, math.inf),
-    "seed": (0, 2**63 - 1),
-    "threads": _ANY,
-}
 LOSS_NAMES = ("scale", "smoothness", "equivariance", "scale_equivariance", "haematoxylin", "self_training", "shape")
 """Terms of the loss: the first four are the paper's, the last three are ours."""
 SHAPED = MappingProxyType({"scale": 1.0, "smoothness": 0.1, "equivariance": 1.0, "shape": 1.0})
@@ -93,7 +74,103 @@ class SlideSet:
 
 
 @dataclass(frozen=True, slots=True)
-class ScaleConfig:
+class UnlabelledConfig:
+    """What every run without labels is told; each recipe has its own defaults, and further fields.
+
+    Parameters
+    ----------
+    out : str
+        Folder for checkpoints, the log and the resulting weights.
+    network : str
+        Registry name of what learns.
+    params : mapping
+        Parameters of its build function.
+    slides, validate : tuple of SlideSet
+        What to learn from, and what to measure on.
+    hold_out : float
+        Share of the slides that is kept for measuring where `validate` is empty.
+    tissue : float
+        Least share of a patch that is tissue.
+    batch_size, steps : int
+        Patches a step, in all processes together; optimisation steps.
+    learning_rate : float
+        Of the optimiser.
+    weight_decay : float
+        Of matrices only.
+    seed : int
+        Seeds weights, patches, views and masks.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    mixed_precision : bool
+        bfloat16 autocast where the hardware has it.
+    threads : int
+        Threads of torch on the CPU; 0 leaves torch's choice.
+    initial : str
+        Weight file to start from; may be empty.
+    resume : bool
+        Go on from the last checkpoint in `out` if there is one.
+    """
+
+    ranges: ClassVar[Ranges] = {
+        "hold_out": (0.0, 0.9),
+        "tissue": SHARE,
+        "batch_size": (2, math.inf),
+        "steps": COUNT,
+        "learning_rate": ANY,
+        "weight_decay": ANY,
+        "seed": (0, 2**63 - 1),
+        "threads": ANY,
+    }
+
+    out: str = "pretraining"
+    network: str = ""
+    params: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    slides: tuple[SlideSet, ...] = ()
+    validate: tuple[SlideSet, ...] = ()
+    hold_out: float = 0.1
+    tissue: float = 0.5
+    batch_size: int = 256
+    steps: int = 100_000
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    seed: int = 0
+    device: str = "auto"
+    mixed_precision: bool = True
+    threads: int = 0
+    initial: str = ""
+    resume: bool = True
+
+    def validation_error(self) -> str | None:
+        """Return what is wrong as a sentence, or None."""
+        if problem := settings_problem(self, self.ranges):
+            return problem
+        if not self.out:
+            return "name a folder for the weights (out)"
+        problems = (item.validation_error() for item in (*self.slides, *self.validate))
+        return next(filter(None, problems), None) or self._own_error()
+
+    def _own_error(self) -> str | None:
+        """Return what is wrong with the fields of the recipe."""
+        return None
+
+    def _files(self) -> tuple[str, ...]:
+        """Return the names of the fields that hold a path, beside slides."""
+        return ("initial",)
+
+    def seen_from(self, base: Path) -> Self:
+        """Return the same; relative paths are taken from a folder."""
+
+        def at(path: str) -> str:
+            return resolved(path, base) if path else ""
+
+        files: dict[str, Any] = {name: at(getattr(self, name)) for name in self._files()}
+        for name in ("slides", "validate"):
+            files[name] = tuple(replace(item, path=at(item.path)) for item in getattr(self, name))
+        return replace(self, **files)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleConfig(UnlabelledConfig):
     """One run of pretraining by scale classification; the defaults are the paper's where nothing else is said.
 
     Parameters
@@ -104,10 +181,6 @@ class ScaleConfig:
         Registry name: scale-attention as published, scale-attention-fast at half resolution.
     params : mapping
         Parameters of the network's build function.
-    slides, validate : tuple of SlideSet
-        What to learn from, and what to measure on.
-    hold_out : float
-        Share of the slides that is kept for measuring where `validate` is empty.
     magnifications : tuple of float
         To tell apart; 40 stands for 0.25 um per pixel. Each is the slide's own pixel size times a power of two.
     tissue : float
@@ -153,23 +226,24 @@ class ScaleConfig:
         Steps between checkpoints.
     seed : int
         Seeds weights, crops and augmentation.
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
-    mixed_precision : bool
-        bfloat16 autocast where the hardware has it.
-    threads : int
-        Threads of torch on the CPU; 0 leaves torch's choice.
     initial : str
         Weight file, or checkpoint (``last.pt``, with the classifier), to start from; may be empty.
-    resume : bool
-        Go on from the last checkpoint in `out` if there is one.
     """
 
-    out: str = "pretraining"
+    ranges: ClassVar[Ranges] = {
+        **UnlabelledConfig.ranges,
+        "reinhard": SHARE,
+        "hed_jitter": SHARE,
+        "crop_px": (32, math.inf),
+        "ema": SHARE,
+        "sure": (0.5, 1.0),
+        "validate_every": COUNT,
+        "validation_crops": COUNT,
+        "checkpoint_every": COUNT,
+        "classifier_width": COUNT,
+    }
+
     network: str = "scale-attention"
-    params: Mapping[str, int | float | str | bool] = field(default_factory=dict)
-    slides: tuple[SlideSet, ...] = ()
-    validate: tuple[SlideSet, ...] = ()
     hold_out: float = 0.2
     magnifications: tuple[float, ...] = (10.0, 20.0, 40.0)
     tissue: float = 0.9
@@ -192,12 +266,6 @@ class ScaleConfig:
     validate_every: int = 200
     validation_crops: int = 32
     checkpoint_every: int = 100
-    seed: int = 0
-    device: str = "auto"
-    mixed_precision: bool = True
-    threads: int = 0
-    initial: str = ""
-    resume: bool = True
 
     def weight(self, term: str) -> float:
         """Return the weight of a term of the loss."""
@@ -222,14 +290,11 @@ class ScaleConfig:
         """Return the learning rate of a step, counted from 1."""
         return self.learning_rate * math.prod(0.1 for drop in self.drops if step > drop)
 
-    def validation_error(self) -> str | None:
-        """Return what is wrong as a sentence, or None."""
-        if problem := settings_problem(self, _RANGES):
-            return problem
-        if not self.out:
-            return "name a folder for the weights (out)"
-        problems = (item.validation_error() for item in (*self.slides, *self.validate))
-        return next(filter(None, problems), None) or self._scale_error() or self._loss_error()
+    def _own_error(self) -> str | None:
+        return self._scale_error() or self._loss_error()
+
+    def _files(self) -> tuple[str, ...]:
+        return tuple(name for name in ("stain_target", "imagenet", "initial") if getattr(self, name) != "download")
 
     def _scale_error(self) -> str | None:
         """Return what is wrong with the magnifications."""
@@ -260,11 +325,6 @@ def _listed(powers: tuple[float, ...]) -> str:
     return ", ".join(f"{power:g}" for power in powers)
 
 
-def slides_from(slides: tuple[SlideSet, ...], base: Path) -> tuple[SlideSet, ...]:
-    """Return the same slides; relative paths are taken from a folder."""
-    return tuple(replace(item, path=resolved(item.path, base) if item.path else "") for item in slides)
-
-
 def load_scale_config(path: str) -> ScaleConfig:
     """Read a configuration from a JSON file; relative paths are taken from its folder.
 
@@ -273,17 +333,4 @@ def load_scale_config(path: str) -> ScaleConfig:
     DataError
         If the file cannot be read, or a field is unknown or of another type.
     """
-    config = load_fields(ScaleConfig, path, "a run of pretraining")
-    base = Path(path).parent
-
-    def at(name: str) -> str:
-        return resolved(name, base) if name and name != "download" else name
-
-    return replace(
-        config,
-        slides=slides_from(config.slides, base),
-        validate=slides_from(config.validate, base),
-        stain_target=at(config.stain_target),
-        imagenet=at(config.imagenet),
-        initial=at(config.initial),
-    )
+    return load_fields(ScaleConfig, path, "a run of pretraining").seen_from(Path(path).parent)

@@ -6,34 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.slides.registry import can_open, open_slide
-from napari_nucleiseg.core.training.scales.config import SlideSet
+from napari_nucleiseg.core.training.scales.config import SlideSet, UnlabelledConfig
 from napari_nucleiseg.core.training.scales.samples import ScaleSource
-
-
-class SlideChoice(Protocol):
-    """What a configuration says of slides; see `ScaleConfig`."""
-
-    @property
-    def slides(self) -> tuple[SlideSet, ...]:
-        """To learn from."""
-
-    @property
-    def validate(self) -> tuple[SlideSet, ...]:
-        """To measure on."""
-
-    @property
-    def hold_out(self) -> float:
-        """Share that is kept for measuring where none is named."""
-
-    @property
-    def seed(self) -> int:
-        """Chooses them."""
 
 
 def open_sources(sets: Sequence[SlideSet]) -> list[ScaleSource]:
@@ -86,7 +65,7 @@ def part_by_slide(
 
 @contextmanager
 def opened(
-    config: SlideChoice, sources: Sequence[ScaleSource] | None
+    config: UnlabelledConfig, sources: Sequence[ScaleSource] | None
 ) -> Iterator[tuple[list[ScaleSource], list[ScaleSource], list[tuple[str, str]]]]:
     """Give slides to learn from, slides to measure on, and name and licence of what is learned from.
 

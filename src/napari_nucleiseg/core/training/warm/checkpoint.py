@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from napari_nucleiseg.core.models.starts import warm_start_note
 from napari_nucleiseg.core.models.weights import ModelCard
@@ -22,41 +22,22 @@ _SOURCES = {
 }
 
 
-class WarmCheckpoint(PretrainCheckpoint):
-    """Writes ``last.pt`` (all of the run) and ``warm.safetensors`` (the network with its card).
-
-    Parameters
-    ----------
-    config, learner
-        The run.
-    origins : iterable of (str, str)
-        Name and licence of each set of slides.
-    """
+class WarmCheckpoint(PretrainCheckpoint[WarmConfig, Learner]):
+    """Writes ``last.pt`` (all of the run) and ``warm.safetensors`` (the network with its card)."""
 
     weights = "warm.safetensors"
 
-    def __init__(self, config: WarmConfig, learner: Learner, origins: Iterable[tuple[str, str]]) -> None:
-        self.config, self.learner = config, learner
-        super().__init__(config, learner.spec, origins, writes=learner.processes.is_first)
-
     @property
-    def _kind(self) -> str:
-        """What tells runs apart whose tensors might fit each other."""
+    def _marked(self) -> str:
         return f"{self.config.method} of the {self.config.part} of {self.learner.spec.name}"
 
     @property
     def _kept(self) -> nn.Module:
         return self.learner.network
 
-    def _state(self) -> dict[str, Any]:
-        method, optimiser = self.learner.method, self.learner.optimiser
-        return {"kind": self._kind, "method": method.state_dict(), "optimiser": optimiser.state_dict()}
-
-    def _load(self, state: Mapping[str, Any]) -> None:
-        if (found := state["kind"]) != self._kind:
-            raise ValueError(f"it is one of {found}")
-        self.learner.method.load_state_dict(state["method"])
-        self.learner.optimiser.load_state_dict(state["optimiser"])
+    @property
+    def _parts(self) -> Mapping[str, nn.Module | Optimizer]:
+        return {"method": self.learner.method, "optimiser": self.learner.optimiser}
 
     def card(self, step: int) -> ModelCard:
         """Return the card of the network after `step`."""

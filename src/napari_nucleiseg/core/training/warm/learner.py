@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,9 +13,10 @@ from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat
 from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.starts import Start, start_from
+from napari_nucleiseg.core.training.descent import descend, parted, seed_step
 from napari_nucleiseg.core.training.dino.loss import effective_rank
 from napari_nucleiseg.core.training.dino.processes import Processes
-from napari_nucleiseg.core.training.dino.schedules import cosine
+from napari_nucleiseg.core.training.dino.schedules import risen
 from napari_nucleiseg.core.training.dino.views import Batch
 from napari_nucleiseg.core.training.warm.config import MASKED, SWIN_UNETR, WarmConfig
 from napari_nucleiseg.core.training.warm.methods import method_of
@@ -65,7 +65,7 @@ class Learner:
         self.method = method_of(trunk, config, gathers=processes.count > 1)
         self.method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.method.is_mixed = config.mixed_precision and has_fast_bfloat16(self.device)
-        self.optimiser = torch.optim.AdamW(self._groups(), config.learning_rate)
+        self.optimiser = torch.optim.AdamW(parted(self._learned(), config.weight_decay), config.learning_rate)
         self._mean, self._std = (torch.tensor(values, device=self.device) for values in (self.spec.mean, self.spec.std))
 
     @property
@@ -80,26 +80,19 @@ class Learner:
 
     def step(self, batch: Batch, number: int) -> dict[str, float]:
         """Learn from a batch; return the loss, its parts, and over how many directions the features spread."""
-        self._seed(number)
+        seed_step(self.config.seed, number, self.processes)
         self.method.train()
         self.method.follow()
         parts, features = self.method(self._normalised(batch))
         loss = torch.stack(list(parts.values())).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        learned = [item for group in self.optimiser.param_groups for item in group["params"]]
-        self.processes.average_gradients(learned)
-        if self.config.clip:
-            nn.utils.clip_grad_norm_(learned, self.config.clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = scheduled_rate(self.config, number)
-        self.optimiser.step()
-        return {"loss": float(self.processes.mean(loss.detach())), **_said(parts), "rank": effective_rank(features)}
+        config, rate = self.config, scheduled_rate(self.config, number)
+        told = descend(loss, self.optimiser, self.processes, rate=rate, clip=config.clip)
+        return {"loss": told, **_said(parts), "rank": effective_rank(features)}
 
     @torch.no_grad()
     def measure(self, batch: Batch, number: int) -> dict[str, float]:
         """Return what `step` would of a batch that is not learned from."""
-        self._seed(number)
+        seed_step(self.config.seed, number, self.processes)
         self.method.eval()
         parts, features = self.method(self._normalised(batch))
         return {"loss": sum(_said(parts).values()), **_said(parts), "rank": effective_rank(features)}
@@ -110,28 +103,14 @@ class Learner:
         pictures = crops.float().div_(255).sub_(self._mean).div_(self._std).permute(0, 3, 1, 2)
         return cast("Tensor", pictures.unflatten(0, (-1, batch.size)))
 
-    def _groups(self) -> list[dict[str, object]]:
-        """Part what learns into matrices, which decay, and biases and scales of normalisations, which do not."""
+    def _learned(self) -> list[nn.Parameter]:
         heads = [item for name, item in self.method.named_parameters() if not name.startswith(("trunk.", "key_"))]
-        learned = [*self.method.trunk.learned(), *heads]
-        return [
-            {"params": [item for item in learned if item.ndim > 1], "weight_decay": self.config.weight_decay},
-            {"params": [item for item in learned if item.ndim <= 1], "weight_decay": 0.0},
-        ]
-
-    def _seed(self, number: int) -> None:
-        """Make masks and what is dropped a function of the step, so that a run goes on as if it had never stopped."""
-        key = np.random.SeedSequence((self.config.seed, number, self.processes.rank))
-        torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
+        return [*self.method.trunk.learned(), *heads]
 
 
 def scheduled_rate(config: WarmConfig, step: int) -> float:
     """Return the learning rate of a step, counted from 1: a rise, then half a cosine."""
-    rising = round(config.warmup * config.steps)
-    if step <= rising:
-        return config.learning_rate * step / rising
-    last = min(config.last_learning_rate, config.learning_rate)
-    return cosine(step - 1 - rising, config.steps - rising, config.learning_rate, last)
+    return risen(config, step, config.learning_rate)
 
 
 def _said(parts: dict[str, Tensor]) -> dict[str, float]:
