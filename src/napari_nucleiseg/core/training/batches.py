@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -69,8 +70,8 @@ class BatchMaker:
         self.sampler = crop_sampler(picture_sets(config) if sets is None else sets, config, spec)
         self.colours = colours_of(config.unlabelled, config.unlabelled_exclude)
         self.decoders = [decoder(name) for name in target_sources(config.losses, spec)]
-        self.mean = np.asarray(spec.mean, np.float32) * 255
-        self.std = np.asarray(spec.std, np.float32) * 255
+        mean, std = (np.asarray(values, np.float32) * 255 for values in (spec.mean, spec.std))
+        self._normal = (np.arange(256, dtype=np.float32)[:, None] - mean) / std
 
     def crop(self, number: int) -> dict[str, NDArray[np.float32]]:
         """Return crop `number` with its targets, each ``(channels, y, x)``.
@@ -97,7 +98,7 @@ class BatchMaker:
         return sample | {"known": known[None].astype(np.float32), "weights": np.ascontiguousarray(weights[None])}
 
     def _normalised(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.ascontiguousarray(((image - self.mean) / self.std).transpose(2, 0, 1))
+        return np.ascontiguousarray(np.asarray(cv2.LUT(image, self._normal[None]), np.float32).transpose(2, 0, 1))
 
     def batch(self, number: int) -> dict[str, Tensor]:
         """Return batch `number`: tensors ``(batch, channels, y, x)`` float32 by name."""
