@@ -62,6 +62,24 @@ def click(qtbot, button):
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
+def choose_action(qtbot, button, action):
+    """Click a button that has a menu, and then an action of that menu."""
+    chosen = []
+
+    def look():
+        menu = button.menu()
+        if menu.isVisible():
+            qtbot.mouseClick(menu, Qt.MouseButton.LeftButton, pos=menu.actionGeometry(action).center())
+            chosen.append(action)
+        else:
+            QTimer.singleShot(20, look)
+
+    # Where Qt opens a menu in a loop of its own, the click on the button comes back once the menu is closed.
+    QTimer.singleShot(20, look)
+    click(qtbot, button)
+    qtbot.waitUntil(lambda: bool(chosen), timeout=WAIT_MS)
+
+
 class Pump:
     """A main thread of a test: runs what was posted when asked to."""
 

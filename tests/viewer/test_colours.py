@@ -8,6 +8,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from napari_nucleiseg.state import DO_NOT, LOOK
 from napari_nucleiseg.viewer import attention_layer, region_layer, shapes
+from napari_nucleiseg.viewer.by_text_layer import words_colour
 from napari_nucleiseg.viewer.cluster_layer import colour_of
 from napari_nucleiseg.viewer.outlines import OUTLINE
 
@@ -47,6 +48,15 @@ def test_the_first_clusters_differ_from_outlines_and_shapes_and_from_each_other(
         assert all(difference(cluster, rgb(line), sight) > APART for cluster in clusters)
     assert all(difference(*pair, sight) > APART for pair in combinations(clusters, 2))
     assert all(difference(clusters[0], rgb(stain), sight) > APART for stain in (NUCLEUS, EOSIN))
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+def test_thin_lines_of_the_first_words_differ_from_other_outlines_and_from_nuclei(sight):
+    words = [rgb(words_colour(place)) for place in range(4)]
+    assert all(difference(word, rgb(OUTLINE), sight) > APART for word in words)
+    assert all(difference(word, rgb(NUCLEUS), sight) > 2 * APART for word in words)
+    assert all(difference(*pair, sight) > APART for pair in combinations(words, 2))
+    assert len({words_colour(place) for place in range(256)}) == 256
 
 
 @pytest.mark.parametrize("sight", SIGHTS)

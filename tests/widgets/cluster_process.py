@@ -91,7 +91,7 @@ def main():
     hand = shown(options, FolderEngine(options.folder), *([] if options.pictures else [SMALL]))
     viewer, panel = hand.viewer, hand.panel
     opened = panel.controller.display.shelf.now
-    hand.press(panel.panel.correct.cluster_button)
+    hand.choose_action(panel.panel.correct.more_button, panel.panel.correct.cluster_action)
     dock = hand.dock(NAME)
     hand.settle(0.2)
     look_closely(viewer, opened, SIDE_UM)

@@ -15,7 +15,7 @@ import pytest
 
 os.environ["NAPARI_CONFIG"] = ""
 
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QPoint, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_nucleiseg.core.geometry import Region
@@ -151,6 +151,26 @@ class Hand:
                     self.run("mousemove", corner.x(), corner.y(), "click", button)
                     self.spin(0.05)
         assert widget.visibleRegion().contains(spot), "it cannot be seen"
+
+    def choose_action(self, button, action):
+        """Press a button that has a menu, and then an action of that menu."""
+        chosen = []
+
+        def look():
+            menu = button.menu()
+            if menu.isVisible():
+                place = menu.mapToGlobal(menu.actionGeometry(action).center())
+                self.run("mousemove", place.x(), place.y())
+                self.run("click", 1)
+                chosen.append(action)
+            else:
+                QTimer.singleShot(50, look)
+
+        # Where Qt opens a menu in a loop of its own, pressing the button comes back once the menu is closed.
+        QTimer.singleShot(50, look)
+        self.press_only(button)
+        self.until(lambda: chosen)
+        self.settle(0.15)
 
     def point_to(self, widget, spot):
         """Let the mouse rest on a place of a widget."""

@@ -683,7 +683,7 @@ def test_the_key_opens_the_dock(viewer, panel, qtbot):
     canvas = viewer.window._qt_viewer.canvas.native
     qtbot.keyClick(canvas, Qt.Key.Key_B, Qt.KeyboardModifier.ShiftModifier)
     qtbot.waitUntil(lambda: panel.docks.widget("Batch") is not None, timeout=WAIT_MS)
-    assert shortcuts.BATCH.text in panel.panel.correct.batch_button.toolTip()
+    assert shortcuts.BATCH.text in panel.panel.correct.batch_action.toolTip()
     assert commands.show_batch
 
 

@@ -21,7 +21,7 @@ from napari_nucleiseg.viewer.by_text_accept import NO_CLASS
 from napari_nucleiseg.viewer.by_text_engine import MISSING, NO_NUCLEI, TOO_LARGE, ByTextEngine
 from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.widgets.by_text_dialogs import AddressDialog
-from napari_nucleiseg.widgets.by_text_words import ABOUT, EXAMPLE, NO_CLIPS, READY
+from napari_nucleiseg.widgets.by_text_words import ABOUT, EXAMPLE, NO_CLIPS, READY, READY_WITH_WORDS
 from tiny_clip import build, nuclei, taught, write_clip
 
 PER_CM = 1e4 / 0.5
@@ -79,7 +79,7 @@ def by_text(panel):
 
 @pytest.fixture
 def dock(viewer, panel, by_text, qtbot):
-    """The dock as the panel's button shows it."""
+    """The dock as the panel's command shows it."""
     viewer.window.resize(1100, 720)
     panel.docks.show_by_text()
     settle(qtbot, panel)
@@ -141,6 +141,7 @@ def test_it_begins_with_what_to_do_and_names_licences(dock, by_text, qtbot, monk
     assert dock.nothing.text() == NO_CLIPS
     assert dock.prompts.placeholderText() == EXAMPLE
     assert "openai/clip-vit-base-patch32  ·  MIT, 605 MB…" in [action.text() for action in dock.menu.actions()]
+    assert max(len(line) for action in dock.menu.actions() for line in action.toolTip().splitlines()) < 80
     click(qtbot, dock.view_button)
     assert dock.hint.text() == NO_SLIDE
     by_text.engine.missing = lambda: MISSING
@@ -170,6 +171,7 @@ def test_what_is_missing_or_wrong_is_said(dock, slide, by_text, panel, clip, tmp
     assert "say what to look for" in dock.hint.text().lower()
     assert dock._warning_colour in dock.hint.styleSheet()
     qtbot.keyClicks(dock.prompts, "dark")
+    assert dock.hint.text() == ABOUT
     qtbot.keyClick(dock.prompts, Qt.Key.Key_Return)
     assert dock.hint.text() == NO_WEIGHTS
     changed, ask = tmp_path / "mine", "napari_nucleiseg.widgets.by_text_dialogs.QFileDialog.getExistingDirectory"
@@ -185,7 +187,7 @@ def test_what_is_missing_or_wrong_is_said(dock, slide, by_text, panel, clip, tmp
         settle(qtbot, panel)
 
     use(clip)
-    assert dock.nothing.text() == READY
+    assert dock.nothing.text() == READY_WITH_WORDS
     assert dock.hint.text() == NO_NUCLEI
     panel.controller.segment_view()
     settle(qtbot, panel)
@@ -265,11 +267,14 @@ def test_a_shape_is_scored_alone_and_clearing_takes_the_colours(ready, by_text, 
     click(qtbot, ready.clear_button)
     assert by_text.found is None
     assert by_text._layer.layer is None
-    assert ready.nothing.text() == READY
+    assert ready.nothing.text() == READY_WITH_WORDS
     monkeypatch.setattr("napari_nucleiseg.viewer.by_text_engine.MOST_PX", 100)
     click(qtbot, ready.view_button)
     settle(qtbot, panel)
     assert ready.hint.text() == TOO_LARGE
+    ready.prompts.selectAll()
+    qtbot.keyClick(ready.prompts, Qt.Key.Key_Backspace)
+    assert ready.nothing.text() == READY
 
 
 def test_stopping_scores_nothing_and_closing_meanwhile_is_quiet(ready, by_text, panel, qtbot):

@@ -10,7 +10,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
 
 from dark_model import DarkEngine, disc_centres, disc_picture
-from gui_parts import WAIT_MS, click, open_and_settle, until_idle
+from gui_parts import WAIT_MS, choose_action, click, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.models.weights import available_models
 from napari_nucleiseg.core.store.listing import Query, list_nuclei
@@ -160,7 +160,7 @@ def test_panel_and_command_open_the_dock(viewer, panel, qtbot, disc_slide, monke
     click(qtbot, dock.shape_button)
     assert "Open a slide" in dock.hint.text()
     open_and_settle(viewer, panel, disc_slide, qtbot)
-    click(qtbot, panel.panel.correct.cluster_button)
+    choose_action(qtbot, panel.panel.correct.more_button, panel.panel.correct.cluster_action)
     assert not dock.form.more.isVisible()
     click(qtbot, dock.form.more_button)
     assert dock.form.more.isVisible()

@@ -14,6 +14,7 @@ from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from heads_parts import ALL, BOUND, SIDE, use_home, write_discs, write_encoder, write_encoders
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.state import BOTH, PATCHES
+from napari_nucleiseg.viewer.like_wishes import COLOUR, LIKE
 from napari_nucleiseg.widgets import commands, dialogs
 from taught_parts import Lesson
 
@@ -270,6 +271,28 @@ def test_a_click_asks_a_token_a_drag_does_not_and_escape_ends(viewer, panel, loo
     qtbot.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key.Key_Escape)
     until_idle(qtbot, panel)
     assert not looked.ask_button.isChecked()
+    np.testing.assert_array_equal(layers(viewer)[0].data, whole)
+
+
+def test_a_click_asks_a_token_or_marks_what_is_like_never_both(viewer, panel, looked, qtbot):
+    like = panel.docks.like
+    like.wishes.source = COLOUR
+    whole = np.array(layers(viewer)[0].data)
+    panel.docks.show_like()
+    hands = panel.docks.widget("Find the like").hands
+    click(qtbot, hands[LIKE])
+    panel.docks.show_heads()
+    click(qtbot, looked.ask_button)
+    assert not hands[LIKE].isChecked()
+    click_slide(viewer, panel, qtbot, (100, 200))
+    assert like.marks == ()
+    assert layers(viewer)[0].data.shape == (SIDE, SIDE)
+    panel.docks.show_like()
+    click(qtbot, hands[LIKE])
+    until_idle(qtbot, panel)
+    assert not looked.ask_button.isChecked()
+    click_slide(viewer, panel, qtbot, (100, 200))
+    assert len(like.marks) == 1
     np.testing.assert_array_equal(layers(viewer)[0].data, whole)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QDialog, QFileDialog
 
-from gui_parts import WAIT_MS, answer, click, open_and_settle, until_idle
+from gui_parts import WAIT_MS, answer, choose_action, click, open_and_settle, until_idle
 from napari_nucleiseg.core.batch import slide_evaluation
 from napari_nucleiseg.core.evaluation.kinds import Kind
 from napari_nucleiseg.core.exchange.formats import export
@@ -91,7 +91,7 @@ def test_the_button_asks_and_the_slide_shows_what_is_wrong(viewer, segmented, re
         click(qtbot, dialog.ok_button)
 
     asked = answer(fill, JudgingDialog)
-    click(qtbot, segmented.panel.correct.compare_button)
+    choose_action(qtbot, segmented.panel.correct.more_button, segmented.panel.correct.compare_action)
     assert asked
     judging = segmented.docks.judging
     qtbot.waitUntil(lambda: judging.is_shown, timeout=WAIT_MS)
@@ -164,7 +164,7 @@ def test_a_mistake_that_is_mended_is_right_when_compared_again(
     viewer, segmented, reference, qtbot, monkeypatch, tmp_path
 ):
     monkeypatch.setattr("napari_nucleiseg.widgets.judging.ask_comparison", lambda *_: Wish(str(reference)))
-    click(qtbot, segmented.panel.correct.compare_button)
+    choose_action(qtbot, segmented.panel.correct.more_button, segmented.panel.correct.compare_action)
     judging = segmented.docks.judging
     qtbot.waitUntil(lambda: judging.is_shown, timeout=WAIT_MS)
     until_idle(qtbot, segmented)
@@ -200,7 +200,7 @@ def test_it_is_stopped_while_it_compares(viewer, segmented, reference, qtbot, mo
 
     monkeypatch.setattr(slide_evaluation, "evaluate_slide", slow)
     monkeypatch.setattr("napari_nucleiseg.widgets.judging.ask_comparison", lambda *_: Wish(str(reference)))
-    click(qtbot, segmented.panel.correct.compare_button)
+    choose_action(qtbot, segmented.panel.correct.more_button, segmented.panel.correct.compare_action)
     qtbot.waitUntil(began.is_set, timeout=WAIT_MS)
     dock = dock_of(segmented)
     qtbot.waitUntil(dock.bar.isVisible, timeout=WAIT_MS)
@@ -253,6 +253,6 @@ def test_another_pixel_size_ends_it(viewer, segmented, reference, qtbot):
 
 def test_the_question_can_be_left(segmented, qtbot):
     asked = answer(QDialog.reject, JudgingDialog)
-    click(qtbot, segmented.panel.correct.compare_button)
+    choose_action(qtbot, segmented.panel.correct.more_button, segmented.panel.correct.compare_action)
     assert asked
     assert segmented.docks.judging.wish is None

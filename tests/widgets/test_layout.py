@@ -6,12 +6,13 @@ from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
+    QGridLayout,
     QLabel,
     QScrollArea,
     QScrollBar,
 )
 
-from gui_parts import open_and_settle
+from gui_parts import WAIT_MS, choose_action, open_and_settle
 from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
 from napari_nucleiseg.widgets.facts import ElidedLabel
 
@@ -83,6 +84,27 @@ def test_every_control_explains_itself(full_panel):
     ]
     assert len(controls) > 12
     assert [control for control in controls if not control.toolTip()] == []
+
+
+def test_what_follows_correcting_stands_in_three_rows_of_three(full_panel):
+    correct = full_panel.panel.correct
+    grid = next(layout for layout in correct.findChildren(QGridLayout) if layout.indexOf(correct.more_button) >= 0)
+    assert (grid.rowCount(), grid.columnCount(), grid.count()) == (3, 3, 9)
+    widths = [grid.itemAt(place).widget().width() for place in range(9)]
+    assert max(widths) < 1.3 * min(widths)
+
+
+def test_the_menu_explains_itself_and_opens_what_it_says(full_panel, qtbot):
+    correct, docks = full_panel.panel.correct, full_panel.docks
+    menu = correct.more_button.menu()
+    entries = [action for action in menu.actions() if not action.isSeparator()]
+    assert len(entries) == 5
+    assert menu.toolTipsVisible()
+    assert all(action.toolTip() != action.text().replace("…", "") for action in entries)
+    for action, name in ((correct.by_text_action, "By text"), (correct.batch_action, "Batch")):
+        assert docks.widget(name) is None
+        choose_action(qtbot, correct.more_button, action)
+        qtbot.waitUntil(lambda name=name: docks.widget(name) is not None, timeout=WAIT_MS)
 
 
 def test_tooltips_name_the_keys(full_panel):

@@ -9,7 +9,7 @@ from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton
 from test_layout import cut_off
 
-from gui_parts import WAIT_MS, click, until_idle
+from gui_parts import WAIT_MS, choose_action, click, until_idle
 from napari_nucleiseg.core.store.regions import AnnotatedRegion
 from napari_nucleiseg.core.teaching import unlabelled as core
 from napari_nucleiseg.core.teaching.versions import all_versions
@@ -55,7 +55,7 @@ def dock(viewer, panel, engine, tmp_path, qtbot):
         viewer.open(str(path), plugin="napari-nucleiseg")
     viewer.reset_view()
     until_idle(qtbot, panel)
-    click(qtbot, panel.panel.correct.unlabelled_button)
+    choose_action(qtbot, panel.panel.correct.more_button, panel.panel.correct.unlabelled_action)
     made = panel.docks.widget("Train without labels")
     qtbot.waitUntil(made.isVisible, timeout=WAIT_MS)
     made.unlabelled.wishes.measure_every = 2

@@ -145,7 +145,7 @@ def main():
     if not Path(options.slide).exists():
         panel.docks.unlabelled.engine = PacedEngine(engine)
     opened = panel.controller.display.shelf.now
-    hand.press(panel.panel.correct.unlabelled_button)
+    hand.choose_action(panel.panel.correct.more_button, panel.panel.correct.unlabelled_action)
     dock = hand.dock(NAME)
     hand.settle(0.2)
     look_closely(hand.viewer, opened, SIDE_UM)

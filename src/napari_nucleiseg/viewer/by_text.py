@@ -17,10 +17,9 @@ from napari_nucleiseg.core.fewshot.text_options import BACKGROUND, TextOptions, 
 from napari_nucleiseg.viewer import like_lanes as lanes
 from napari_nucleiseg.viewer.by_text_accept import NEW_CLASS, NO_CLASS, Taken, Told, accept
 from napari_nucleiseg.viewer.by_text_engine import ByTextEngine, Scored
-from napari_nucleiseg.viewer.by_text_layer import ByTextLayer
+from napari_nucleiseg.viewer.by_text_layer import ByTextLayer, words_colour
 from napari_nucleiseg.viewer.by_text_wishes import NO_CLIP, ByTextWishes
 from napari_nucleiseg.viewer.clip_download import ClipDownload
-from napari_nucleiseg.viewer.cluster_layer import colour_of
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.editing import LANE as EDIT
 from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion, PixelSizeQuestion, Progress
@@ -284,7 +283,7 @@ class ByText:
         """Return what was found of each class of words, in the order of the words."""
         numbers = self.numbers()
         return [
-            Row(name, colour_of(place), int(np.count_nonzero(numbers == place + 1)))
+            Row(name, words_colour(place), int(np.count_nonzero(numbers == place + 1)))
             for place, name in enumerate(self.classes_wanted if self.found is not None else ())
         ]
 

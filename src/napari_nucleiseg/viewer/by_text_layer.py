@@ -9,6 +9,7 @@ from napari.utils.colormaps import CyclicLabelColormap
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.viewer.cluster_layer import colour_of
 from napari_nucleiseg.viewer.layers import OWNER, ROLE, placement, slide_name
 from napari_nucleiseg.viewer.outlines import BY_CLASS, Classes, Labels
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 OUTLINE_PX = 2
 NAME = "by text"
+# Those of clusters, but green comes last: a thin line in it would be taken for one of a nucleus that fits no words.
+COLOURS = ("#d55e00", "#56b4e9", "#000000", "#cc79a7", "#0072b2", "#8d5a2b", "#e69f00", "#f4f4f4", "#009e73")
+
+
+def words_colour(place: int) -> str:
+    """Return the colour of the words at a place of the list, ``#rrggbb``; no two are the same."""
+    return COLOURS[place] if place < len(COLOURS) else colour_of(place)
 
 
 def _colormap(colours: tuple[str, ...]) -> CyclicLabelColormap:

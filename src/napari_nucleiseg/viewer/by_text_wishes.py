@@ -36,7 +36,7 @@ class ByTextWishes:
     prompts: str = _told(
         "",
         "Words",
-        "What to look for, with ; between the classes.\nA name may stand before the words, and one class may have "
+        "What to look for, with “;” between the classes.\nA name may stand before the words, and one class may have "
         "several: tumour = a large pale nucleus; tumour = nucleus of a carcinoma; lymphocyte",
     )
     background: str = _told(

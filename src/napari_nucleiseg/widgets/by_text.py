@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from textwrap import fill
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QHideEvent, QShowEvent
@@ -23,13 +24,25 @@ from napari_nucleiseg.viewer.by_text_wishes import NO_CLIP
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.widgets import by_text_dialogs as dialogs
 from napari_nucleiseg.widgets.by_text_list import ByTextList
-from napari_nucleiseg.widgets.by_text_words import ABOUT, EXAMPLE, NO_CLIPS, READY, WORKING, count_text
+from napari_nucleiseg.widgets.by_text_words import (
+    ABOUT,
+    EXAMPLE,
+    NO_CLIPS,
+    READY,
+    READY_WITH_WORDS,
+    WORKING,
+    count_text,
+)
 from napari_nucleiseg.widgets.form import Choice, NumberSlider, TextBox
 from napari_nucleiseg.widgets.parts import plain_form, show_progress, tipped_button
 from napari_nucleiseg.widgets.wording import warning_colour
 
 SIZE = QSize(1000, 270)
 NO_CLIP_TITLE = "No weights yet"
+# Its title beside the arrow.
+GET_PX = 116
+# Of a line of a tool tip in the menu, which is as wide as its longest one.
+TIP_CHARACTERS = 76
 
 
 class ByTextPanel(QWidget):
@@ -67,11 +80,12 @@ class ByTextPanel(QWidget):
         self.background = TextBox(wishes, "background", "none")
         self.clip = Choice(wishes, "clip", {NO_CLIP: NO_CLIP_TITLE})
         self.get_button = tipped_button("Get weights", "Download weights, or choose those that you have")
+        self.get_button.setMinimumWidth(GET_PX)
         self.menu = QMenu(self.get_button)
         self.menu.setToolTipsVisible(True)
         for known in FETCHED:
             action = self.menu.addAction(f"{known.name}  ·  {known.licence}, {known.megabytes} MB…")
-            action.setToolTip(f"{known.title}. {known.note}")
+            action.setToolTip(fill(f"{known.title}. {known.note}", TIP_CHARACTERS))
             action.triggered.connect(partial(self._on_known_chosen, known))
         self.menu.addSeparator()
         self.menu.addAction("From an address…").triggered.connect(self._on_address_wanted)
@@ -128,7 +142,7 @@ class ByTextPanel(QWidget):
         self.accept_button.setMinimumHeight(30)
         self.clear_button.setMinimumHeight(30)
         form = plain_form()
-        form.addRow("Score", self.threshold)
+        form.addRow("Score at least", self.threshold)
         buttons = QHBoxLayout()
         buttons.addWidget(self.accept_button, 2)
         buttons.addWidget(self.clear_button, 1)
@@ -156,6 +170,7 @@ class ByTextPanel(QWidget):
         by_text.busy_changed.connect(self._on_busy_changed)
         by_text.said.connect(self._on_said)
         by_text.controller.editing.edited.connect(self._show_found)
+        by_text.wishes.events.prompts.connect(self._on_words_changed)
         self.prompts.returnPressed.connect(by_text.view)
         self.view_button.clicked.connect(by_text.view)
         self.shape_button.clicked.connect(by_text.shape)
@@ -214,13 +229,24 @@ class ByTextPanel(QWidget):
         by_text = self.by_text
         self._pages.setCurrentIndex(0 if by_text.found is None else 1)
         if by_text.found is None:
-            waiting = WORKING if by_text.is_running else READY
-            self.nothing.setText(by_text.missing or (waiting if by_text.clips else NO_CLIPS))
+            self.nothing.setText(by_text.missing or self._what_next())
             return
         rows = by_text.rows()
         self.count.setText(count_text(rows, len(by_text.found.look)))
         self.list.show_rows(rows, by_text.classes(), by_text.classes_wanted)
         self.accept_button.setEnabled(bool(by_text.taken()) and not by_text.is_busy)
+
+    def _what_next(self) -> str:
+        if not self.by_text.clips:
+            return NO_CLIPS
+        if self.by_text.is_running:
+            return WORKING
+        return READY_WITH_WORDS if self.by_text.wishes.prompts.strip() else READY
+
+    def _on_words_changed(self, _prompts: str) -> None:
+        if self._hint.is_warning:
+            self._on_said(Hint())  # it was about the words before
+        self._show_found()
 
     def _on_busy_changed(self, _busy: bool) -> None:
         self._show_found()

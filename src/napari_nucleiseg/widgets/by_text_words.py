@@ -16,6 +16,7 @@ NO_CLIPS = (
     "one, or choose a folder."
 )
 READY = "Write what to look for, such as\n“tumour nucleus; lymphocyte”,\nthen press “View”."
+READY_WITH_WORDS = "Press “View” to score the nuclei that you see,\nor “Shape” for those in a shape or region."
 WORKING = "The nuclei are looked at one by one…"
 NEW_TITLE = "New class"
 NO_CLASS_TITLE = "No class"

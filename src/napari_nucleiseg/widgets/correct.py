@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
-from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QLabel, QMenu, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.gestures import TOOLS
 from napari_nucleiseg.widgets import shortcuts
 from napari_nucleiseg.widgets.form import Switch
-from napari_nucleiseg.widgets.parts import show_turns
+from napari_nucleiseg.widgets.parts import show_turns, tipped_button
 
 COLUMNS = 5
 CLASS_COLUMNS = 7
@@ -101,57 +101,70 @@ class Correct(QWidget):
             self._history_part.addWidget(button, 1)
 
     def _make_docks(self) -> QGridLayout:
+        self.table_button = tipped_button(
+            "Table…", "Every nucleus of the slide: sort, filter, go there, approve many at once"
+        )
+        self.regions_button = tipped_button(
+            "Regions…", "Say where everything is corrected: to teach a model, or to measure it"
+        )
+        self.history_button = tipped_button(
+            "History…", "What was done on this slide, where, when and by whom; go back to any state"
+        )
+        self.teach_button = tipped_button(
+            "Teach…", "Make a better model of what you corrected; it is used only if it is better"
+        )
+        self.import_button = tipped_button(
+            "Import…", "Take nuclei and regions from a GeoJSON file (QuPath) or a label image"
+        )
+        self.export_button = tipped_button(
+            "Export…", "Write nuclei and regions for QuPath and other programs, or as a table"
+        )
+        self.plots_button = tipped_button(
+            "Plots…",
+            f"Measurements as histogram or scatter plot; nuclei are selected by them  ({shortcuts.PLOTS.text})",
+        )
+        self.like_button = tipped_button(
+            "Find the like…",
+            f"Mark one to five nuclei: everything similar in view is proposed  ({shortcuts.LIKE.text})",
+        )
+        self.more_button = tipped_button(
+            "More…", "Compare with a reference, cluster, score by text, train without labels, many slides"
+        )
+        self.more_button.setMenu(self._make_menu())
         grid = QGridLayout()
         grid.setSpacing(4)
-        self.table_button = QPushButton("Table…")
-        self.table_button.setToolTip("Every nucleus of the slide: sort, filter, go there, approve many at once")
-        self.regions_button = QPushButton("Regions…")
-        self.regions_button.setToolTip("Say where everything is corrected: to teach a model, or to measure it")
-        self.history_button = QPushButton("History…")
-        self.history_button.setToolTip("What was done on this slide, where, when and by whom; go back to any state")
-        self.teach_button = QPushButton("Teach…")
-        self.teach_button.setToolTip("Make a better model of what you corrected; it is used only if it is better")
-        self.import_button = QPushButton("Import…")
-        self.import_button.setToolTip("Take nuclei and regions from a GeoJSON file (QuPath) or a label image")
-        self.export_button = QPushButton("Export…")
-        self.export_button.setToolTip("Write nuclei and regions for QuPath and other programs, or as a table")
-        self.compare_button = QPushButton("Compare…")
-        self.compare_button.setToolTip(
+        # What corrections are for comes first: on a low screen the rest has to be scrolled to.
+        rows = (
+            (self.teach_button, self.regions_button, self.table_button),
+            (self.history_button, self.import_button, self.export_button),
+            (self.plots_button, self.like_button, self.more_button),
+        )
+        for row, buttons in enumerate(rows):
+            for column, button in enumerate(buttons):
+                grid.addWidget(button, row, column)
+        return grid
+
+    def _make_menu(self) -> QMenu:
+        menu = QMenu(self)
+        menu.setToolTipsVisible(True)
+        self.compare_action = menu.addAction("Compare with a reference…")
+        self.compare_action.setToolTip(
             "Compare with a reference (QuPath, label image, another run): what was missed, added, split or merged"
         )
-        self.cluster_button = QPushButton("Cluster…")
-        self.cluster_button.setToolTip(
+        self.cluster_action = menu.addAction("Cluster the view…")
+        self.cluster_action.setToolTip(
             "Without a model: find groups of pixels in the view that look alike, and choose those that are nuclei"
         )
-        self.plots_button = QPushButton("Plots…")
-        self.plots_button.setToolTip(
-            f"Measurements as histogram or scatter plot; nuclei are selected by them  ({shortcuts.PLOTS.text})"
-        )
-        self.batch_button = QPushButton("Batch…")
-        self.batch_button.setToolTip(
+        self.by_text_action = menu.addAction("Score by text…")
+        self.by_text_action.setToolTip("Say in words what nuclei are like: those in view are scored and get classes")
+        menu.addSeparator()
+        self.unlabelled_action = menu.addAction("Train without labels…")
+        self.unlabelled_action.setToolTip("A network learns where nuclei are from the slides alone: nothing is drawn")
+        self.batch_action = menu.addAction("Many slides unattended…")
+        self.batch_action.setToolTip(
             f"Many slides, one after the other, without anybody beside them  ({shortcuts.BATCH.text})"
         )
-        self.like_button = QPushButton("Find the like…")
-        self.like_button.setToolTip(
-            f"Mark one to five nuclei: everything similar in view is proposed  ({shortcuts.LIKE.text})"
-        )
-        self.by_text_button = QPushButton("By text…")
-        self.by_text_button.setToolTip("Say in words what nuclei are like: those in view are scored and get classes")
-        self.unlabelled_button = QPushButton("Train without labels…")
-        self.unlabelled_button.setToolTip("A network learns where nuclei are from the slides alone: nothing is drawn")
-        # What corrections are for comes first: on a low screen the rest has to be scrolled to.
-        first = self.teach_button, self.regions_button, self.table_button
-        second = self.history_button, self.import_button, self.export_button
-        for row, buttons in enumerate((first, second)):
-            for place, button in enumerate(buttons):
-                grid.addWidget(button, row, 2 * place, 1, 2)
-        for place, button in enumerate((self.plots_button, self.cluster_button, self.batch_button)):
-            grid.addWidget(button, 2, 2 * place, 1, 2)
-        grid.addWidget(self.compare_button, 3, 0, 1, 2)
-        grid.addWidget(self.like_button, 3, 2, 1, 4)
-        grid.addWidget(self.by_text_button, 4, 0, 1, 2)
-        grid.addWidget(self.unlabelled_button, 4, 2, 1, 4)
-        return grid
+        return menu
 
     # ------------------------------------------------------------------ what the controller says
 

@@ -25,6 +25,7 @@ from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.model_browser import ModelBrowser
 from napari_nucleiseg.viewer.next_region import NextRegion
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
+from napari_nucleiseg.viewer.one_click import OneClick
 from napari_nucleiseg.viewer.plot_data import Ids
 from napari_nucleiseg.viewer.plots import Plots
 from napari_nucleiseg.viewer.regions import Regions
@@ -80,6 +81,7 @@ class Docks:
         self.plots = Plots(controller.editing, controller.display, self.regions)
         self.plots.list_wanted.connect(self._on_list_wanted)
         self.like = Like(controller, LikeEngine(controller.teaching.engine, self.heads.engine))
+        self._one_click = OneClick(controller.display.session, self.heads.wishes, self.like.wishes)
         self.by_text = ByText(controller, ByTextEngine())
         self.models = ModelBrowser(controller, self.comparing)
         # It goes on while its dock is closed.

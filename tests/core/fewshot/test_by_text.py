@@ -54,7 +54,7 @@ def test_a_line_of_text_says_classes_and_their_prompts(text, wanted):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [(" ; ", "with ; between"), ("a=", "a= is no prompt"), ("=b", "is no prompt")]
+    ("text", "said"), [(" ; ", "with “;” between"), ("a=", "a= is no prompt"), ("=b", "is no prompt")]
 )
 def test_a_line_of_text_without_words_gets_a_sentence(text, said):
     with pytest.raises(DataError, match=said):

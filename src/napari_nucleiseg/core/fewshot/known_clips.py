@@ -57,7 +57,7 @@ class KnownClip:
 KNOWN = (
     KnownClip(
         "openai/clip-vit-base-patch32",
-        "Photographs of the web, patches of 32 px: the fastest",
+        "Patches of 32 px: the fastest",
         "MIT",
         f"Trained on photographs of the web. {_OPENAI}",
         _PICKLED,
@@ -65,7 +65,7 @@ KNOWN = (
     ),
     KnownClip(
         "openai/clip-vit-base-patch16",
-        "Photographs of the web, patches of 16 px",
+        "Patches of 16 px: finer, and slower",
         "MIT",
         f"Trained on photographs of the web. {_OPENAI}",
         _PICKLED,

@@ -35,7 +35,7 @@ def prompts_of(text: str) -> dict[str, tuple[str, ...]]:
             raise DataError(f"{part} is no prompt; write words, or a name and words: lymphocyte = a small dark nucleus")
         found[name] = (*found.get(name, ()), words or name)
     if not found:
-        raise DataError("say what to look for, with ; between the classes, such as: tumour nucleus; lymphocyte")
+        raise DataError("say what to look for, with “;” between the classes, such as: tumour nucleus; lymphocyte")
     return found
 
 
