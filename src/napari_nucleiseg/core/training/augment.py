@@ -75,8 +75,8 @@ def _change_light(image: UInt8Image, strength: float, rng: np.random.Generator) 
     out = np.asarray(cv2.LUT(image, tables[None]), np.float32)
     # Three times as quick as the mean along an axis of three.
     grey = ((out[..., 0] + out[..., 1] + out[..., 2]) / np.float32(3))[..., None]
-    out = grey + (out - grey) * np.float32(1 + rng.normal(0, 1.5 * strength))
-    changed: NDArray[np.uint8] = (np.clip(out, 0, 1) * 255).astype(np.uint8)
+    vivid = grey + (out - grey) * np.float32(1 + rng.normal(0, 1.5 * strength))
+    changed: NDArray[np.uint8] = (np.clip(vivid, 0, 1) * 255).astype(np.uint8)
     return changed
 
 
