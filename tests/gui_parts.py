@@ -80,6 +80,13 @@ def choose_action(qtbot, button, action):
     qtbot.waitUntil(lambda: bool(chosen), timeout=WAIT_MS)
 
 
+class HastyJobs(Jobs):
+    """Waits a third as long after what a person does: with a person's pauses, tests would mostly wait."""
+
+    def later(self, key, seconds, call):
+        super().later(key, seconds if seconds >= 1 else seconds / 3, call)
+
+
 class Pump:
     """A main thread of a test: runs what was posted when asked to."""
 
@@ -180,7 +187,7 @@ def panel(viewer, engine, qtbot):
     from napari_nucleiseg.widgets.nuclei import NucleiWidget
 
     seen = PublicOnlyProxy(viewer)
-    widget = NucleiWidget(seen, Controller(seen, Session(), engine))
+    widget = NucleiWidget(seen, Controller(seen, Session(), engine, HastyJobs()))
     viewer.window.add_dock_widget(widget, name="Nuclei", area="right")
     yield widget
     widget.shutdown()
