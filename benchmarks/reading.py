@@ -183,10 +183,11 @@ def measure_threads(options: argparse.Namespace, path: Path) -> float:
     return walls[1] / walls[2]
 
 
-def measure_zoom(path: Path, rounds: int) -> dict[str, float]:
+def measure_zoom(path: Path, rounds: int, title: str) -> tuple[float, float]:
     """Time what napari reads at the worst zoom of a pyramid with steps of four, with and without virtual levels.
 
-    Returns CPU milliseconds of the first slice, with nothing read before: the median of the rounds, in turn.
+    Returns CPU and wall milliseconds of the first slice of virtual levels, with nothing read before: the median of the
+    rounds, in turn.
 
     It takes the coarsest level of which the canvas (1000 x 1600 px) would show no less than a pixel a pixel:
     almost four times the canvas on each axis from the file's own levels, almost twice from virtual ones.
@@ -212,15 +213,14 @@ def measure_zoom(path: Path, rounds: int) -> dict[str, float]:
                 walls[name][-1].append((time.perf_counter() - start) * 1e3)
                 if step == 0:
                     spent[name].append((time.process_time() - cpu) * 1e3)
-    rows, results = [], {}
+    rows = []
     for name, (_, factor) in looks.items():
         first, pans = np.median([one[0] for one in walls[name]]), [one[1:] for one in walls[name]]
-        results[name] = float(np.median(spent[name]))
-        rows.append((name, f"{1.6 * factor**2:.1f}", f"{first:.1f}", f"{results[name]:.0f}", f"{np.median(pans):.1f}",
+        cpu = np.median(spent[name])
+        rows.append((name, f"{1.6 * factor**2:.1f}", f"{first:.1f}", f"{cpu:.0f}", f"{np.median(pans):.1f}",
                      f"{np.median(np.max(pans, axis=1)):.1f}"))  # fmt: skip
-    header = ("slice at the worst zoom, wall ms", "MP", "first", "its CPU", "pan: median", "largest")
-    table(header, rows)
-    return results
+    table(("slice at the worst zoom, wall ms", "MP", "first", "its CPU", "pan: median", "largest"), rows, title=title)
+    return float(cpu), float(first)
 
 
 def main() -> None:
@@ -237,13 +237,15 @@ def main() -> None:
         write_slide(path)
         measure_all(options, path)
         two = measure_threads(options, path)
+        zoom_cpu, _ = measure_zoom(path, options.rounds, "one thread")
         tiled.POOL_THREADS = threads
-        zoom = measure_zoom(path, options.rounds)
+        _, zoom_wall = measure_zoom(path, options.rounds, f"{threads} threads, as in the window")
     if load > (os.cpu_count() or 1) - 0.7:
         unmeasured("G3", "two threads against one, by the clock", "there was no second core free")
     else:
         verdict("two threads against one, by the clock", two, 1.6, at_most=False, goal="G3")
-    verdict("worst zoom with virtual levels, CPU ms", zoom["with virtual levels"], 100, form="{:.0f}", goal="G9")
+    verdict("worst zoom with virtual levels, CPU ms of one thread", zoom_cpu, 100, form="{:.0f}", goal="G9")
+    verdict("worst zoom with virtual levels, ms by the clock", zoom_wall, 100, form="{:.0f}", goal="G9")
 
 
 if __name__ == "__main__":

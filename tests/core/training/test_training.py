@@ -1,6 +1,7 @@
 """A training run learns, repeats itself under a seed, resumes, and explains what is wrong with its data."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,10 +128,28 @@ def test_given_weights_of_another_network_are_refused(config, tmp_path):
         next(train(replace(start, params={**PARAMS, "depth": 1})))
 
 
+def pickled(_):
+    """Return a file that would run something when it is unpickled."""
+    return pickle.dumps(Path("harm"))
+
+
 def test_checkpoint_of_another_network_is_refused(config):
     list(train(replace(config, steps=1)))
     with pytest.raises(WeightsError, match="another output folder"):
         list(train(replace(config, params={**PARAMS, "width": 4})))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda _: b"nothing of the kind", lambda _: b"", pickled]
+)
+def test_a_damaged_checkpoint_is_refused_in_a_sentence(config, damage):
+    list(train(replace(config, steps=1)))
+    path = Path(config.out) / "last.pt"
+    path.write_bytes(damage(path.read_bytes()))
+    before = path.read_bytes()
+    with pytest.raises(WeightsError, match="another output folder or switch resuming off"):
+        list(train(config))
+    assert path.read_bytes() == before
 
 
 def test_full_disk_stops_with_a_sentence_and_keeps_the_last_checkpoint(config, monkeypatch):

@@ -61,7 +61,7 @@ class TileMemory:
         self._lock = threading.Lock()
 
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return an array of any content.
+        """Return an array of any content; for few different sizes, each of which has slabs of its own.
 
         Parameters
         ----------

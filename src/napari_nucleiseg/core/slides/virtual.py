@@ -88,7 +88,9 @@ def halved(finer: LevelArray, downsample: YX, *, keep_finer: bool = True) -> Til
 def _mean_of_tiles(finer: TiledLevel, rows: slice, cols: slice, *, keep: bool) -> UInt8Image:
     """Return `mean_2x2` of whole tiles of even sides, each taken from where it was decoded."""
     bottom, right = min(rows.stop, finer.shape[0]), min(cols.stop, finer.shape[1])
-    made = tile_memory.empty((-(-(bottom - rows.start) // 2), -(-(right - cols.start) // 2), 3))
+    # A whole tile also at the slide's edges: memory is kept by size.
+    made = tile_memory.empty(((rows.stop - rows.start) // 2, (cols.stop - cols.start) // 2, 3))
+    made = made[: -(-(bottom - rows.start) // 2), : -(-(right - cols.start) // 2)]
     height, width = finer.tile_shape
     for y in range(rows.start, bottom, height):
         for x in range(cols.start, right, width):

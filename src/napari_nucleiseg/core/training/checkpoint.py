@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +30,10 @@ def made_folder(out: str) -> Path:
     except OSError as error:
         raise WeightsError(f"the output folder {folder} cannot be made: {error}") from error
     return folder
+
+
+BROKEN_STATE = (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError)
+"""What reading a file says that is no checkpoint, is cut off, or is one of another network."""
 
 
 def foreign_state(path: Path, reason: object) -> WeightsError:
@@ -124,11 +129,11 @@ class Checkpoint:
                 self.network.load_state_dict(state["network"])
                 self.average.load_state_dict(state["average"])
                 self.optimiser.load_state_dict(state["optimiser"])
-            except (RuntimeError, KeyError, ValueError, EOFError) as error:
+                self.best = float(state["best"])
+                self.warmed = tuple(state.get("warmed", ()))
+                return int(state["step"])
+            except BROKEN_STATE as error:
                 raise foreign_state(path, error) from error
-            self.best = float(state["best"])
-            self.warmed = tuple(state.get("warmed", ()))
-            return int(state["step"])
         if self.config.initial:
             self._start_from(self.config.initial)
         (self.folder / "config.json").write_text(config_as_json(self.config))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,14 @@ from torch import nn
 from napari_nucleiseg.core.errors import WeightsError
 from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.weights import ModelCard, NamedSpec, read_card, save_model
-from napari_nucleiseg.core.training.checkpoint import cut_log, foreign_state, licence_of, made_folder, write_state
+from napari_nucleiseg.core.training.checkpoint import (
+    BROKEN_STATE,
+    cut_log,
+    foreign_state,
+    licence_of,
+    made_folder,
+    write_state,
+)
 from napari_nucleiseg.core.training.config import config_as_json
 from napari_nucleiseg.core.training.dino.examination import Measured
 from napari_nucleiseg.core.training.dino.processes import Processes
@@ -129,7 +135,7 @@ class PretrainCheckpoint(ABC, Generic[Config, Learner]):
             self._load(state)
             self.scores = dict(state["scores"])
             return int(state["step"])
-        except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        except BROKEN_STATE as error:
             reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
             raise foreign_state(path, reason) from error
 

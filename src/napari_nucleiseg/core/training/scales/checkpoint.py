@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,14 @@ from napari_nucleiseg.core.models.resnet34 import read_tensors
 from napari_nucleiseg.core.models.scale_attention import load_published_state, published_state
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, encode_model, load_tensors, save_model
-from napari_nucleiseg.core.training.checkpoint import cut_log, foreign_state, licence_of, made_folder, write_state
+from napari_nucleiseg.core.training.checkpoint import (
+    BROKEN_STATE,
+    cut_log,
+    foreign_state,
+    licence_of,
+    made_folder,
+    write_state,
+)
 from napari_nucleiseg.core.training.config import config_as_json
 from napari_nucleiseg.core.training.scales.config import ScaleConfig, judge
 from napari_nucleiseg.core.training.scales.examination import Glance
@@ -77,7 +83,7 @@ class ScaleCheckpoint:
             self.learner.optimiser.load_state_dict(state["optimiser"])
             self.best = float(state["best"])
             return int(state["step"])
-        except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError, WeightsError) as error:
+        except (*BROKEN_STATE, WeightsError) as error:
             raise foreign_state(path, error) from error
 
     def _start_from(self, path: Path) -> None:
