@@ -130,7 +130,7 @@ def test_given_weights_of_another_network_are_refused(config, tmp_path):
 
 def pickled(_):
     """Return a file that would run something when it is unpickled."""
-    return pickle.dumps(Path("harm"))
+    return pickle.dumps(Path("harm"), protocol=2)
 
 
 def test_checkpoint_of_another_network_is_refused(config):
