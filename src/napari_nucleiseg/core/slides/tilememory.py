@@ -1,4 +1,4 @@
-"""Memory for decoded tiles, used again once nobody holds a tile: fresh memory costs a quarter of decoding a JPEG."""
+"""Memory for decoded tiles, used again once nobody holds a tile: the system clears fresh memory page by page."""
 
 from __future__ import annotations
 
