@@ -48,6 +48,7 @@ class Engine:
 
     def __init__(self) -> None:
         self._models: dict[str, LoadedModel] = {}
+        self._can_train = False
         self.levels = SlideLevels()
 
     def open_slide(self, path: str) -> Slide | Stack:
@@ -261,6 +262,10 @@ class Engine:
 
     def import_training(self) -> None:
         """Import what a first fine-tune needs; see `warm_up`."""
+        if self._can_train:
+            # What has become unreachable since then must not be left out, too.
+            return
+        self._can_train = True
         with left_out_of_searches(self):
             import torch
 
