@@ -1,8 +1,4 @@
-"""Python's search for unreachable objects stops every thread; what stays for good need not be searched each time.
-
-napari, torch and this package are some 600,000 objects, and to look through all of them stopped the window for a third
-of a second every half minute of work.
-"""
+"""Python's search for unreachable objects stops every thread; what stays for good need not be searched each time."""
 
 from __future__ import annotations
 
@@ -11,6 +7,8 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from napari_nucleiseg.core.garbage import without_searches
 
 _lock = threading.Lock()
 _holders: weakref.WeakSet[object] = weakref.WeakSet()
@@ -27,16 +25,13 @@ def left_out_of_searches(holder: object) -> Iterator[None]:
     holder : object
         Who wants it; may want it again and again.
     """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        with _lock:
-            _holders.add(holder)
-            gc.freeze()
-        if was_on:
-            gc.enable()
+    with without_searches():
+        try:
+            yield
+        finally:
+            with _lock:
+                _holders.add(holder)
+                gc.freeze()
 
 
 def search_again(holder: object) -> None:

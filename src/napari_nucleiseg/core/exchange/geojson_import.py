@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, 
 from napari_nucleiseg.core.exchange.rings import areas_of, chosen, rings_of
 from napari_nucleiseg.core.exchange.source import NamedClass, classes_of
 from napari_nucleiseg.core.exchange.stash import ATTRIBUTES, Stash
+from napari_nucleiseg.core.garbage import without_searches
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.editor import Changed
 from napari_nucleiseg.core.store.project import Project
@@ -84,7 +83,7 @@ def import_geojson(
     with Stash(project.shape[1]) as stash:
         intake = _Intake(project, stash, report, annotations)
         reader = FeatureReader(path, keep_digits=True)
-        with _uncollected():
+        with without_searches():
             for features in _batches(reader):
                 intake.take(features)
                 on_progress("reading", reader.done_bytes, reader.total_bytes)
@@ -94,7 +93,7 @@ def import_geojson(
         painter = Painter(project, overlap, report)
         squares = len(stash)
         for done, (spans, attributes) in enumerate(stash.take(), start=1):
-            with _uncollected():
+            with without_searches():
                 painter.paint(patch_of_spans(spans, attributes, project.labels))
             on_progress("writing", done, squares)
     return report
@@ -112,18 +111,6 @@ def _batches(features: Iterable[Any]) -> Iterator[list[Any]]:
             batch, points = [], 0
     if batch:
         yield batch
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Make no search for cyclic garbage: thousands of small lists and rows, none of them garbage, set off many."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _size(feature: Any) -> int:

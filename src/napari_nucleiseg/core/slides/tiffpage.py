@@ -155,37 +155,36 @@ class PageTiles:
         SlideError
             If the file is gone.
         """
-        if self._can_decode_into(row, col):
-            out = tile_memory.empty((*self.tile_shape, 3))
-            if self._decode_into(row, col, out):
-                return out
+        return self._read_tile(row, col, tile_memory.empty)
+
+    def read_passing_tile(self, row: int, col: int) -> UInt8Image | None:
+        """Return what `read_tile` does, in memory that this thread uses again for the next tile."""
+        return self._read_tile(row, col, scratch)
+
+    def _read_tile(self, row: int, col: int, memory: Callable[[tuple[int, int, int]], UInt8Image]) -> UInt8Image | None:
+        decoded = self._decoded_into(row, col, memory)
+        if decoded is not None:
+            return decoded
         stored = self.read_stored(row, col)
         if stored is None or self.form.is_rgb:
             return stored
         return to_rgb(stored, self.form)
 
-    def read_passing_tile(self, row: int, col: int) -> UInt8Image | None:
-        """Return what `read_tile` does, in memory that this thread uses again for the next tile."""
-        if self._can_decode_into(row, col):
-            out = scratch((*self.tile_shape, 3))
-            if self._decode_into(row, col, out):
-                return out
-        return self.read_tile(row, col)
-
-    def _can_decode_into(self, row: int, col: int) -> bool:
-        """Whether a tile is a JPEG of colours, which needs no memory but that of its pixels."""
-        return self._spaces is not None and self.form.is_rgb and bool(self._counts[0][row * self._columns + col])
-
-    def _decode_into(self, row: int, col: int, out: UInt8Image) -> bool:
-        """Decode a tile into `out`; False where it cannot be: what becomes of it then is decided in one place."""
+    def _decoded_into(
+        self, row: int, col: int, memory: Callable[[tuple[int, int, int]], UInt8Image]
+    ) -> UInt8Image | None:
+        """Return a JPEG of colours in memory as asked for; None for others and where it cannot be decoded like that."""
         index = row * self._columns + col
+        if self._spaces is None or not self.form.is_rgb or not self._counts[0][index]:
+            return None
         data = self._read_bytes(int(self._offsets[0][index]), int(self._counts[0][index]))
-        stored, wanted = self._spaces or (None, _RGB)
+        stored, wanted = self._spaces
+        out = memory((*self.tile_shape, 3))
         try:
             imagecodecs.jpeg8_decode(data, tables=self._tables, colorspace=stored, outcolorspace=wanted, out=out)
-        except DECODE_ERRORS:  # damaged, or of another size than stated
-            return False
-        return True
+        except DECODE_ERRORS:  # damaged, or of another size than stated; what becomes of it is decided in one place
+            return None
+        return out
 
     def read_stored(self, row: int, col: int) -> NDArray[Any] | None:
         """Return a tile as it is stored, ``(y, x, samples)``; see `read_tile`."""
