@@ -9,7 +9,7 @@ import time
 import cv2
 import pytest
 import tifffile
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from dark_model import DarkEngine, disc_picture
@@ -60,6 +60,38 @@ def click(qtbot, button):
     """Click a button once it can be seen and clicked."""
     qtbot.waitUntil(lambda: button.isVisible() and button.isEnabled(), timeout=WAIT_MS)
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+class Moves(QObject):
+    """The last place where a widget saw the pointer move to."""
+
+    last = None
+
+    def eventFilter(self, _widget, event):
+        if event.type() == QEvent.Type.MouseMove:
+            self.last = event.position().toPoint()
+        return False
+
+
+def hover(qtbot, widget, point):
+    """Move the pointer to a place of a widget and wait until the widget has seen it: the window system tells it later.
+
+    A pointer that is there already tells nothing; then it comes from a pixel beside it.
+    """
+    moves = Moves()
+    widget.installEventFilter(moves)
+    try:
+        for place in (point, point + QPoint(1, 1), point):
+            qtbot.mouseMove(widget, place)
+            end = time.monotonic() + 0.5
+            while moves.last != place and time.monotonic() < end:
+                QApplication.processEvents()
+            if moves.last == point:
+                return
+        msg = f"the widget saw the pointer at {moves.last}, not at {point}"
+        raise AssertionError(msg)
+    finally:
+        widget.removeEventFilter(moves)
 
 
 def choose_action(qtbot, button, action):

@@ -10,7 +10,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
 
 from dark_model import DarkEngine, disc_centres, disc_picture
-from gui_parts import WAIT_MS, choose_action, click, open_and_settle, until_idle
+from gui_parts import WAIT_MS, choose_action, click, hover, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.models.weights import available_models
 from napari_nucleiseg.core.store.listing import Query, list_nuclei
@@ -227,8 +227,7 @@ def test_the_picker_lists_the_richest_first_lights_up_what_is_pointed_at_and_is_
     other, _, _ = row(found, found.list.topLevelItemCount() - 1)
     before = alpha(viewer, cluster), alpha(viewer, other)
     assert before[0] > before[1] > 0
-    qtbot.mouseMove(found.list.viewport(), centre + QPoint(3, 1))
-    qtbot.mouseMove(found.list.viewport(), centre)
+    hover(qtbot, found.list.viewport(), centre)
     qtbot.waitUntil(lambda: alpha(viewer, cluster) > before[0], timeout=WAIT_MS)
     assert alpha(viewer, other) < before[1]
     qtbot.mouseClick(found.list.viewport(), Qt.MouseButton.LeftButton, pos=centre)
@@ -294,8 +293,7 @@ def test_ticked_clusters_become_nuclei_that_are_listed_and_can_be_corrected(view
     assert len(list_nuclei(project.ledger.reader, project.census, Query()).ids) == len(nuclei)
     # Pointing shows the map again.
     _, centre, _ = row(found)
-    qtbot.mouseMove(found.list.viewport(), centre + QPoint(3, 1))
-    qtbot.mouseMove(found.list.viewport(), centre)
+    hover(qtbot, found.list.viewport(), centre)
     qtbot.waitUntil(lambda: viewer.layers[LAYER].visible, timeout=WAIT_MS)
     found.list.leaveEvent(None)
     assert not viewer.layers[LAYER].visible

@@ -10,7 +10,7 @@ from qtpy.QtGui import QCloseEvent, QMouseEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from dark_model import DarkEngine
-from gui_parts import WAIT_MS, click, open_and_settle, until_idle
+from gui_parts import WAIT_MS, click, hover, open_and_settle, until_idle
 from heads_parts import ALL, BOUND, SIDE, use_home, write_discs, write_encoder, write_encoders
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.state import BOTH, PATCHES
@@ -306,8 +306,7 @@ def test_the_pointer_is_seen_on_both_sides(viewer, panel, looked, qtbot):
     qtbot.waitUntil(lambda: moved(64) == pytest.approx((0.25, 0.5), abs=0.02), timeout=WAIT_MS)
     qtbot.waitUntil(lambda: moved(-20) is None, timeout=WAIT_MS)
     frame = looked.gallery.frames()["1"]
-    qtbot.mouseMove(looked.gallery, frame.center() + QPoint(5, 5))
-    qtbot.mouseMove(looked.gallery, frame.center())
+    hover(qtbot, looked.gallery, frame.center())
     (ring,) = rings(viewer)
     np.testing.assert_allclose(ring.data[0], (128, 160), atol=16)
     looked.gallery.leaveEvent(QEvent(QEvent.Type.Leave))

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QApplication
 
 from dark_model import disc_centres
-from gui_parts import WAIT_MS, click, open_and_settle, until_idle
+from gui_parts import WAIT_MS, click, hover, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.viewer.like_engine import LikeEngine
 from napari_nucleiseg.viewer.like_layers import CHOSEN_NUMBER, HEATMAP, MARKS, OUTLINES, PATH, REGIONS
@@ -119,8 +118,8 @@ def drag(viewer, points):
     canvas = viewer.window._qt_viewer.canvas.native
     QTest.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, spot(viewer, points[0]))
     for point in points[1:]:
-        QTest.mouseMove(canvas, spot(viewer, point))
-        QApplication.processEvents()
+        hover(QTest, canvas, spot(viewer, point))
+        QTest.qWait(30)  # napari leaves moves out that follow each other closely
     QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, spot(viewer, points[-1]))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, QPointF, Qt
 
+from gui_parts import hover
 from napari_nucleiseg.viewer.plot_data import Cloud, summary_of
 from napari_nucleiseg.viewer.plot_raster import MOST_DOTS
 from napari_nucleiseg.widgets.plot_canvas import PlotCanvas, Window, _numbers
@@ -99,7 +100,7 @@ def test_escape_drops_a_line_that_is_being_drawn_and_only_then_the_selection(sca
     scatter.key_pressed.connect(keys.append)
     scatter.fenced.connect(lambda *what: fences.append(what))
     qtbot.mousePress(scatter, Qt.MouseButton.LeftButton, pos=QPoint(200, 100))
-    qtbot.mouseMove(scatter, QPoint(260, 140))
+    hover(qtbot, scatter, QPoint(260, 140))
     qtbot.keyClick(scatter, Qt.Key.Key_Escape)
     qtbot.mouseRelease(scatter, Qt.MouseButton.LeftButton, pos=QPoint(260, 140))
     assert keys == fences == []
@@ -111,7 +112,7 @@ def test_the_right_button_moves_the_plot(scatter, qtbot):
     scatter.show_cloud(cloud_of([0, 10], [0, 10]), "across", "up", {})
     before = scatter.window_seen
     qtbot.mousePress(scatter, Qt.MouseButton.RightButton, pos=QPoint(200, 100))
-    qtbot.mouseMove(scatter, QPoint(243, 100))
+    hover(qtbot, scatter, QPoint(243, 100))
     qtbot.mouseRelease(scatter, Qt.MouseButton.RightButton, pos=QPoint(243, 100))
     after = scatter.window_seen
     moved = 43 / scatter.area().width() * (before.right - before.left)

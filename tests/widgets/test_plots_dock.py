@@ -9,7 +9,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QFileDialog
 
-from gui_parts import WAIT_MS, click, open_and_settle, until_idle
+from gui_parts import WAIT_MS, click, hover, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.viewer.counting import inside_polygon
 from napari_nucleiseg.viewer.plot_layers import SELECTED, VALUES
@@ -67,7 +67,7 @@ def draw(qtbot, canvas, spots, modifier=PLAIN):
     qtbot.mousePress(canvas, LEFT, modifier, spots[0])
     for one, other in itertools.pairwise(spots):
         for part in np.linspace(0, 1, 6)[1:]:
-            qtbot.mouseMove(canvas, one + (other - one) * float(part))
+            hover(qtbot, canvas, one + (other - one) * float(part))
     qtbot.mouseRelease(canvas, LEFT, modifier, spots[-1])
 
 
@@ -302,7 +302,7 @@ def test_a_click_on_the_slide_marks_the_point(viewer, scatter, panel, qtbot):
     until_idle(qtbot, panel)
     canvas = viewer.window._qt_viewer.canvas.native
     middle = canvas.rect().center()
-    qtbot.mouseMove(canvas, middle)
+    hover(qtbot, canvas, middle)
     qtbot.mouseClick(canvas, LEFT, pos=middle)
     until_idle(qtbot, panel)
     assert scatter.plots.selected.tolist() == [table.ids[200]]

@@ -5,7 +5,7 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 
 from dark_model import disc_centres
-from gui_parts import WAIT_MS, click, open_and_settle, until_idle
+from gui_parts import WAIT_MS, click, hover, open_and_settle, until_idle
 from napari_nucleiseg.core.store.regions import read_regions
 from napari_nucleiseg.viewer.visible import visible_region
 
@@ -44,10 +44,10 @@ def on_screen(viewer, point):
 
 def drag(qtbot, viewer, start, stop, pause_ms=30):
     canvas = viewer.window._qt_viewer.canvas.native
-    qtbot.mouseMove(canvas, on_screen(viewer, start))
+    hover(qtbot, canvas, on_screen(viewer, start))
     qtbot.mousePress(canvas, LEFT, pos=on_screen(viewer, start))
     for part in (0.25, 0.5, 0.75, 1.0):
-        qtbot.mouseMove(canvas, on_screen(viewer, np.array(start) + part * (np.array(stop) - start)))
+        hover(qtbot, canvas, on_screen(viewer, np.array(start) + part * (np.array(stop) - start)))
         qtbot.wait(pause_ms)
     qtbot.mouseRelease(canvas, LEFT, pos=on_screen(viewer, stop))
 
@@ -149,11 +149,11 @@ def test_a_polygon_is_clicked(viewer, regions, panel, qtbot):
     until_idle(qtbot, panel)
     canvas = viewer.window._qt_viewer.canvas.native
     for point in ((100, 100), (100, 500), (400, 400)):
-        qtbot.mouseMove(canvas, on_screen(viewer, point))
+        hover(qtbot, canvas, on_screen(viewer, point))
         qtbot.wait(60)  # nobody clicks before the pointer is there
         qtbot.mouseClick(canvas, LEFT, pos=on_screen(viewer, point))
         qtbot.wait(300)
-    qtbot.mouseMove(canvas, on_screen(viewer, (380, 150)))
+    hover(qtbot, canvas, on_screen(viewer, (380, 150)))
     qtbot.wait(50)
     qtbot.mouseDClick(canvas, LEFT, pos=on_screen(viewer, (380, 150)))
     until(qtbot, panel, lambda: len(kept(panel)) == 1)

@@ -11,7 +11,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
 
-from gui_parts import WAIT_MS, answer, click
+from gui_parts import WAIT_MS, answer, click, hover
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.store import kept_stack
 from napari_nucleiseg.core.store.kept_stack import KeptStack
@@ -81,10 +81,10 @@ class Window:
         canvas = self.viewer.window._qt_viewer.canvas.native
         left = Qt.MouseButton.LeftButton
         self.qtbot.wait(50)
-        self.qtbot.mouseMove(canvas, self.spot(*start))
+        hover(self.qtbot, canvas, self.spot(*start))
         self.qtbot.mousePress(canvas, left, pos=self.spot(*start))
         for part in np.linspace(0, 1, 6)[1:]:
-            self.qtbot.mouseMove(canvas, self.spot(*(np.array(start) + part * np.subtract(end, start))))
+            hover(self.qtbot, canvas, self.spot(*(np.array(start) + part * np.subtract(end, start))))
             self.qtbot.wait(10)
         self.qtbot.mouseRelease(canvas, left, pos=self.spot(*end))
         assert np.count_nonzero(self.layer.data == label) > 50, "nothing was painted"
