@@ -162,8 +162,10 @@ class ByTextEngine:
             raise DataError(TOO_LARGE)
         if project is None or region.is_empty:
             raise DataError(NO_NUCLEI)
-        known = project.labels.read(region)
-        ids, labels = _inside(known, region, polygon)
+        # The nuclei that the panel counts there.
+        table = project.nuclei_in(bounds_of(polygon))
+        wanted = table.ids[inside_polygon(table.centroids, polygon)]
+        ids, labels = _numbered(project.labels.read(region), wanted)
         if len(ids) == 1:
             raise DataError(NO_NUCLEI)
         image = slide.read_box(region.y, region.x, 1.0, 1.0, (region.height, region.width))
@@ -179,18 +181,11 @@ class ByTextEngine:
         return score_steps(look.image, look.mpp_um, look.labels, prompts, clip, options=options, device=device)
 
 
-def _inside(
-    known: NDArray[np.uint32], region: Region, polygon: Polygon
-) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
-    """Return the ids of nuclei whose centroid lies in a polygon (0 first), and labels that number them from 1 on."""
-    ids = np.unique(known)
-    ids = ids[ids > 0]
-    ys, xs = np.nonzero(known)
-    numbers = np.searchsorted(ids, known[ys, xs])
-    areas = np.maximum(np.bincount(numbers, minlength=len(ids)), 1)
-    sums = (np.bincount(numbers, weights=values + 0.5, minlength=len(ids)) for values in (ys + region.y, xs + region.x))
-    wanted = inside_polygon(np.stack([values / areas for values in sums], axis=1), polygon)
-    renumbered = np.where(wanted, np.cumsum(wanted), 0).astype(np.int32)
+def _numbered(known: NDArray[np.uint32], wanted: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+    """Return the wanted ids (ascending) that have pixels, 0 first, and labels that number them from 1 on."""
     labels = np.zeros(known.shape, np.int32)
-    labels[ys, xs] = renumbered[numbers]
-    return np.concatenate(([0], ids[wanted])).astype(np.uint32), labels
+    ys, xs = np.nonzero(np.isin(known, wanted))
+    places = np.searchsorted(wanted, known[ys, xs])
+    has_pixels = np.bincount(places, minlength=len(wanted)) > 0
+    labels[ys, xs] = np.cumsum(has_pixels)[places]
+    return np.concatenate(([0], wanted[has_pixels])).astype(np.uint32), labels

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from napari_nucleiseg.core.slides.pyramid import UInt8Image
 
-# A screen of 4K pixels takes 25 MiB. Segmenting a whole slide from its centre finds few of its halos in any cache that
-# fits into memory: with 256 MiB it decodes 29 tiles of 256 px a core of 16 on 100,000 px, with 192 MiB it decodes 31.
+# Several screens of 4K pixels, of 24 MiB each. Segmenting a large slide from its centre finds few of its halos in any
+# cache that fits into memory, so that a larger one hardly saves it anything.
 DEFAULT_MAX_BYTES = 192 << 20
 
 _owners = itertools.count(1)

@@ -106,7 +106,7 @@ def put_rows(database: sqlite3.Connection, table: str, rows: Rows) -> None:
 
 def add_nuclei(database: sqlite3.Connection, rows: Iterable[Row]) -> None:
     """Add nuclei that the table does not have."""
-    # Not OR REPLACE: with the indexes of this table it takes three times as long as to delete and add.
+    # Not OR REPLACE: with the indexes of this table that takes longer than to delete and add.
     marks = ",".join("?" * len(_COLUMNS[NUCLEI].split(",")))
     database.executemany(f"INSERT INTO nuclei({_COLUMNS[NUCLEI]}) VALUES ({marks})", rows)  # noqa: S608
 

@@ -160,7 +160,7 @@ class UNet3Plus(nn.Module):
         "unet-3plus",
         "U-Net 3+: full-scale skips, side outputs, a gate for pictures without nuclei",
         paper="Huang et al., ICASSP 2020, arXiv 2004.08790",
-        tile_px=512,  # 320 channels at full size: this takes 2.5 GB, one of 1024 three times that
+        tile_px=512,  # 320 channels at full size: a tile of 1024 would take gigabytes
         receptive_field_px=0,  # the gate sees all of it; see MAPS_FIELD_PX
         stride=2 ** (LEVELS - 1),
         good_for="Nuclei of very different sizes, and tissue that often holds none; slow, and hungry for memory.",

@@ -35,7 +35,7 @@ from napari_nucleiseg.core.training.scales.samples import ScaleSource, find_plac
 
 WINDOW_PX = 512
 WINDOWS = 24
-# The published network takes four times as long for each: as much work as three of its tiles.
+# The published network takes longer for each: about as much work as three of its tiles.
 FULL_WINDOWS = 12
 OWN_LEVEL = "No tissue was found on this slide to take the level of attention from, so it is the model's own."
 _LEAST_TISSUE = 0.5

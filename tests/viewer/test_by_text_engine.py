@@ -1,0 +1,55 @@
+"""Which nuclei are scored by words: the ones that the panel counts there, with what is seen of them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fields import disc, nuclei_of
+from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.store.project import Project
+from napari_nucleiseg.viewer.by_text_engine import NO_NUCLEI, ByTextEngine
+from napari_nucleiseg.viewer.counting import count_polygon
+from unlabelled_parts import tissue_picture, write_slide
+
+SIDE = 512
+# The second lies mostly under the first; what is seen of it is all beyond 200, its centroid is not.
+FIRST, COVERED, FAR = (150, 180), (150, 197), (400, 400)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    slide = open_slide(write_slide(tmp_path / "a.tif", tissue_picture(1, SIDE)))
+    with Project.create(tmp_path / "a.nucleiseg", slide) as project:
+        for tile, shapes in ((0, [disc(*FIRST, 20)]), (1, [disc(*COVERED, 12), disc(*FAR, 9)])):
+            project.write_tile(nuclei_of(tile, slide.region, shapes, slide.shape), "m@1", "key")
+        yield SimpleNamespace(slide=slide, project=project)
+    slide.close()
+
+
+def corners(region):
+    return np.array([[region.y, region.x], [region.y, region.x1], [region.y1, region.x1], [region.y1, region.x]], float)
+
+
+@pytest.mark.parametrize(("right", "count"), [(180, 0), (181, 1), (200, 2), (SIDE, 3)])
+def test_the_nuclei_that_the_panel_counts_are_scored(opened, right, count):
+    polygon = corners(Region(0, 0, SIDE, right))
+    assert count_polygon(opened.project, opened.slide, polygon).nuclei == count
+    if not count:
+        with pytest.raises(DataError, match=NO_NUCLEI):
+            ByTextEngine.look(opened, polygon)
+        return
+    look = ByTextEngine.look(opened, polygon)
+    table = opened.project.nuclei_in(Region(0, 0, SIDE, right))
+    assert look.ids.tolist() == [0, *table.ids.tolist()]
+    shown = opened.project.labels.read(look.region)
+    np.testing.assert_array_equal(look.ids[look.labels], np.where(np.isin(shown, table.ids), shown, 0))
+
+
+def test_what_is_seen_of_a_covered_nucleus_lies_elsewhere(opened):
+    covered = int(opened.project.nuclei_in(opened.slide.region).ids[1])
+    _ys, xs = np.nonzero(opened.project.labels.read(opened.slide.region) == covered)
+    assert len(xs) > 0
+    assert xs.mean() > 200
