@@ -42,6 +42,8 @@ class Session:
         Whether glass is left out.
     thorough : bool
         Whether every tile is looked at in eight positions.
+    ignore_brown : bool
+        Whether DAB is taken out of the colours before nuclei are looked for.
     attention_level : str
         One of `LEVELS` of `core.models.spec`: whose level of attention decides what is a nucleus.
     device : str
@@ -97,6 +99,12 @@ class Session:
     )
     thorough: bool = option(
         False, "Thorough", "Look at every tile in eight positions: a little more often right, eight times as slow"
+    )
+    ignore_brown: bool = option(
+        False,
+        "Ignore brown",
+        "For immunostains of membranes or cytoplasm: look for nuclei in the counterstain only. Leave it off where "
+        "nuclei themselves are brown, as with Ki-67.",
     )
     attention_level: str = option(
         SLIDE_LEVEL,

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, metavar="P", help="least probability of a nucleus' pixel, 0 to 1")
     parser.add_argument("--min-area", type=float, metavar="UM2", help="smallest nucleus, square micrometres")
     parser.add_argument("--thorough", action="store_true", help="look at every tile in eight positions")
+    parser.add_argument("--ignore-brown", action="store_true", help="look for nuclei in the counterstain only")
     parser.add_argument("--no-tissue-mask", action="store_true", help="also compute where there is only glass")
     parser.add_argument(
         "--attention-level",
@@ -98,6 +99,7 @@ def job_of(options: argparse.Namespace) -> BatchJob:
         min_area_um2=options.min_area,
         tissue_mask=not options.no_tissue_mask,
         thorough=options.thorough,
+        ignore_brown=options.ignore_brown,
         attention_level=options.attention_level,
         encoder=options.encoder,
         region_encoder=options.region_encoder,

@@ -30,6 +30,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         window.add_slide(slide)
     else:
         window.viewer.open_sample("napari-nucleiseg", options.sample)
+        # The picture of tissue is an immunostain of cytoplasm.
+        window.panel.session.ignore_brown = options.sample == _SAMPLES[0]
     window.follow()
     show(window, options.screenshot, console)
     return OK

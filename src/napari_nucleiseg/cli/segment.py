@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="look at every tile in eight positions: a little better, eight times as long",
     )
+    parser.add_argument(
+        "--ignore-brown",
+        action="store_true",
+        help="for immunostains of membranes or cytoplasm: look for nuclei in the counterstain only",
+    )
     parser.add_argument("--no-tissue-mask", action="store_true", help="also compute where there is only glass")
     parser.add_argument(
         "--attention-level",
@@ -85,6 +90,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         min_area_um2=options.min_area,
         tissue_mask=not options.no_tissue_mask,
         thorough=options.thorough,
+        ignore_brown=options.ignore_brown,
         device=options.device,
         batch_size=options.batch_size,
         keep_maps=options.keep_maps,

@@ -133,6 +133,7 @@ def job_of(wishes: BatchWishes, session: Session, manifest: str) -> BatchJob:
         min_area_um2=wishes.min_area_um2,
         tissue_mask=session.tissue_only,
         thorough=session.thorough,
+        ignore_brown=session.ignore_brown,
         attention_level=session.attention_level,
         encoder=wishes.encoder,
         region_encoder=wishes.region_encoder if wishes.encoder else NO_ENCODER,

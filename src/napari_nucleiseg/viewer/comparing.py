@@ -96,7 +96,8 @@ class Comparing:
             self.said.emit(Hint(sentence, is_warning=True))
             return
         self.stop()
-        device, level = self._display.session.device, self._display.session.attention_level
+        session = self._display.session
+        device, level, ignore_brown = session.device, session.attention_level, session.ignore_brown
 
         def work(_cancelled: Cancelled) -> Iterator[Stage | Version | Progress]:
             versions = self._engine.versions()
@@ -105,7 +106,8 @@ class Comparing:
             models = []
             for version in pair:
                 model = self._engine.load_version(version)
-                models.append((yield from self._engine.levels.model_for(model, opened, level))[0])
+                model, _ = yield from self._engine.levels.model_for(model, opened, level)
+                models.append(self._engine.looking(model, ignore_brown=ignore_brown))
             yield from self._engine.compare(models[0], models[1], opened, view, device=device)
 
         def on_stage(stage: Any) -> None:

@@ -14,6 +14,7 @@ from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer import editing, exchange, history, judge_lanes, nuclei_list, plot_lanes, regions, teaching
 from napari_nucleiseg.viewer.catalogue import Catalogue
+from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.engine import Engine
@@ -89,25 +90,26 @@ class Controller:
         self.taking_over = TakingOver(self._engine, self.display, WORKING, self._resume, self._on_error)
         self._has_scale_bar = False
         self._framing = Framing(viewer)
+        camera, size = viewer.scene.camera.events, viewer.canvas.events.size
+        moved = [(signal, self._on_view_moved) for signal in (camera.zoom, camera.center, size)]
+        self._watching = Connections((size, self._framing.on_canvas_resized), *moved)
 
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
         """Begin to watch the viewer and the session."""
-        self._viewer.canvas.events.size.connect(self._framing.on_canvas_resized)
-        for emitter in self._camera_emitters():
-            emitter.connect(self._on_view_moved)
+        self._watching.open()
         wishes = self.session.events
         for wish in (wishes.follow, wishes.tissue_only, wishes.thorough, wishes.attention_level):
             wish.connect(self._on_follow_changed)
+        wishes.ignore_brown.connect(self._on_colours_changed)
         wishes.model.connect(self._on_model_changed)
         wishes.threshold.connect(self._on_options_changed)
         wishes.min_area_um2.connect(self._on_options_changed)
-        self.segmenter.hinted.connect(self._on_hinted)
+        for said in (self.segmenter.hinted, self.editing.hinted, self.exchange.said):
+            said.connect(self._on_hinted)
         self.segmenter.failed.connect(self._on_failed)
-        self.editing.hinted.connect(self._on_hinted)
         self.editing.failed.connect(self._on_edit_failed)
-        self.exchange.said.connect(self._on_hinted)
         self.exchange.failed.connect(self._on_error)
         self.display.tile_done.connect(self.editing.tile_finished)
         self._shelf.switched.connect(self._on_slide_switched)
@@ -120,9 +122,7 @@ class Controller:
 
     def close(self) -> None:
         """Stop watching and working; what is done is kept. Does not wait."""
-        self._viewer.canvas.events.size.disconnect(self._framing.on_canvas_resized)
-        for emitter in self._camera_emitters():
-            emitter.disconnect(self._on_view_moved)
+        self._watching.close()
         self.cancel()
         self.exchange.stop()
         self.editing.long_work.stop()
@@ -135,10 +135,6 @@ class Controller:
     def join(self) -> None:
         """Wait for all threads; only after `close`."""
         self._jobs.join()
-
-    def _camera_emitters(self) -> tuple[Any, ...]:
-        camera = self._viewer.scene.camera
-        return camera.events.zoom, camera.events.center, self._viewer.canvas.events.size
 
     def _on_models_listed(self, cards: tuple[Any, ...]) -> None:
         self.models_listed.emit(cards)
@@ -379,6 +375,10 @@ class Controller:
             self._follow()
         elif self.segmenter.wish is not None and self.segmenter.wish.limit is not None:
             self.cancel()
+
+    def _on_colours_changed(self) -> None:
+        if self._shelf.now is not None and self._shelf.now.project is not None:
+            self._jobs.later("options", TURNED_S, self._follow)
 
     def _on_model_changed(self) -> None:
         self.cancel()

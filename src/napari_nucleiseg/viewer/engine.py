@@ -107,11 +107,11 @@ class Engine:
             self._models[name] = load_model(name)
         return self._models[name]
 
-    def thorough(self, model: LoadedModel) -> LoadedModel:
-        """Return a model that looks at every tile in eight positions."""
-        from napari_nucleiseg.core.models.turned import turned
+    def looking(self, model: LoadedModel, *, ignore_brown: bool, thorough: bool = False) -> LoadedModel:
+        """Return a model that looks as it is wished to, see `core.models.looking`."""
+        from napari_nucleiseg.core.models.looking import looking
 
-        return turned(model)
+        return looking(model, ignore_brown=ignore_brown, thorough=thorough)
 
     def accept_licence(self, card: ModelCard) -> None:
         """Remember that the user accepted the licence of these weights."""
@@ -273,7 +273,9 @@ class Engine:
             # With its first optimiser torch imports a hundred thousand objects more.
             torch.optim.SGD([torch.zeros(1)])
 
-    def finetune(self, model: LoadedModel, lesson: Lesson, *, device: str, trust: bool) -> Iterator[Step]:
+    def finetune(
+        self, model: LoadedModel, lesson: Lesson, *, device: str, trust: bool, ignore_brown: bool = False
+    ) -> Iterator[Step]:
         """Teach a model; what was done is noted, so that after a crash the same call goes on from there."""
         self.import_training()
         from napari_nucleiseg.core.models.hardware import give_back_memory
@@ -281,7 +283,7 @@ class Engine:
         from napari_nucleiseg.core.teaching.finetune import finetune
         from napari_nucleiseg.core.teaching.notebook import notes_folder
 
-        config = FinetuneConfig(device=device, trust_labels=trust)
+        config = FinetuneConfig(device=device, trust_labels=trust, ignore_brown=ignore_brown)
         try:
             yield from finetune(model, lesson, config, notes_folder(model, lesson))
         finally:

@@ -118,7 +118,7 @@ class NextRegion:
 
     def _look(self) -> None:
         opened, name, device = self._shelf.now, self._session.model, self._session.device
-        level = self._session.attention_level
+        level, ignore_brown = self._session.attention_level, self._session.ignore_brown
         if opened is None:
             self.said.emit(Hint(NO_SLIDE, is_warning=True))
             return
@@ -127,6 +127,7 @@ class NextRegion:
         def work(cancelled: Cancelled) -> Iterator[Progress | list[Proposal]]:
             seen: list[Ranked] = []
             model, _ = yield from self._engine.levels.model_for(self._engine.load(name), opened, level)
+            model = self._engine.looking(model, ignore_brown=ignore_brown)
             for one in self._engine.rank(model, opened, device=device):
                 seen.append(one)
                 yield Progress("Looking", one.done, one.total)

@@ -67,6 +67,8 @@ class Wish:
         Where projects are kept; empty is beside the slide.
     thorough : bool
         Whether to look at every tile in eight positions.
+    ignore_brown : bool
+        Whether to take DAB out of the colours first.
     attention_level : str
         Of models of attention: whose level decides what is a nucleus, one of `LEVELS` of `core.models.spec`.
     """
@@ -82,11 +84,12 @@ class Wish:
     again: bool = False
     results_folder: str = ""
     thorough: bool = False
+    ignore_brown: bool = False
     attention_level: str = SLIDE_LEVEL
 
     def is_like(self, other: Wish) -> bool:
         """Whether both say the same but for the region."""
-        names = ("opened", "model", "thorough", "options", "device", "tissue_only", "attention_level")
+        names = ["opened", "model", "thorough", "ignore_brown", "options", "device", "tissue_only", "attention_level"]
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
     @property
@@ -101,6 +104,7 @@ def wish_of(session: Session, opened: OpenedSlide, region: Region | None, **more
         opened,
         model=session.model,
         thorough=session.thorough,
+        ignore_brown=session.ignore_brown,
         options=session.options,
         device=session.device,
         tissue_only=session.tissue_only,
@@ -207,7 +211,7 @@ def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[A
 def _model(wish: Wish, loaded: LoadedModel, engine: Engine) -> Generator[Progress, None, tuple[LoadedModel, str]]:
     """Return the model as it is used on this slide, and what there is to say of that."""
     model, note = yield from engine.levels.model_for(loaded, wish.opened, wish.attention_level)
-    return (engine.thorough(model) if wish.thorough else model), note
+    return engine.looking(model, ignore_brown=wish.ignore_brown, thorough=wish.thorough), note
 
 
 def writable_project(opened: OpenedSlide, engine: Engine, results_folder: str, *, create: bool) -> Project | None:

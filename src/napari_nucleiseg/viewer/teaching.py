@@ -135,7 +135,7 @@ class Teaching:
             Teach even with regions that look wrong.
         """
         slides, name, device = self._slides(), self._session.model, self._session.device
-        level = self._session.attention_level
+        level, ignore_brown = self._session.attention_level, self._session.ignore_brown
         if self.is_running:
             return
         if not slides:
@@ -149,7 +149,8 @@ class Teaching:
             teachers = [opened for opened in slides if opened.slide.fingerprint in taught_by]
             # As people have seen it when they corrected its nuclei.
             model = yield from self.engine.levels.model_for_all(model, teachers, level)
-            for step in self.engine.finetune(model, lesson, device=device, trust=trust):
+            steps = self.engine.finetune(model, lesson, device=device, trust=trust, ignore_brown=ignore_brown)
+            for step in steps:
                 if step.outcome is not None:
                     yield Taught(step.outcome, self.engine.keep(step.outcome))
                 elif cancelled():

@@ -168,6 +168,7 @@ class Panel(QWidget):
         self.outlines.setToolTip(f"{about('outlines')['tip']}  ({shortcuts.OUTLINES.text})")
         self.tissue_only = Switch(self._session, "tissue_only")
         self.thorough = Switch(self._session, "thorough")
+        self.ignore_brown = Switch(self._session, "ignore_brown")
         self._settings_part = QWidget()
         form = plain_form(self._settings_part)
         form.addRow("Threshold", self.threshold)
@@ -180,12 +181,12 @@ class Panel(QWidget):
         heatmap.addWidget(self.heads_button)
         form.addRow("Heatmap", heatmap)
         form.addRow("Device", self.device)
-        row = QHBoxLayout()
-        row.addWidget(self.outlines)
-        row.addWidget(self.tissue_only)
-        row.addStretch(1)
-        form.addRow(row)
-        form.addRow(self.thorough)
+        for pair in ((self.outlines, self.tissue_only), (self.thorough, self.ignore_brown)):
+            row = QHBoxLayout()
+            for switch in pair:
+                row.addWidget(switch)
+            row.addStretch(1)
+            form.addRow(row)
 
     # ------------------------------------------------------------------ what the controller says
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from browned import browned_discs
 from dark_model import disc_centres, disc_picture
 from napari_nucleiseg.core.batch.job import SegmentJob, SlideFailed, SlideFinished, SlideNoted, SlideStarted
 from napari_nucleiseg.core.batch.segmentation import segment_slides
@@ -140,6 +141,17 @@ def test_what_is_done_is_not_done_again_unless_the_settings_change(pictures, net
     assert network.log.tiles == 2 * forwards
     back = of(run(pictures, out=tmp_path / "out"), SlideFinished)
     assert [event.from_before for event in back] == [False, False]
+
+
+def test_nuclei_under_brown_are_found_where_brown_is_ignored(tmp_path, picture):
+    shape = picture.shape[:2]
+    path = tmp_path / "brown.png"
+    path.write_bytes(imagecodecs.png_encode(browned_discs(shape)))
+    (seen,) = of(run(path, out=tmp_path / "out"), SlideFinished)
+    (ignored,) = of(run(path, out=tmp_path / "out", ignore_brown=True), SlideFinished)
+    assert not ignored.from_before
+    assert ignored.nuclei == len(disc_centres(shape)) > seen.nuclei
+    assert_holds_the_discs(tifffile.imread(ignored.outputs[0]), shape)
 
 
 def test_a_slide_that_fails_does_not_stop_the_others(pictures, tmp_path):

@@ -15,6 +15,7 @@ from napari_nucleiseg.core.errors import ModelError, TeachingError
 from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.spec import HeadSpec, ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
+from napari_nucleiseg.core.models.without_brown import picture_without_brown
 from napari_nucleiseg.core.teaching import notebook
 from napari_nucleiseg.core.teaching.classroom import prepare
 from napari_nucleiseg.core.teaching.collect import Lesson
@@ -316,6 +317,21 @@ def test_where_a_person_painted_the_model_learns_to_look():
     assert (apart(learner.average.module) > apart(looking.network) + 0.2).all()
     plain = prepare(looking, Lesson((example(1), example(9, "hold out"))), config)
     assert "attention" not in plain.losses
+
+
+def test_a_model_that_ignores_brown_is_taught_and_judged_without_it():
+    lessons = Lesson((example(1), example(9, "hold out")), elsewhere=(example(3),))
+    room = prepare(looking_model(), lessons, replace(QUICK, ignore_brown=True))
+    plain = prepare(looking_model(), lessons, QUICK)
+    assert room.fingerprint != plain.fingerprint
+    for taught, before in zip(
+        room.lesson.examples + room.lesson.elsewhere, lessons.examples + lessons.elsewhere, strict=False
+    ):
+        np.testing.assert_array_equal(taught.image, picture_without_brown(before.image))
+        assert taught.labels is before.labels
+    np.testing.assert_array_equal(plain.lesson.examples[0].image, lessons.examples[0].image)
+    (held,) = [one for one in room.division.held if one.number == 9]
+    np.testing.assert_array_equal(held.image, picture_without_brown(example(9).image))
 
 
 def test_what_nobody_painted_stays_as_the_model_saw_it():

@@ -37,6 +37,8 @@ class SegmentJob:
         Leave out tiles of whole slides that show nothing but glass.
     thorough : bool
         Look at every tile in eight positions and take the mean: eight times as long.
+    ignore_brown : bool
+        Take DAB out of the colours before nuclei are looked for: for immunostains of membranes or cytoplasm.
     device : str
         ``auto``, ``cuda``, ``mps`` or ``cpu``.
     batch_size : int or None
@@ -59,6 +61,7 @@ class SegmentJob:
     min_area_um2: float | None = None
     tissue_mask: bool = True
     thorough: bool = False
+    ignore_brown: bool = False
     device: str = "auto"
     batch_size: int | None = None
     keep_maps: bool = False

@@ -28,7 +28,7 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.plan import InferencePlan, plan_inference
 from napari_nucleiseg.core.inference.segment import default_options, options_key, segment, segment_picture
 from napari_nucleiseg.core.models.hardware import choose_device
-from napari_nucleiseg.core.models.turned import turned
+from napari_nucleiseg.core.models.looking import looking
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.slides.pyramid import Slide
@@ -62,7 +62,8 @@ class _Run:
         return takes_slide_level(self.base, self.job.attention_level)
 
     def using(self, base: LoadedModel) -> _Run:
-        return replace(self, model=turned(base) if self.job.thorough else base)
+        model = looking(base, ignore_brown=self.job.ignore_brown, thorough=self.job.thorough)
+        return replace(self, model=model)
 
 
 def segment_slides(job: SegmentJob, *, cancelled: Callable[[], bool] = lambda: False) -> Generator[Event, None, None]:

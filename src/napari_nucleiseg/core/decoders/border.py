@@ -19,6 +19,8 @@ from napari_nucleiseg.core.models.spec import HeadSpec
 SEED_SIGMA_UM = 0.75
 SEED_RADIUS_UM = 2.0
 GROW_UM = 0.5
+# Deeper inside no seed is told from its neighbours; a map without any background is infinitely deep.
+DEEPEST_PX = 320
 
 
 class BorderDecoder:
@@ -32,7 +34,7 @@ class BorderDecoder:
         """Find the nuclei; see `Decoder.decode`."""
         probability = np.ascontiguousarray(maps["separated"][0])
         core = probability > options.threshold
-        distance = cv2.distanceTransform(core.astype(np.uint8), cv2.DIST_L2, 5)
+        distance = np.minimum(cv2.distanceTransform(core.astype(np.uint8), cv2.DIST_L2, 5), DEEPEST_PX)
         distance = cv2.GaussianBlur(distance, (0, 0), SEED_SIGMA_UM / mpp_um)
         radius = max(1, round(SEED_RADIUS_UM / mpp_um))
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))

@@ -17,6 +17,7 @@ from napari_nucleiseg.core.models.imported import is_imported
 from napari_nucleiseg.core.models.registry import build_network
 from napari_nucleiseg.core.models.scale_attention import has_level
 from napari_nucleiseg.core.models.weights import LoadedModel
+from napari_nucleiseg.core.models.without_brown import picture_without_brown
 from napari_nucleiseg.core.teaching.agreement import Agreement, compare, measure, together
 from napari_nucleiseg.core.teaching.cards import taught_card
 from napari_nucleiseg.core.teaching.collect import Lesson
@@ -169,6 +170,8 @@ def prepare(model: LoadedModel, lesson: Lesson, config: FinetuneConfig) -> Class
     if problem := config.validation_error():
         raise TeachingError(f"The fine-tune cannot start: {problem}.")
     _refuse_imported(model)
+    if config.ignore_brown:
+        lesson = _without_brown(lesson)
     teach, _ = by_role(lesson.examples)
     painted = model.spec.attends and any(example.attention is not None for example in teach)
     if count_nuclei(teach) < LEAST_TO_LEARN and not painted:
@@ -188,6 +191,13 @@ def prepare(model: LoadedModel, lesson: Lesson, config: FinetuneConfig) -> Class
     digest = hashlib.sha256(repr((model.version, sorted(asdict(config).items(), key=str))).encode())
     digest.update(fingerprint_of((*lesson.examples, *lesson.elsewhere)).encode())
     return Classroom(model, lesson, config, division, examiner, losses, digest.hexdigest()[:16])
+
+
+def _without_brown(lesson: Lesson) -> Lesson:
+    def seen(examples: tuple[Example, ...]) -> tuple[Example, ...]:
+        return tuple(replace(example, image=picture_without_brown(example.image)) for example in examples)
+
+    return replace(lesson, examples=seen(lesson.examples), elsewhere=seen(lesson.elsewhere))
 
 
 def _refuse_imported(model: LoadedModel) -> None:

@@ -76,6 +76,8 @@ class FinetuneConfig:
         Threads of torch on the CPU; 0 leaves torch's choice.
     trust_labels : bool
         Teach even with regions that look wrong (shifted, empty, in pieces).
+    ignore_brown : bool
+        Teach without the brown of immunostains (DAB), for a model that is used that way; see `core.models.looking`.
     augment : AugmentConfig
         How far crops are changed; gentler than in training from scratch, for the slide at hand is what counts.
     """
@@ -99,6 +101,7 @@ class FinetuneConfig:
     mixed_precision: bool = True
     threads: int = 0
     trust_labels: bool = False
+    ignore_brown: bool = False
     augment: AugmentConfig = field(default=_AUGMENT)
 
     def validation_error(self) -> str | None:

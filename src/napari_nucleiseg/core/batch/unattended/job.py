@@ -50,6 +50,8 @@ class BatchJob:
         Leave out tiles that show nothing but glass.
     thorough : bool
         Look at every tile in eight positions.
+    ignore_brown : bool
+        As of `SegmentJob`.
     attention_level : {"slide", "model"}
         As of `SegmentJob`.
     encoder, region_encoder : str
@@ -87,6 +89,7 @@ class BatchJob:
     min_area_um2: float | None = None
     tissue_mask: bool = True
     thorough: bool = False
+    ignore_brown: bool = False
     attention_level: str = SLIDE_LEVEL
     encoder: str = ""
     region_encoder: str = ""

@@ -27,6 +27,8 @@ class ModelOrder:
         Whether a restrictive licence was accepted.
     thorough : bool
         Whether it looks in eight positions.
+    ignore_brown : bool
+        Whether it does not see DAB.
     tau : float or None
         Level of attention to set; None leaves it as it is.
     """
@@ -35,6 +37,7 @@ class ModelOrder:
     version: str
     accept_licence: bool = False
     thorough: bool = False
+    ignore_brown: bool = False
     tau: float | None = None
 
 

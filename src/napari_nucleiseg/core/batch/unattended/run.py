@@ -34,6 +34,7 @@ from napari_nucleiseg.core.batch.unattended.tiling import Pace
 from napari_nucleiseg.core.decoders.base import DecodeOptions
 from napari_nucleiseg.core.errors import ExportError, ModelError, NucleiSegError, StoreError
 from napari_nucleiseg.core.models.hardware import choose_device
+from napari_nucleiseg.core.models.looking import looks
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.bytesource import is_address
 from napari_nucleiseg.core.slides.fingerprint import fingerprint
@@ -258,7 +259,7 @@ class _Run:
         parts = (
             model.version,
             "+level of the slide" if takes_slide_level(model, job.attention_level) else "",
-            "+turned" if job.thorough else "",
+            looks(ignore_brown=job.ignore_brown, thorough=job.thorough),
             f"t{self._options.threshold:.6g} a{self._options.min_area_um2:.6g}",
             f"mpp {entry.mpp_um or job.mpp_um or 'stated'}",
             "tissue" if job.tissue_mask else "everything",
@@ -272,7 +273,13 @@ class _Run:
         job = self._job
         card = self._model.card
         name = str(Path(job.model).absolute()) if Path(job.model).is_file() else job.model
-        model = ModelOrder(name, card.version, accept_licence=job.accept_licence, thorough=job.thorough)
+        model = ModelOrder(
+            name,
+            card.version,
+            accept_licence=job.accept_licence,
+            ignore_brown=job.ignore_brown,
+            thorough=job.thorough,
+        )
         return SlideOrder(
             path=_where(entry.path),
             mpp_um=entry.mpp_um or job.mpp_um,

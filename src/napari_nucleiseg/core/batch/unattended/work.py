@@ -27,8 +27,8 @@ from napari_nucleiseg.core.inference.plan import InferencePlan, PlannedTiles, pl
 from napari_nucleiseg.core.inference.segment import find_in_tiles
 from napari_nucleiseg.core.measurement.kept import source_with_measures
 from napari_nucleiseg.core.measurement.measure import measure
+from napari_nucleiseg.core.models.looking import looking
 from napari_nucleiseg.core.models.scale_attention import at_level
-from napari_nucleiseg.core.models.turned import turned
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
@@ -77,7 +77,7 @@ def model_of(order: ModelOrder) -> LoadedModel:
                 "started; give the model as a weight file on a shared drive, or install the same version everywhere"
             )
         levelled = loaded if order.tau is None else at_level(loaded, order.tau)
-        _models[order] = turned(levelled) if order.thorough else levelled
+        _models[order] = looking(levelled, ignore_brown=order.ignore_brown, thorough=order.thorough)
     _models.move_to_end(order)
     return _models[order]
 
@@ -110,7 +110,7 @@ def prepare(order: SlideOrder) -> Prepared:
 
 
 def _level(order: SlideOrder, slide: Slide, tissue: TissueMask | None) -> tuple[float | None, str]:
-    base = model_of(replace(order.model, thorough=False))
+    base = model_of(replace(order.model, ignore_brown=False, thorough=False))
     if not (order.slide_level and takes_slide_level(base)):
         return None, ""
     recorded = None
