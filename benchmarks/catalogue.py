@@ -199,6 +199,8 @@ BENCHMARKS = (
               by_hand=True),
     Benchmark("accuracy", "How well do nuclei agree with annotated ones?", "Classical floor, models, decoders.",
               needs=("data",), minutes=30.0, by_hand=True),
+    Benchmark("brown", "What is it worth to ignore the brown of an immunostain?",
+              "H&E whose eosin was turned into DAB.", needs=("data",), minutes=4.0, by_hand=True),
     Benchmark("zoo", "What does every network reach with one budget of training?", "Accuracy, speed and memory.",
               needs=("data",), minutes=60.0, by_hand=True),
     Benchmark("selfsupervised", "What is found without a single label?", needs=("data",), minutes=60.0, by_hand=True),

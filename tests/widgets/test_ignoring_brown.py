@@ -7,6 +7,7 @@ import tifffile
 from browned import browned_discs
 from dark_model import disc_centres
 from gui_parts import click, open_and_settle, until_idle
+from napari_nucleiseg.viewer.segmentation import LOOKS_BROWN
 
 SHAPE = (384, 512)
 DISCS = len(disc_centres(SHAPE))
@@ -56,12 +57,16 @@ def test_what_is_in_view_is_looked_at_anew_though_the_view_is_not_followed(viewe
     until_idle(qtbot, panel)
     assert panel.controller.display.shelf.now.project is None
     click(qtbot, panel.panel.ignore_brown)
+    told = []
+    panel.controller.hint_changed.connect(lambda hint: told.append(hint.text))
     click(qtbot, panel.panel.view_button)
     until_idle(qtbot, panel)
     assert in_view(panel) != DISCS
+    assert told.count(LOOKS_BROWN) == 1
     click(qtbot, panel.panel.ignore_brown)
     until_idle(qtbot, panel)
     assert in_view(panel) == DISCS
+    assert told.count(LOOKS_BROWN) == 1
     assert not panel.session.follow
 
 

@@ -12,7 +12,7 @@ import tifffile
 from browned import browned_discs
 from dark_model import disc_centres, disc_picture
 from napari_nucleiseg.core.batch.job import SegmentJob, SlideFailed, SlideFinished, SlideNoted, SlideStarted
-from napari_nucleiseg.core.batch.segmentation import segment_slides
+from napari_nucleiseg.core.batch.segmentation import LOOKS_BROWN, segment_slides
 from napari_nucleiseg.core.errors import ModelError, StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.project import Project
@@ -152,6 +152,15 @@ def test_nuclei_under_brown_are_found_where_brown_is_ignored(tmp_path, picture):
     assert not ignored.from_before
     assert ignored.nuclei == len(disc_centres(shape)) > seen.nuclei
     assert_holds_the_discs(tifffile.imread(ignored.outputs[0]), shape)
+
+
+def test_a_brown_slide_is_told_of_unless_brown_is_ignored(tmp_path, write_scan, picture):
+    scan = tmp_path / "brown.svs"
+    write_scan(scan, browned_discs(picture.shape[:2]))
+    notes = [event.sentence for event in of(run(scan, out=tmp_path / "out"), SlideNoted)]
+    assert [note for note in notes if "--ignore-brown" in note] == [LOOKS_BROWN]
+    notes = [event.sentence for event in of(run(scan, out=tmp_path / "out", ignore_brown=True), SlideNoted)]
+    assert LOOKS_BROWN not in notes
 
 
 def test_a_slide_that_fails_does_not_stop_the_others(pictures, tmp_path):

@@ -6,6 +6,7 @@ from skimage.measure import regionprops
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.slides.sample import tissue_slide
 from napari_nucleiseg.core.slides.synthetic import synthetic_slide
 from napari_nucleiseg.core.slides.tissue import TissueMask, find_tissue, tissue_mask
 
@@ -171,3 +172,18 @@ def enlarged(tissue, shape):
     rows = (np.arange(shape[0]) / tissue.downsample.y).astype(int)
     columns = (np.arange(shape[1]) / tissue.downsample.x).astype(int)
     return tissue.mask[rows[:, None], columns[None, :]]
+
+
+def test_brown_tissue_is_told_from_pink_yellow_and_blue():
+    for colour, brown in (((150, 100, 60), True), (PINK, False), (BLUE, False), ((225, 190, 195), False)):
+        picture = plain((200, 200), GLASS, noise=1)
+        picture[40:120, 40:120] = colour
+        tissue = tissue_mask(picture_slide(picture))
+        assert tissue.looks_immunostained == brown
+        assert (tissue.brown > 0) == brown
+    assert tissue_mask(picture_slide(plain((300, 400), GLASS, noise=2))).brown == 0
+
+
+def test_the_sample_of_an_immunostain_is_brown_and_the_synthetic_slide_is_not():
+    assert tissue_mask(tissue_slide()).looks_immunostained
+    assert tissue_mask(synthetic_slide(4096, 4096)).brown < 0.001

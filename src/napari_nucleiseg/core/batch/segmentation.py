@@ -40,6 +40,9 @@ from napari_nucleiseg.core.training.scales.slide_level import SlideLevel, record
 
 MAX_NOTES = 5
 FULL_DISK_BYTES = 2**26
+LOOKS_BROWN = (
+    "much of it is brown, as in an immunostain: if membranes or cytoplasm are brown, --ignore-brown finds more nuclei"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -253,6 +256,8 @@ def _segment_into_project(
     """Segment a slide into its project and write what else is wanted from it."""
     job = run.job
     tissue = tissue_mask(slide) if job.tissue_mask and not picture else None
+    if tissue is not None and tissue.looks_immunostained and not job.ignore_brown:
+        yield SlideNoted(entry.path, LOOKS_BROWN)
     plan = plan_inference(slide, run.model.spec, job.region, tissue=tissue)
     folder = run.folder / project_name(entry)
     if not folder.exists():

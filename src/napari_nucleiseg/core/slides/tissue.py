@@ -33,6 +33,9 @@ _DUST_UM2 = 400.0
 _SPECK_UM2 = 15.0
 _HOLE_UM2 = 20_000.0
 _MARGIN_UM = 20.0
+# DAB is brown: red over green over blue by so much. Eosin has less green than blue, however yellow a scan is.
+_RED_OVER_BLUE, _GREEN_OVER_BLUE = 40, 5
+_BROWN_FROM = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,10 +48,18 @@ class TissueMask:
         True on tissue.
     downsample : YX
         Level-0 pixels per mask pixel, ``(y, x)``.
+    brown : float
+        Share of the tissue that is brown, 0..1.
     """
 
     mask: NDArray[np.bool_]
     downsample: YX
+    brown: float = 0.0
+
+    @property
+    def looks_immunostained(self) -> bool:
+        """Whether so much of the tissue is brown that the stain will be DAB."""
+        return self.brown > _BROWN_FROM
 
     def covers(self, region: Region) -> bool:
         """Whether any tissue lies in `region` (level-0 pixels); never False where it might."""
@@ -94,7 +105,13 @@ def tissue_mask(slide: Slide) -> TissueMask:
         held = slide.bounds.scaled_outward(1 / factor.y, 1 / factor.x).intersect(Region(0, 0, *mask.shape))
         inside[held.slices] = True
         mask &= inside
-    return TissueMask(mask, factor)
+    return TissueMask(mask, factor, _brown_share(picture, mask))
+
+
+def _brown_share(picture: UInt8Image, mask: NDArray[np.bool_]) -> float:
+    red, green, blue = np.moveaxis(picture[mask].astype(np.int16), 1, 0)
+    brown = (red - blue > _RED_OVER_BLUE) & (green - blue > _GREEN_OVER_BLUE)
+    return float(brown.mean()) if brown.size else 0.0
 
 
 def find_tissue(picture: UInt8Image, pixel_um: YX) -> NDArray[np.bool_]:
