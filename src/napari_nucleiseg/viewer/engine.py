@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.viewer.collector import left_out_of_searches, search_again
+from napari_nucleiseg.viewer.imports import import_shared
 from napari_nucleiseg.viewer.levels import SlideLevels
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Engine:
 
     def preferred(self, family: str) -> str:
         """Return the name of the version of a model that was last taken in hand; its own if none was."""
+        import_shared()
         from napari_nucleiseg.core.teaching.versions import preferred
 
         version = preferred(family)
@@ -79,6 +81,7 @@ class Engine:
 
     def warm_up(self) -> None:
         """Import what the first segmentation, its layer and the first corrections need, so that none waits for it."""
+        import_shared()
         with left_out_of_searches(self):
             for name in ("napari_nucleiseg.core.inference.segment", *LATE_IMPORTS):
                 # Another napari may need other ones.
@@ -100,6 +103,7 @@ class Engine:
             If it cannot be loaded.
         """
         if name not in self._models:
+            import_shared()
             from napari_nucleiseg.core.inference.device import set_torch_threads
             from napari_nucleiseg.core.models.weights import load_model
 
@@ -127,6 +131,7 @@ class Engine:
         SlideError
             If it cannot be read.
         """
+        import_shared()
         from napari_nucleiseg.core.errors import SlideError
         from napari_nucleiseg.core.slides.tissue import tissue_mask
 
