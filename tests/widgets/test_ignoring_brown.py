@@ -7,7 +7,7 @@ import tifffile
 from browned import browned_discs
 from dark_model import disc_centres
 from gui_parts import click, open_and_settle, until_idle
-from napari_nucleiseg.viewer.segmentation import LOOKS_BROWN
+from napari_nucleiseg.viewer.sentences import LOOKS_BROWN
 
 SHAPE = (384, 512)
 DISCS = len(disc_centres(SHAPE))
@@ -51,7 +51,9 @@ def test_a_click_finds_what_brown_covers_and_another_goes_back(viewer, panel, br
     assert in_view(panel) != DISCS
 
 
-def test_what_is_in_view_is_looked_at_anew_though_the_view_is_not_followed(viewer, panel, brown_slide, qtbot):
+def test_what_is_in_view_is_looked_at_anew_though_the_view_is_not_followed(
+    viewer, panel, brown_slide, monkeypatch, qtbot
+):
     open_and_settle(viewer, panel, brown_slide, qtbot)
     click(qtbot, panel.panel.ignore_brown)
     until_idle(qtbot, panel)
@@ -62,11 +64,18 @@ def test_what_is_in_view_is_looked_at_anew_though_the_view_is_not_followed(viewe
     click(qtbot, panel.panel.view_button)
     until_idle(qtbot, panel)
     assert in_view(panel) != DISCS
-    assert told.count(LOOKS_BROWN) == 1
+    assert told[-1] == LOOKS_BROWN
     click(qtbot, panel.panel.ignore_brown)
     until_idle(qtbot, panel)
     assert in_view(panel) == DISCS
-    assert told.count(LOOKS_BROWN) == 1
+    assert told[-1] == ""
+    click(qtbot, panel.panel.ignore_brown)
+    until_idle(qtbot, panel)
+    assert told[-1] == LOOKS_BROWN
+    monkeypatch.setattr("napari_nucleiseg.viewer.sentences.BROWN_S", 0.0)
+    click(qtbot, panel.panel.view_button)
+    until_idle(qtbot, panel)
+    assert told[-1] == ""
     assert not panel.session.follow
 
 

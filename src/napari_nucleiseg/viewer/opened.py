@@ -74,8 +74,8 @@ class OpenedSlide:
     head_titles: dict[str, str] = field(default_factory=dict)
     mpp_was_given: bool = False
     """Whether the user has said in this session how large the pixels are."""
-    told_brown: bool = False
-    """Whether it was said that the slide looks like an immunostain."""
+    told_brown_at: float | None = None
+    """When it was first said that the slide looks like an immunostain, on the monotonic clock."""
     in_srgb: bool = False
     """Whether colours are shown by the slide's own profile."""
     _fitted: WeakKeyDictionary[Any, tuple[int, float]] = field(default_factory=WeakKeyDictionary, repr=False)

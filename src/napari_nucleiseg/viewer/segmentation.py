@@ -39,12 +39,6 @@ class InUseError(StoreError):
     """Another program writes to the results; the user must say whether to take its place."""
 
 
-LOOKS_BROWN = (
-    "Much of this slide is brown, as in an immunostain. If membranes or cytoplasm are brown, switch on “Ignore brown” "
-    "to find more nuclei; if nuclei themselves are, leave it off."
-)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Wish:
     """What is to be segmented, and how.
@@ -191,8 +185,8 @@ def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[A
     todo = len(plan.tiles.without(done))
     too_many = wish.limit is not None and todo > wish.limit
     yield Planned(plan, model, key, todo, too_many)
-    if todo:
-        yield from map(Told, _notes(wish, note))
+    if note and todo:
+        yield Told(note)
     if too_many or todo == 0 or cancelled():
         return
     if project is None:
@@ -218,17 +212,6 @@ def _model(wish: Wish, loaded: LoadedModel, engine: Engine) -> Generator[Progres
     """Return the model as it is used on this slide, and what there is to say of that."""
     model, note = yield from engine.levels.model_for(loaded, wish.opened, wish.attention_level)
     return engine.looking(model, ignore_brown=wish.ignore_brown, thorough=wish.thorough), note
-
-
-def _notes(wish: Wish, note: str) -> Iterator[str]:
-    """What there is to say before nuclei are looked for; of the slide only once."""
-    opened = wish.opened
-    if note:
-        yield note
-    if opened.tissue is not None and opened.tissue.looks_immunostained and not opened.told_brown:
-        opened.told_brown = True
-        if not wish.ignore_brown:
-            yield LOOKS_BROWN
 
 
 def writable_project(opened: OpenedSlide, engine: Engine, results_folder: str, *, create: bool) -> Project | None:

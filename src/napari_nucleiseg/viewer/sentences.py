@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import ModelCard
 
 
+LOOKS_BROWN = (
+    "Much of this slide is brown, as in an immunostain. If membranes or cytoplasm are brown, switch on “Ignore brown” "
+    "to find more nuclei; if nuclei themselves are, leave it off."
+)
+# So long it is said of a slide: who has read it may leave brown alone.
+BROWN_S = 60.0
 OUT_OF_SIGHT = "The slide is out of sight. Press the home button to see it."
 
 
@@ -34,7 +41,17 @@ def hint_before(wish: Wish, planned: Planned) -> Hint:
         )
     if len(planned.plan) == 0 and not wish.again:
         return Hint("No tissue here. Turn off “Skip empty glass” to segment it nevertheless.")
-    return Hint(" ".join(planned.plan.notes), is_warning=bool(planned.plan.notes))
+    if planned.plan.notes:
+        return Hint(" ".join(planned.plan.notes), is_warning=True)
+    return Hint(LOOKS_BROWN if _is_to_say_brown(wish) else "")
+
+
+def _is_to_say_brown(wish: Wish) -> bool:
+    opened = wish.opened
+    if wish.ignore_brown or opened.tissue is None or not opened.tissue.looks_immunostained:
+        return False
+    opened.told_brown_at = opened.told_brown_at or time.monotonic()
+    return time.monotonic() - opened.told_brown_at < BROWN_S
 
 
 def hint_after(damage: Sequence[str]) -> Hint:
