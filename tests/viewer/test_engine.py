@@ -1,11 +1,13 @@
-"""What the window's engine imports is left out of searches for garbage once, not again with each fine-tune."""
+"""The window's engine: what it imports is left out of searches for garbage once; models that look in another way are kept."""
 
 import gc
 import weakref
 
 import pytest
 
-from napari_nucleiseg.viewer.engine import Engine
+from dark_model import CARD, SPEC, Dark
+from napari_nucleiseg.core.models.weights import LoadedModel
+from napari_nucleiseg.viewer.engine import LOOKING, Engine
 
 
 class Node:
@@ -43,3 +45,15 @@ def test_when_the_window_closes_everything_is_searched_again(engine):
     engine.import_training()
     engine.cool_down()
     assert not gc.get_freeze_count()
+
+
+def test_a_model_that_looks_in_another_way_is_made_once(engine):
+    model, other = (LoadedModel(SPEC, CARD, Dark().eval()) for _ in range(2))
+    seeing = engine.looking(model, ignore_brown=True)
+    assert engine.looking(other, ignore_brown=True) is not seeing
+    assert engine.looking(model, ignore_brown=True, thorough=True).version == f"{model.version}+nobrown+turned"
+    assert engine.looking(model, ignore_brown=True) is seeing
+    assert engine.looking(model, ignore_brown=False) is model
+    for _ in range(2 * LOOKING):
+        engine.looking(LoadedModel(SPEC, CARD, Dark().eval()), ignore_brown=True)
+    assert len(engine._looking) == LOOKING + 1

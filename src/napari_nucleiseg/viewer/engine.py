@@ -43,12 +43,16 @@ LATE_IMPORTS = (
     "skimage.segmentation",
 )
 
+# So many models that look in another way are kept beside the last one.
+LOOKING = 3
+
 
 class Engine:
     """Models, plans, segmentation and projects, as the controller needs them; replaceable in tests."""
 
     def __init__(self) -> None:
         self._models: dict[str, LoadedModel] = {}
+        self._looking: tuple[tuple[LoadedModel, tuple[bool, bool], LoadedModel], ...] = ()
         self._can_train = False
         self.levels = SlideLevels()
 
@@ -112,10 +116,17 @@ class Engine:
         return self._models[name]
 
     def looking(self, model: LoadedModel, *, ignore_brown: bool, thorough: bool = False) -> LoadedModel:
-        """Return a model that looks as it is wished to, see `core.models.looking`."""
+        """Return a model that looks as it is wished to, see `core.models.looking`; the same one for the same wish."""
         from napari_nucleiseg.core.models.looking import looking
 
-        return looking(model, ignore_brown=ignore_brown, thorough=thorough)
+        wish = ignore_brown, thorough
+        for base, wished, seeing in self._looking:
+            if base is model and wished == wish:
+                return seeing
+        seeing = looking(model, ignore_brown=ignore_brown, thorough=thorough)
+        # A network that is made anew would be brought to its device anew with each pan.
+        self._looking = (*self._looking[-LOOKING:], (model, wish, seeing))
+        return seeing
 
     def accept_licence(self, card: ModelCard) -> None:
         """Remember that the user accepted the licence of these weights."""
