@@ -1,4 +1,4 @@
-"""The window's engine: what it imports is left out of searches for garbage once; models that look in another way are kept."""
+"""The window's engine: imports are left out of searches for garbage once; models that look in another way are kept."""
 
 import gc
 import weakref
