@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fields import disc, nuclei_of
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.store.nuclei import TileNuclei
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.viewer.by_text_engine import NO_NUCLEI, ByTextEngine
 from napari_nucleiseg.viewer.counting import count_polygon
@@ -19,12 +19,35 @@ SIDE = 512
 FIRST, COVERED, FAR = (150, 180), (150, 197), (400, 400)
 
 
+def disc(centre, radius):
+    """Pixels of a disc, ``(n, 2)``."""
+    yy, xx = np.mgrid[:SIDE, :SIDE]
+    return np.argwhere((yy - centre[0]) ** 2 + (xx - centre[1]) ** 2 <= radius**2)
+
+
+def found(tile, *nuclei):
+    """Nuclei of one tile that covers all of the slide; each its pixels, ``(n, 2)``."""
+    labels = np.zeros((SIDE, SIDE), np.int32)
+    for number, pixels in enumerate(nuclei, start=1):
+        labels[tuple(pixels.T)] = number
+    return TileNuclei(
+        tile_index=tile,
+        core=Region(0, 0, SIDE, SIDE),
+        box=Region(0, 0, SIDE, SIDE),
+        labels=labels,
+        centroids=np.array([pixels.mean(0) for pixels in nuclei]),
+        areas_um2=np.array([len(pixels) / 4 for pixels in nuclei], np.float32),
+        boxes=np.array([(*pixels.min(0), *(pixels.max(0) + 1)) for pixels in nuclei], np.int64),
+        scores=np.full(len(nuclei), 0.9, np.float32),
+    )
+
+
 @pytest.fixture
 def opened(tmp_path):
     slide = open_slide(write_slide(tmp_path / "a.tif", tissue_picture(1, SIDE)))
     with Project.create(tmp_path / "a.nucleiseg", slide) as project:
-        for tile, shapes in ((0, [disc(*FIRST, 20)]), (1, [disc(*COVERED, 12), disc(*FAR, 9)])):
-            project.write_tile(nuclei_of(tile, slide.region, shapes, slide.shape), "m@1", "key")
+        project.write_tile(found(0, disc(FIRST, 20)), "m@1", "key")
+        project.write_tile(found(1, disc(COVERED, 12), disc(FAR, 9)), "m@1", "key")
         yield SimpleNamespace(slide=slide, project=project)
     slide.close()
 

@@ -6,8 +6,8 @@ import subprocess
 
 import numpy as np
 import pytest
-
 from fields import blank_slide
+
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.files import encode_chunk
 from napari_nucleiseg.core.store.ledger import put_redo

@@ -8,8 +8,8 @@ import os
 import sys
 
 import numpy as np
-
 from fields import Grid, blank_slide, disc, random_tiles
+
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store import redo as redo_module
 from napari_nucleiseg.core.store.chunks import ChunkPyramid

@@ -7,8 +7,8 @@ import os
 import sys
 
 import numpy as np
-
 from fields import blank_slide
+
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.attention import paint_attention
 from napari_nucleiseg.core.store.project import Project

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fields import blank_slide
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from painting_process import SHAPE, SLIDE, Plain
 
-from fields import blank_slide
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.attention import (

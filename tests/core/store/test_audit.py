@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from fields import Grid, blank_slide, disc, random_tiles, whole
+
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.labels import PER_SIDE

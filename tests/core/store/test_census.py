@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from fields import Grid, blank_slide, disc, nuclei_of, random_tiles
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fields import Grid, blank_slide, disc, nuclei_of, random_tiles
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.project import Project
 

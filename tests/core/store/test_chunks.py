@@ -6,10 +6,10 @@ import tracemalloc
 import numpy as np
 import pytest
 import zarr
+from fields import blank_slide
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fields import blank_slide
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store.chunks import ChunkPyramid
 from napari_nucleiseg.core.store.files import decode_chunk, encode_chunk, write_file

@@ -1,8 +1,8 @@
 """Classes of nuclei are changed as steps that can be undone, and no change loses one."""
 
 import pytest
-
 from fields import Grid, random_tiles
+
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.classes import NucleusClass, count_by_class, put_classes, read_classes

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from fields import Grid, assert_pyramid, blank_slide, expected_image, random_tiles, whole
+
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.project import Project
 

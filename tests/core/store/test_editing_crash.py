@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import tifffile
 from editing_process import SLIDE, Plain, parts, small_bounds, tiles_of
-
 from fields import assert_pyramid, whole
+
 from napari_nucleiseg.core.store import redo as redo_module
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.chunks import ChunkPyramid

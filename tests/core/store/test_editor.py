@@ -6,10 +6,10 @@ import sqlite3
 import numpy as np
 import pytest
 from editing_process import SLIDE, parts, tiles_of
+from fields import Grid, assert_pyramid, assert_same_table, blank_slide, disc, nuclei_of, random_tiles, whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fields import Grid, assert_pyramid, assert_same_table, blank_slide, disc, nuclei_of, random_tiles, whole
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.check import check

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from fields import blank_slide
+
 from napari_nucleiseg.core.store import finding
 from napari_nucleiseg.core.store.finding import find_project, find_renamed, remember, usual_folder
 from napari_nucleiseg.core.store.project import Project, default_folder

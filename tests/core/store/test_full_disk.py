@@ -7,8 +7,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from editing_process import SHAPE, SLIDE, Plain, parts, small_bounds, tiles_of
-
 from fields import assert_pyramid, assert_same_table, whole
+
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store import chunks as chunks_module

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from fields import blank_slide
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fields import blank_slide
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store.labels import LabelStore, halve, pyramid_shapes

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from fields import blank_slide
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fields import blank_slide
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.listing import (
     ORDERS,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zarr
-
 from fields import blank_slide
+
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.store.layout import MapLayout

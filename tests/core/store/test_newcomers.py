@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from fields import assert_pyramid, assert_same_table, blank_slide, whole
+
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.newcomers import Newcomers, are_pixels_claimed

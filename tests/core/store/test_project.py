@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from fields import Grid, assert_pyramid, assert_same_table, blank_slide, expected_image, random_tiles, whole
+
 from napari_nucleiseg.core.errors import MissingPixelSizeError, StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store import ledger

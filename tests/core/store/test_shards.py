@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from fields import blank_slide, whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fields import blank_slide, whole
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store import labels as labels_module

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from fields import Grid, assert_pyramid, assert_same_table, disc, expected_image, nuclei_of, random_tiles, whole
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from fields import Grid, assert_pyramid, assert_same_table, disc, expected_image, nuclei_of, random_tiles, whole
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.nuclei import global_ids

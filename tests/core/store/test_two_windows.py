@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from fields import Grid, assert_pyramid, blank_slide, disc, random_tiles, whole
+
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.chunks import ChunkPyramid

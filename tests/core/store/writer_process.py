@@ -3,8 +3,8 @@
 import sys
 
 import numpy as np
-
 from fields import Grid, blank_slide, random_tiles
+
 from napari_nucleiseg.core.store import redo as redo_module
 from napari_nucleiseg.core.store.chunks import ChunkPyramid
 from napari_nucleiseg.core.store.project import Project
