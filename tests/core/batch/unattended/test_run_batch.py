@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from dark_model import disc_picture
+from browned import browned_discs
+from dark_model import disc_centres, disc_picture
 from napari_nucleiseg.core.batch.engines.base import Ending, Outcome
 from napari_nucleiseg.core.batch.engines.here import LocalEngine
-from napari_nucleiseg.core.batch.job import SlideAdvanced, SlideFailed, SlideNoted
+from napari_nucleiseg.core.batch.job import SegmentJob, SlideAdvanced, SlideFailed, SlideNoted
+from napari_nucleiseg.core.batch.segmentation import segment_slides
 from napari_nucleiseg.core.batch.unattended import segmenting, work
 from napari_nucleiseg.core.batch.unattended.database import read_run_database
 from napari_nucleiseg.core.batch.unattended.job import BatchFinished, SlideDone
@@ -39,6 +41,25 @@ def test_labels_are_bit_for_bit_those_of_the_plain_loop(write_slide, job_for, ru
     assert_same(tmp_path / "out" / "a.nucleiseg", undisturbed(path))
     assert of_kind(events, BatchFinished)[0].done == 1
     assert not (tmp_path / "out" / "a.nucleiseg" / "parcels").exists()
+
+
+def test_a_batch_that_ignores_brown_does_as_the_plain_loop_and_again_what_was_done_with_brown(
+    write_slide, job_for, run_here, tmp_path
+):
+    path, shape = write_slide(), (300, 400)
+    facts = f"Aperio Image Library v1\r\n{shape[1]}x{shape[0]} |AppMag = 20|MPP = 0.5"
+    tifffile.imwrite(path, browned_discs(shape), tile=(256, 256), photometric="rgb", description=facts, metadata=None)
+    (seen,) = of_kind(run_here(job_for(path)), SlideDone)
+    (done,) = of_kind(run_here(job_for(path, ignore_brown=True)), SlideDone)
+    assert done.nuclei == len(disc_centres(shape)) != seen.nuclei
+    list(segment_slides(SegmentJob((str(path),), str(tmp_path / "plain"), ignore_brown=True, device="cpu")))
+    with Project.open(tmp_path / "out" / "a.nucleiseg", writable=False) as batch:
+        with Project.open(tmp_path / "plain" / "a.nucleiseg", writable=False) as plain:
+            whole = Region(0, 0, *shape)
+            np.testing.assert_array_equal(batch.labels.read(whole) > 0, plain.labels.read(whole) > 0)
+            (version,) = plain.ledger.reader.execute("SELECT model_version FROM runs").fetchone()
+        versions = [row[0] for row in batch.ledger.reader.execute("SELECT model_version FROM runs ORDER BY run")]
+    assert versions == [version.removesuffix("+nobrown"), version]
 
 
 def test_tables_hold_measurements_and_pandas_reads_them(write_slide, job_for, run_here, tmp_path):
