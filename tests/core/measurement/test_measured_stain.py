@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from skimage.color import rgb2hed
+from skimage.color import hdx_from_rgb, rgb2hed
 from skimage.measure import regionprops_table
 
 from napari_nucleiseg.core.geometry import YX
@@ -28,7 +28,7 @@ def scikit_densities(image):
 
 
 def test_densities_are_those_of_scikit_image(picture):
-    found = np.stack(densities(picture.reshape(-1, 3)), axis=-1).reshape(300, 400, 2)
+    found = densities(picture.reshape(-1, 3))[:2].T.reshape(300, 400, 2)
     np.testing.assert_allclose(found, scikit_densities(picture), atol=2e-6)
     np.testing.assert_allclose(stain_densities(picture)[..., :2] / np.log(10), found, atol=2e-6)
 
@@ -36,10 +36,27 @@ def test_densities_are_those_of_scikit_image(picture):
 def test_a_pure_stain_is_found_as_what_was_put_in():
     amounts = np.array([0.3, 0.8])
     image = np.round(256 * 10 ** -(amounts[:, None] * STAINS[0]) - 1).astype(np.uint8)
-    haematoxylin, eosin = densities(image)
+    haematoxylin, eosin, _ = densities(image)
     np.testing.assert_allclose(haematoxylin, amounts, atol=0.02)
     assert eosin.max() < 0.02
     assert max(value.item() for value in densities(np.full((1, 3), 255, np.uint8))) == 0
+
+
+@pytest.mark.parametrize("haematoxylin", [0.0, 0.2, 0.5])
+def test_dab_is_found_as_what_was_put_in_whatever_the_counterstain(haematoxylin):
+    amounts = np.array([0.0, 0.1, 0.3, 0.6])
+    mixed = haematoxylin * STAINS[0] + amounts[:, None] * STAINS[2]
+    found = densities(np.round(256 * 10**-mixed - 1).astype(np.uint8))[2]
+    np.testing.assert_allclose(found, amounts, atol=0.03)
+
+
+def test_dab_is_that_of_scikit_images_colours_of_immunostains(field, picture):
+    scikit = np.maximum(-np.log10((picture.astype(float) + 1) / 256) @ hdx_from_rgb[:, 1], 0)
+    there = regionprops_table(field, scikit, properties=("intensity_mean", "intensity_std"))
+    found = stains(field, picture)
+    # Its vectors differ from ours in the third digit.
+    np.testing.assert_allclose(found["dab_mean"], there["intensity_mean"], rtol=0.02, atol=1e-3)
+    np.testing.assert_allclose(found["dab_std"], there["intensity_std"], rtol=0.02, atol=1e-3)
 
 
 def test_means_and_spreads_are_those_of_scikit_image(field, picture):
@@ -85,7 +102,13 @@ def test_gradient_is_the_mean_over_all_pairs_of_neighbours_within_the_nucleus(fi
 def test_an_even_nucleus_has_no_texture():
     labels, image = np.ones((8, 8), np.int32), np.full((8, 8, 3), 90, np.uint8)
     found = stains(labels, image)
-    for name in ("haematoxylin_std", "eosin_std", "haematoxylin_entropy_bits", "haematoxylin_gradient_per_um"):
+    for name in (
+        "haematoxylin_std",
+        "eosin_std",
+        "dab_std",
+        "haematoxylin_entropy_bits",
+        "haematoxylin_gradient_per_um",
+    ):
         assert found[name][0] == pytest.approx(0, abs=1e-6)
         assert not np.signbit(found[name][0])
 

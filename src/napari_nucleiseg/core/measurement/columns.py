@@ -36,6 +36,8 @@ STAIN = (
     Column("haematoxylin_std", "Haematoxylin, spread", "Standard deviation of that density over the pixels."),
     Column("eosin_mean", "Eosin, mean", "Mean optical density of eosin over the pixels."),
     Column("eosin_std", "Eosin, spread", "Standard deviation of that density over the pixels."),
+    Column("dab_mean", "DAB, mean", "Mean optical density of DAB over the pixels, of immunostains."),
+    Column("dab_std", "DAB, spread", "Standard deviation of that density over the pixels."),
     Column(
         "haematoxylin_entropy_bits",
         "Haematoxylin, entropy in bits",

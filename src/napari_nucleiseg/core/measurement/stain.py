@@ -12,16 +12,15 @@ from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.measurement.columns import ENTROPY_BINS, ENTROPY_TOP
 from napari_nucleiseg.core.measurement.runs import Runs
 from napari_nucleiseg.core.measurement.shape import PixelNeighbours
-from napari_nucleiseg.core.slides.stains import DENSITY, UNMIX
+from napari_nucleiseg.core.slides.stains import DENSITY, UNMIX, UNMIX_DAB
 
-# Optical density is the decadic logarithm; only the first two stains are wanted.
-_TO_STAINS = (UNMIX[:, :2] * math.log10(math.e)).astype(np.float32)
+# Optical density is the decadic logarithm. Haematoxylin and eosin as in H&E, DAB as in an immunostain.
+_TO_STAINS = (np.column_stack([UNMIX[:, :2], UNMIX_DAB]) * math.log10(math.e)).astype(np.float32)
 
 
-def densities(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the optical densities (base 10) of haematoxylin and eosin of pixels ``(p, 3)`` RGB, ``(p,)`` each."""
-    both = np.maximum(DENSITY.take(pixels) @ _TO_STAINS, 0)
-    return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
+def densities(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the optical densities (base 10) of haematoxylin, eosin and DAB, ``(3, p)``, of pixels ``(p, 3)`` RGB."""
+    return np.ascontiguousarray(np.maximum(DENSITY.take(pixels) @ _TO_STAINS, 0).T)
 
 
 def measure_stains(
@@ -40,14 +39,12 @@ def measure_stains(
     mpp_um : YX
         Micrometres per pixel.
     """
-    haematoxylin, eosin = densities(image.reshape(-1, 3).take(runs.pixels, axis=0))
-    stain, stain_spread = _mean_and_spread(runs, haematoxylin)
-    other, other_spread = _mean_and_spread(runs, eosin)
-    return {
-        "haematoxylin_mean": stain,
-        "haematoxylin_std": stain_spread,
-        "eosin_mean": other,
-        "eosin_std": other_spread,
+    found = densities(image.reshape(-1, 3).take(runs.pixels, axis=0))
+    columns: dict[str, NDArray[np.float64]] = {}
+    for stain, values in zip(("haematoxylin", "eosin", "dab"), found, strict=True):
+        columns[f"{stain}_mean"], columns[f"{stain}_std"] = _mean_and_spread(runs, values)
+    haematoxylin = found[0]
+    return columns | {
         "haematoxylin_entropy_bits": _entropies(runs, haematoxylin),
         "haematoxylin_gradient_per_um": _gradients(runs, near, haematoxylin, mpp_um),
     }
