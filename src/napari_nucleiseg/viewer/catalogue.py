@@ -63,10 +63,14 @@ class Catalogue:
         return "" if card is None else str(card.network)
 
     def recommend(self) -> None:
-        """Set threshold and smallest area to what is best for the model."""
+        """Set threshold and smallest area to what suits the model, and whether brown is ignored to how it was taught."""
         card = self._cards.get(self._session.model)
-        if card is not None:
-            self._session.threshold, self._session.min_area_um2 = card.threshold, card.min_area_um2
+        if card is None:
+            return
+        self._session.threshold, self._session.min_area_um2 = card.threshold, card.min_area_um2
+        settings = card.taught.get("settings")
+        if isinstance(settings, dict) and isinstance(settings.get("ignore_brown"), bool):
+            self._session.ignore_brown = settings["ignore_brown"]
 
     def take(self, version: Version) -> None:
         """List a new version with the others and take it in hand."""
