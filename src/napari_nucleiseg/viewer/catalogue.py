@@ -63,7 +63,7 @@ class Catalogue:
         return "" if card is None else str(card.network)
 
     def recommend(self) -> None:
-        """Set threshold and smallest area to what suits the model, and whether brown is ignored to how it was taught."""
+        """Set threshold and smallest area to what suits the model, and “Ignore brown” to how it was taught."""
         card = self._cards.get(self._session.model)
         if card is None:
             return
