@@ -52,9 +52,9 @@ HEATMAP = "nuclei"
 class ShortEngine(FolderEngine):
     """The engine whose fine-tune is short."""
 
-    def finetune(self, model, lesson, *, device, trust):
+    def finetune(self, model, lesson, *, device, trust, ignore_brown=False):
         self.import_training()
-        config = FinetuneConfig(steps=6, patience=6, device=device, trust_labels=trust)
+        config = FinetuneConfig(steps=6, patience=6, device=device, trust_labels=trust, ignore_brown=ignore_brown)
         return finetune(model, lesson, config)
 
 

@@ -33,9 +33,11 @@ WIDTH = 220
 class EndlessEngine(FolderEngine):
     """The engine whose fine-tune goes on until it is stopped."""
 
-    def finetune(self, model, lesson, *, device, trust):
+    def finetune(self, model, lesson, *, device, trust, ignore_brown=False):
         self.import_training()
-        config = FinetuneConfig(steps=100_000, patience=100_000, device=device, trust_labels=trust)
+        config = FinetuneConfig(
+            steps=100_000, patience=100_000, device=device, trust_labels=trust, ignore_brown=ignore_brown
+        )
         return finetune(model, lesson, config)
 
 

@@ -21,7 +21,7 @@ class LookingEngine(DarkEngine):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.looking = Looking().eval()
+        self.attending = Looking().eval()
         self.accepted = True
         self.lessons = []
 
@@ -30,8 +30,8 @@ class LookingEngine(DarkEngine):
         if name != "nuclei":
             return found
         heads = (*SPEC.heads, HeadSpec("attention", 1, "sigmoid", "Attention"))
-        return LoadedModel(replace(SPEC, heads=heads), found.card, self.looking)
+        return LoadedModel(replace(SPEC, heads=heads), found.card, self.attending)
 
-    def finetune(self, model, lesson, *, device, trust):
+    def finetune(self, model, lesson, *, device, trust, ignore_brown=False):
         self.lessons.append(lesson)
         raise TeachingError("This is a test.")

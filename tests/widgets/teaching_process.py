@@ -31,8 +31,8 @@ class QuickEngine(FolderEngine):
         super().__init__(folder)
         self.config = FinetuneConfig(steps=steps, validate_every=max(1, steps // 4), threads=1, certainty=certainty)
 
-    def finetune(self, model, lesson, *, device, trust):
-        config = replace(self.config, device=device, trust_labels=trust)
+    def finetune(self, model, lesson, *, device, trust, ignore_brown=False):
+        config = replace(self.config, device=device, trust_labels=trust, ignore_brown=ignore_brown)
         return finetune(model, lesson, config, self.folder / "notes")
 
 

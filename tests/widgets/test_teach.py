@@ -41,7 +41,7 @@ class TeachingEngine(DarkEngine):
         self.error = None
         self.gate = threading.Event()
         self.gate.set()
-        self.trusted = []
+        self.trusted, self.ignoring = [], []
         self.lessons = []
         self.taken = []
         self.made = False
@@ -52,9 +52,10 @@ class TeachingEngine(DarkEngine):
     def load(self, name):
         return LoadedModel(SPEC, NEW, self.network) if name == NEW.name else super().load(name)
 
-    def finetune(self, model, lesson, *, device, trust):
+    def finetune(self, model, lesson, *, device, trust, ignore_brown=False):
         self.lessons.append(lesson)
         self.trusted.append(trust)
+        self.ignoring.append(ignore_brown)
         if self.error is not None and not trust:
             raise self.error
         before = agreement(0.5)
@@ -178,6 +179,15 @@ def test_refused_the_former_model_stays_and_the_reason_is_said(panel, teach, eng
     click(qtbot, teach.take_button)
     qtbot.waitUntil(lambda: panel.session.model == "nuclei-2", timeout=WAIT_MS)
     until_idle(qtbot, panel)
+
+
+def test_a_model_that_does_not_see_brown_is_taught_without_it(panel, teach, engine, qtbot):
+    engine.adopted = False
+    for ignored in (False, True):
+        panel.session.ignore_brown = ignored
+        until_idle(qtbot, panel)
+        taught(qtbot, panel, teach)
+    assert engine.ignoring == [False, True]
 
 
 def test_doubtful_regions_are_named_and_can_be_trusted(panel, teach, engine, qtbot):
