@@ -28,6 +28,8 @@ from napari_nucleiseg.core.inference.segment import segment_picture
 from napari_nucleiseg.core.models.looking import looking
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.slides.sample import tissue_slide
+from napari_nucleiseg.core.slides.tissue import tissue_mask
 from napari_nucleiseg.core.training.samples import read_labels
 
 SPREAD = 0.05
@@ -64,6 +66,23 @@ def judged(model: LoadedModel, name: str, most: int, change: Change) -> str:
     return f"{mean.aji:.3f} | {mean.pq:.3f} | {mean.pred_count} of {mean.truth_count}"
 
 
+def told_brown() -> None:
+    """Print how much of the tissue is brown in the H&E of the data, and in scikit-image's immunostain."""
+    print("| set | pictures | largest share that is brown | called immunostained |\n|---|---|---|---|")
+    slides = sorted(path for kind in ("*.svs", "*.tif") for path in (DATA / "wsi").glob(kind))
+    folders = ("kumar_train30", "tnbc_dev", "nucls15", "dsb2018_tissue", "unlabelled_he")
+    sets = {name: sorted((DATA / name / "images").glob("*.*")) for name in folders} | {"whole slides": slides}
+    for name, paths in sets.items():
+        found = []
+        for path in paths:
+            with closing(open_slide(path, mpp_um=0.5)) as slide:
+                found.append(tissue_mask(slide))
+        called = sum(tissue.looks_immunostained for tissue in found)
+        print(f"| {name} | {len(found)} | {max(tissue.brown for tissue in found):.3f} | {called} |")
+    sample = tissue_mask(tissue_slide())
+    print(f"| scikit-image's immunostain | 1 | {sample.brown:.3f} | {int(sample.looks_immunostained)} |\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", action="append", default=[], choices=list(image_sets()))
@@ -71,6 +90,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=99, help="most of each set")
     wanted = parser.parse_args()
     model = load_model(wanted.model)
+    told_brown()
     print(f"| set | picture | {model.version} | AJI | PQ | nuclei |\n|---|---|---|---|---|---|")
     changes: dict[str, Change] = {"H&E": lambda image, _: image}
     for strength in STRENGTHS:
