@@ -30,6 +30,15 @@ def test_a_taught_model_looks_as_it_was_taught(before, taught):
     assert session.ignore_brown == taught
 
 
+def test_listing_anew_leaves_brown_as_the_user_has_it():
+    session = Session(ignore_brown=True)
+    catalogue = Catalogue(None, None, session, pytest.fail)
+    taught = {"settings": {"ignore_brown": False}}
+    catalogue._on_listed((replace(CARD, name=session.model, taught=taught, threshold=0.35),), "")
+    assert session.threshold == 0.35
+    assert session.ignore_brown
+
+
 @pytest.mark.parametrize("taught", [{}, {"settings": {}}, {"settings": None}, {"settings": {"ignore_brown": "yes"}}])
 def test_other_models_leave_brown_as_it_is(taught):
     session = Session(ignore_brown=True)

@@ -51,6 +51,14 @@ def test_a_click_finds_what_brown_covers_and_another_goes_back(viewer, panel, br
     assert in_view(panel) != DISCS
 
 
+def test_while_the_view_is_followed_a_first_look_is_given_up_for_the_right_one(viewer, panel, brown_slide, qtbot):
+    open_and_settle(viewer, panel, brown_slide, qtbot)
+    click(qtbot, panel.panel.follow)
+    panel.session.ignore_brown = True  # before the first results are there
+    until_idle(qtbot, panel)
+    assert in_view(panel) == DISCS
+
+
 def test_what_is_in_view_is_looked_at_anew_though_the_view_is_not_followed(
     viewer, panel, brown_slide, monkeypatch, qtbot
 ):

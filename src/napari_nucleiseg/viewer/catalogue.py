@@ -52,7 +52,7 @@ class Catalogue:
     def _on_listed(self, cards: tuple[Any, ...], wanted: str) -> None:
         self._cards = {card.name: card for card in cards}
         if self._session.options == Session().options:  # nobody has turned them yet
-            self.recommend()
+            self._recommend_options()
         self.listed.emit(cards)
         if wanted in self._cards:
             self._session.model = wanted
@@ -64,13 +64,16 @@ class Catalogue:
 
     def recommend(self) -> None:
         """Set threshold and smallest area to what suits the model, and “Ignore brown” to how it was taught."""
+        self._recommend_options()
         card = self._cards.get(self._session.model)
-        if card is None:
-            return
-        self._session.threshold, self._session.min_area_um2 = card.threshold, card.min_area_um2
-        settings = card.taught.get("settings")
+        settings = None if card is None else card.taught.get("settings")
         if isinstance(settings, dict) and isinstance(settings.get("ignore_brown"), bool):
             self._session.ignore_brown = settings["ignore_brown"]
+
+    def _recommend_options(self) -> None:
+        card = self._cards.get(self._session.model)
+        if card is not None:
+            self._session.threshold, self._session.min_area_um2 = card.threshold, card.min_area_um2
 
     def take(self, version: Version) -> None:
         """List a new version with the others and take it in hand."""

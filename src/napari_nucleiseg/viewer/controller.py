@@ -377,7 +377,7 @@ class Controller:
             self.cancel()
 
     def _on_colours_changed(self) -> None:
-        if self._shelf.now is not None and self._shelf.now.project is not None:
+        if self.session.follow or (self._shelf.now and self._shelf.now.project is not None):
             self._jobs.later("options", TURNED_S, self._follow)
 
     def _on_model_changed(self) -> None:

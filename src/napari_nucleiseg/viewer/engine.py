@@ -85,8 +85,8 @@ class Engine:
 
     def warm_up(self) -> None:
         """Import what the first segmentation, its layer and the first corrections need, so that none waits for it."""
-        import_shared()
         with left_out_of_searches(self):
+            import_shared()
             for name in ("napari_nucleiseg.core.inference.segment", *LATE_IMPORTS):
                 # Another napari may need other ones.
                 with suppress(ImportError):

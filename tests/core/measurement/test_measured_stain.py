@@ -54,9 +54,8 @@ def test_dab_is_that_of_scikit_images_colours_of_immunostains(field, picture):
     scikit = np.maximum(-np.log10((picture.astype(float) + 1) / 256) @ hdx_from_rgb[:, 1], 0)
     there = regionprops_table(field, scikit, properties=("intensity_mean", "intensity_std"))
     found = stains(field, picture)
-    # Its vectors differ from ours in the third digit.
-    np.testing.assert_allclose(found["dab_mean"], there["intensity_mean"], rtol=0.02, atol=1e-3)
-    np.testing.assert_allclose(found["dab_std"], there["intensity_std"], rtol=0.02, atol=1e-3)
+    np.testing.assert_allclose(found["dab_mean"], there["intensity_mean"], atol=1e-5)
+    np.testing.assert_allclose(found["dab_std"], there["intensity_std"], atol=1e-5)
 
 
 def test_means_and_spreads_are_those_of_scikit_image(field, picture):

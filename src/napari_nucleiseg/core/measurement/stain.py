@@ -7,15 +7,17 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.color import hdx_from_rgb
 
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.measurement.columns import ENTROPY_BINS, ENTROPY_TOP
 from napari_nucleiseg.core.measurement.runs import Runs
 from napari_nucleiseg.core.measurement.shape import PixelNeighbours
-from napari_nucleiseg.core.slides.stains import DENSITY, UNMIX, UNMIX_DAB
+from napari_nucleiseg.core.slides.stains import DENSITY, UNMIX
 
-# Optical density is the decadic logarithm. Haematoxylin and eosin as in H&E, DAB as in an immunostain.
-_TO_STAINS = (np.column_stack([UNMIX[:, :2], UNMIX_DAB]) * math.log10(math.e)).astype(np.float32)
+# Optical density is the decadic logarithm. Haematoxylin and eosin are parted as in H&E, DAB as in an immunostain, as it
+# is taken out for models that ignore brown.
+_TO_STAINS = (np.column_stack([UNMIX[:, :2], hdx_from_rgb[:, 1]]) * math.log10(math.e)).astype(np.float32)
 
 
 def densities(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

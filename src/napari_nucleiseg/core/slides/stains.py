@@ -9,12 +9,6 @@ from numpy.typing import NDArray
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
 STAINS /= np.linalg.norm(STAINS, axis=1, keepdims=True)
 UNMIX = np.linalg.inv(STAINS).astype(np.float32)
-# The residual above has the colour of DAB. In an immunostain there is no eosin: what neither haematoxylin nor DAB
-# explains is at right angles to both.
-IMMUNOSTAINS = np.stack([STAINS[0], STAINS[2], np.cross(STAINS[0], STAINS[2])])
-IMMUNOSTAINS /= np.linalg.norm(IMMUNOSTAINS, axis=1, keepdims=True)
-UNMIX_DAB = np.linalg.inv(IMMUNOSTAINS)[:, 1].astype(np.float32)
-"""What makes the optical density of DAB of the three of a pixel of an immunostain."""
 DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 """Optical density (natural logarithm) of each of the 256 levels of a channel; 255 is glass."""
 
