@@ -14,7 +14,7 @@ from torch import nn
 
 from napari_nucleiseg.core.errors import DataError, ModelError, WeightsError
 from napari_nucleiseg.core.models.registry import build_network, network_spec
-from napari_nucleiseg.core.models.weights import load_model
+from napari_nucleiseg.core.models.weights import load_model, read_card
 from napari_nucleiseg.core.training import checkpoint, loop
 from napari_nucleiseg.core.training.batches import BatchMaker
 from napari_nucleiseg.core.training.config import AugmentConfig, DataSet, TrainConfig
@@ -109,6 +109,20 @@ def test_interrupted_run_goes_on_where_it_stopped(config, tmp_path, monkeypatch)
     assert [step.step for step in rest] == [5, 6]
     resumed = load_model(f"{cut.out}/best.safetensors").network.state_dict()
     assert all(torch.allclose(whole[key].float(), resumed[key].float(), atol=1e-6) for key in whole)
+
+
+def test_a_stopped_run_keeps_its_last_step_and_weights_to_use(config):
+    """Not only that of the last minute, and though nothing was measured yet."""
+    run = train(config)
+    for _ in range(2):
+        next(run)
+    run.close()
+    assert read_card(Path(config.out) / "best.safetensors").notes.startswith("step 2 of 6")
+    rest = list(train(config))
+    assert [step.step for step in rest] == [3, 4, 5, 6]
+    # The first measurement takes its place, however bad it is.
+    assert rest[0].is_best
+    assert [step.network is not None for step in rest] == [True, False, False, True]
 
 
 def test_training_starts_from_given_weights(config, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.evaluation.agreement import best_partners
+from napari_nucleiseg.core.evaluation.known import mostly_inside
 from napari_nucleiseg.core.evaluation.overlaps import Overlaps, overlaps
 from napari_nucleiseg.core.teaching.examples import Example
 
@@ -113,7 +114,7 @@ def measure(example: Example, predicted: NDArray[np.int32]) -> Agreement:
     """
     known = example.known
     truth = np.maximum(example.labels, 0)
-    table = overlaps(truth, _mostly_inside(predicted, known))
+    table = overlaps(truth, mostly_inside(predicted, known))
     side = max(1, round(PLACE_UM / example.mpp_um))
     columns = -(-truth.shape[1] // side)
     places = -(-truth.shape[0] // side) * columns
@@ -123,17 +124,6 @@ def measure(example: Example, predicted: NDArray[np.int32]) -> Agreement:
     _add_jaccard(sums, table, truth_place, pred_place)
     _add_matches(sums, table, truth_place, pred_place)
     return Agreement(sums, table.truth_count, 1)
-
-
-def _mostly_inside(predicted: NDArray[np.int32], known: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Drop nuclei that lie for the greater part where nobody looked, and of the others what lies there."""
-    if known.all():
-        return predicted
-    total = np.bincount(predicted.ravel())
-    inside = np.bincount(predicted[known].ravel(), minlength=len(total))
-    keep = 2 * inside > total
-    keep[0] = False
-    return np.where(known & keep[predicted], predicted, 0)
 
 
 def _places(labels: NDArray[np.int32], ids: NDArray[np.int64], side: int, columns: int) -> NDArray[np.int64]:

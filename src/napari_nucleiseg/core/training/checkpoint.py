@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ class Checkpoint:
         self.folder = made_folder(config.out)
         self.best = -1.0
         self.written = time.monotonic()
+        self._unwritten = 0
         self.start: Start | None = None
         # Version and licence of the warm start that the run began from.
         self.warmed: tuple[str, ...] = ()
@@ -131,9 +133,11 @@ class Checkpoint:
                 self.optimiser.load_state_dict(state["optimiser"])
                 self.best = float(state["best"])
                 self.warmed = tuple(state.get("warmed", ()))
-                return int(state["step"])
+                step = int(state["step"])
             except BROKEN_STATE as error:
                 raise foreign_state(path, error) from error
+            cut_log(self.folder / "log.jsonl", step)
+            return step
         if self.config.initial:
             self._start_from(self.config.initial)
         (self.folder / "config.json").write_text(config_as_json(self.config))
@@ -160,10 +164,29 @@ class Checkpoint:
             with (self.folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps({"step": step, **scores}) + "\n")
         if is_best:
-            save_model(self.folder / "best.safetensors", self.average.module, self.spec, self._card(step, scores))  # type: ignore[arg-type]
+            self._write_best(step, scores)
+        self._unwritten = step
         if is_last or is_best or time.monotonic() - self.written > EVERY_SECONDS:
             self._write_state(step)
         return is_best
+
+    @contextmanager
+    def left_whole(self) -> Iterator[None]:
+        """Write the last step down if the generator in which this is used is closed within the block.
+
+        Where nothing was measured yet, its weights are kept as the best.
+        """
+        try:
+            yield
+        except GeneratorExit:
+            if self._unwritten and self.config.resume:
+                if self.best < 0:
+                    self._write_best(self._unwritten, None)
+                self._write_state(self._unwritten)
+            raise
+
+    def _write_best(self, step: int, scores: dict[str, float] | None) -> None:
+        save_model(self.folder / "best.safetensors", self.average.module, self.spec, self._card(step, scores))  # type: ignore[arg-type]
 
     def _write_state(self, step: int) -> None:
         state = {
@@ -175,7 +198,7 @@ class Checkpoint:
             "optimiser": self.optimiser.state_dict(),
         }
         write_state(self.folder, state, "training")
-        self.written = time.monotonic()
+        self.written, self._unwritten = time.monotonic(), 0
 
     def _card(self, step: int, scores: dict[str, float] | None) -> ModelCard:
         stated = [item.licence.split(" AND ") for item in self.config.train if item.licence]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,8 @@ class TrainStep:
         Whether these weights are the best so far.
     note : str
         A sentence for people: at the first step, what was taken from the initial weights; else empty.
+    network : Module or None
+        The averaged network, where it was measured at this step; it learns on.
     """
 
     step: int
@@ -61,10 +64,11 @@ class TrainStep:
     validation: dict[str, float] | None = None
     is_best: bool = False
     note: str = ""
+    network: nn.Module | None = None
 
 
 def train(config: TrainConfig) -> Iterator[TrainStep]:
-    """Train a network; closing the generator stops after the current step and keeps the checkpoint.
+    """Train a network; closing the generator stops after the current step and keeps what was learned up to it.
 
     Parameters
     ----------
@@ -96,12 +100,10 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
     start = checkpoint.restore()
     validator = Validator(config, spec) if spec.dimensions == 2 else VolumeValidator(config, spec)
     batches = batch_maker(config, spec, device).batches(start, config.steps)
-    try:
+    with checkpoint.left_whole(), closing(batches):
         for step, batch in enumerate(batches, start=start + 1):
             began = time.perf_counter()
-            rate = scheduled_rate(config, step)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+            rate = _set_rate(optimiser, scheduled_rate(config, step))
             on_device = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
             if config.self_training:
                 on_device = with_own_answers(on_device, average.module, config.self_training, autocast)
@@ -113,14 +115,18 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimiser.step()
             average.update_parameters(network)
-            scores = None
-            if validator and (step % config.validate_every == 0 or step == config.steps):
-                scores = validator.scores(average.module, device)
+            is_due = step % config.validate_every == 0 or step == config.steps
+            scores = validator.scores(average.module, device) if validator and is_due else None
             is_best = checkpoint.save(step, scores)
             seconds, note = time.perf_counter() - began, checkpoint.note(step)
-            yield TrainStep(step, config.steps, float(loss.detach()), parts, rate, seconds, scores, is_best, note)
-    finally:
-        batches.close()
+            told = TrainStep(step, config.steps, float(loss.detach()), parts, rate, seconds, scores, is_best, note)
+            yield replace(told, network=average.module) if is_due else told
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> float:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    return rate
 
 
 def batch_maker(

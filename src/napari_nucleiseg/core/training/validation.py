@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
+from napari_nucleiseg.core.evaluation.known import mostly_inside
 from napari_nucleiseg.core.evaluation.scores import mean_scores, scores
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.training.config import TrainConfig
@@ -37,14 +38,15 @@ class Validator:
         return bool(self.pictures)
 
     def scores(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """Return mean AJI, PQ, F1 and Dice, and ``choice`` = (AJI + PQ) / 2."""
+        """Return mean AJI, PQ, F1 and Dice, and ``choice`` = (AJI + PQ) / 2; where nobody annotated nothing counts."""
         was_training = network.training
         network.eval()
         found = []
         for image, labels in self.pictures:
             maps = picture_maps(network, self.spec, image, device)
             instances = decoder(self.spec.decoder).decode(maps, self.spec.mpp_um, self.options)
-            found.append(scores(labels, instances.labels, distances=False))
+            seen = mostly_inside(instances.labels, labels >= 0)
+            found.append(scores(np.maximum(labels, 0), seen, distances=False))
         network.train(was_training)
         mean = mean_scores(found)
         return {"aji": mean.aji, "pq": mean.pq, "f1": mean.f1, "dice": mean.dice, "choice": (mean.aji + mean.pq) / 2}
