@@ -11,6 +11,7 @@ import torch
 from napari_nucleiseg.core.models import weights
 from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.weights import ModelCard, save_model
+from napari_nucleiseg.core.training.by_shape.config import ByShapeConfig
 from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.unlabelled_engine import UnlabelledEngine
 
@@ -63,6 +64,9 @@ class TinyEngine(UnlabelledEngine):
     """Everything real, with the smallest networks."""
 
     def adjusted(self, config):
+        if isinstance(config, ByShapeConfig):
+            params = {"width": 8, "depth": 2, "widest": 16}
+            return replace(config, params=params, crop_px=64, batch_size=2, windows=2, device="cpu")
         return replace(
             config,
             params={"width": 2, "sparsity": 0.3},

@@ -9,6 +9,7 @@ import tifffile
 
 from napari_nucleiseg.cli.flags import parameter_help
 from napari_nucleiseg.core.models.weights import load_model
+from napari_nucleiseg.core.training.by_shape.config import ByShapeConfig
 from napari_nucleiseg.core.training.dino.config import DinoConfig
 from napari_nucleiseg.core.training.mae.config import MaeConfig
 from napari_nucleiseg.core.training.scales.config import ScaleConfig
@@ -105,7 +106,7 @@ def test_without_a_recipe_those_there_are_are_shown(shell):
     assert "--crop-px" in shell("pretrain", "scale-attention", "--help").out
 
 
-@pytest.mark.parametrize("config", [DinoConfig, MaeConfig, ScaleConfig, WarmConfig])
+@pytest.mark.parametrize("config", [ByShapeConfig, DinoConfig, MaeConfig, ScaleConfig, WarmConfig])
 def test_every_field_of_a_recipe_is_explained(config):
     assert {item.name for item in fields(config)} == parameter_help(config).keys()
 
@@ -130,6 +131,23 @@ def test_shapes_become_a_data_set_and_the_command_that_goes_on_is_printed(shell,
     trained = shell(*words, *quick, "--out", tmp_path / "run")
     assert trained.status == 0
     assert load_model(str(tmp_path / "run" / "best.safetensors")).card.licence == "CC0-1.0"
+
+
+def test_a_network_learns_from_shapes_in_one_command(shell, slides, tmp_path):
+    out = tmp_path / "run"
+    tiny = ("--params", "width=8,depth=2,widest=16", "--steps", 2, "--crop-px", 64, "--batch-size", 2)
+    words = ("pretrain", "by-shape", slides, "--mpp", 0.25, "--licence", "CC0-1.0", "--out", out, *tiny)
+    words = (*words, "--device", "cpu", "--threads", 1, "--json")
+    answer = shell(*words)
+    assert answer.status == 0
+    assert answer.document["steps"] == 2
+    card = load_model(str(out / "best.safetensors")).card
+    assert (card.licence, card.network) == ("CC0-1.0", "nuclei")
+    assert "no labels: nuclei by their shape" in card.training_data[0]
+    assert 0 <= answer.document["best"]["validation"]["f1"] <= 1
+    again = shell(*words)
+    assert again.status == 0
+    assert "Nothing left to do" in again.err
 
 
 def test_no_window_at_all_is_refused(shell, slides, tmp_path):

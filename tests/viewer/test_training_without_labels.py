@@ -13,7 +13,7 @@ from napari_nucleiseg.core.models.weights import available_models, read_card
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.teaching.versions import all_versions
 from napari_nucleiseg.core.training.scales.examination import Glance
-from napari_nucleiseg.state import Session
+from napari_nucleiseg.state import NETWORKS, Session
 from napari_nucleiseg.viewer.catalogue import Catalogue
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.layers import slide_layer
@@ -48,6 +48,7 @@ class Desk:
         self.work.begun.connect(self.begun.append)
         self.work.ended.connect(self.ended.append)
         self.work.said.connect(lambda hint: self.said.append(hint.text))
+        self.work.wishes.network = NETWORKS[0]
         self.work.wishes.steps, self.work.wishes.measure_every = 4, 2
 
     def fail(self, error):

@@ -13,6 +13,7 @@ from gui_parts import WAIT_MS, choose_action, click, until_idle
 from napari_nucleiseg.core.store.regions import AnnotatedRegion
 from napari_nucleiseg.core.teaching import unlabelled as core
 from napari_nucleiseg.core.teaching.versions import all_versions
+from napari_nucleiseg.state import NETWORKS
 from napari_nucleiseg.viewer.unlabelled_engine import Trained
 from napari_nucleiseg.widgets.facts import ElidedLabel
 from napari_nucleiseg.widgets.wording import trained_text
@@ -58,6 +59,7 @@ def dock(viewer, panel, engine, tmp_path, qtbot):
     choose_action(qtbot, panel.panel.correct.more_button, panel.panel.correct.unlabelled_action)
     made = panel.docks.widget("Train without labels")
     qtbot.waitUntil(made.isVisible, timeout=WAIT_MS)
+    made.unlabelled.wishes.network = NETWORKS[0]
     made.unlabelled.wishes.measure_every = 2
     type_steps(qtbot, made, "4")
     return made

@@ -43,8 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         with closing(open_slide(entry.path, mpp_um=options.mpp)) as slide:
             for window in labelled_windows(slide, entry.stem, spec, most=options.windows, seed=options.seed):
                 window.write(out)
-                # Ids are counted from 1 without gaps.
-                nuclei, count = nuclei + max(int(window.labels.max()), 0), count + 1
+                nuclei, count = nuclei + window.nuclei, count + 1
         console.say(f"{entry.path}: {count} windows and {nuclei} nuclei so far")
     licence = f",licence={options.licence}" if options.licence else ""
     train = shlex.join(("--train", f"{out},mpp_um={spec.mpp_um:g}{licence}", "--network", options.network))

@@ -10,12 +10,13 @@ from napari_nucleiseg.cli.flags import add_flags, read_flags, read_record
 from napari_nucleiseg.core.training.scales.config import SlideSet
 
 if TYPE_CHECKING:
+    from napari_nucleiseg.core.training.by_shape.config import ByShapeConfig
     from napari_nucleiseg.core.training.dino.config import DinoConfig
     from napari_nucleiseg.core.training.mae.config import MaeConfig
     from napari_nucleiseg.core.training.scales.config import ScaleConfig
     from napari_nucleiseg.core.training.warm.config import WarmConfig
 
-Config = TypeVar("Config", "DinoConfig", "MaeConfig", "ScaleConfig", "WarmConfig")
+Config = TypeVar("Config", "ByShapeConfig", "DinoConfig", "MaeConfig", "ScaleConfig", "WarmConfig")
 EXAMPLES = (
     "Slides need no labels: /data/slides or a.svs,mpp_um=0.25,licence=CC0-1.0 or /data/tiles,include=a*|b* or "
     "a.svs,regions=2000:1000:4096:4096 (y, x, height, width). "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_nucleiseg.cli.console import Console, ProgressBars
 
 if TYPE_CHECKING:
+    from napari_nucleiseg.core.training.by_shape.config import ByShapeConfig
     from napari_nucleiseg.core.training.config import TrainConfig
     from napari_nucleiseg.core.training.loop import TrainStep
     from napari_nucleiseg.core.training.scales.config import ScaleConfig
@@ -35,7 +36,10 @@ class RecentLoss:
 
 
 def show_training(
-    steps: Iterable[TrainStep | PretrainStep], config: TrainConfig | ScaleConfig, console: Console, doing: str
+    steps: Iterable[TrainStep | PretrainStep],
+    config: TrainConfig | ScaleConfig | ByShapeConfig,
+    console: Console,
+    doing: str,
 ) -> None:
     """Run through the steps of a training, show what they report, and say where the weights are."""
     best: dict[str, Any] = {}

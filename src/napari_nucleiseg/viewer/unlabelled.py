@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.training.scales.config import ScaleConfig
-from napari_nucleiseg.state import FRESH, NETWORKS, SIZES, UnlabelledWishes
+from napari_nucleiseg.state import BY_SHAPE, FRESH, NETWORKS, SIZES, UnlabelledWishes
 from napari_nucleiseg.viewer.catalogue import Catalogue
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
@@ -26,7 +25,7 @@ from napari_nucleiseg.viewer.slide_sources import SlideSources
 from napari_nucleiseg.viewer.teaching import UNLABELLED as LANE
 from napari_nucleiseg.viewer.teaching import VERSIONS, Teaching
 from napari_nucleiseg.viewer.unlabelled_engine import Begun, Fitted, Target, Trained, UnlabelledEngine
-from napari_nucleiseg.viewer.unlabelled_run import config_of
+from napari_nucleiseg.viewer.unlabelled_run import config_of, fit_of, score_in
 from napari_nucleiseg.viewer.visible import visible_region
 
 if TYPE_CHECKING:
@@ -54,11 +53,11 @@ class Seen:
     loss : float
         Weighted sum of all terms.
     accuracy : float or None
-        Where it was measured at this step: how often the magnification is told, 0..1.
+        Where it was measured at this step: how often the magnification is told, or how well shapes are met (F1); 0..1.
     picture : ndarray of uint8, shape (y, x, 3), or None
         The fixed tile, RGB, at the same steps.
     attention : ndarray of float32, shape (y, x), or None
-        What the network looks at in it, 0..1.
+        What the network looks at in it, or how likely a pixel is one of a nucleus; 0..1.
     """
 
     step: int
@@ -101,7 +100,7 @@ class Unlabelled:
     def __init__(
         self, teaching: Teaching, catalogue: Catalogue, display: Display, engine: UnlabelledEngine | None = None
     ) -> None:
-        self._teaching, self._display = teaching, display
+        self._teaching, self._catalogue, self._display = teaching, catalogue, display
         self.engine = engine or UnlabelledEngine(teaching.engine)
         self._viewer, self._jobs, self._session, self._shelf = (
             display.viewer, display.jobs, display.session, display.shelf,
@@ -161,7 +160,8 @@ class Unlabelled:
             self.said.emit(Hint(NONE_TICKED if self.sources.offered else NO_SLIDE, is_warning=True))
             return
         wishes, config = self.wishes, config_of(self.wishes, self._session.device)
-        start, licence, folder, enough = wishes.start, wishes.licence.strip(), wishes.folder, self._begin(TRAIN)
+        start = FRESH if wishes.network == BY_SHAPE else wishes.start
+        licence, folder, enough = wishes.licence.strip(), wishes.folder, self._begin(TRAIN)
 
         def work(_cancelled: Cancelled) -> Iterator[Any]:
             return self.engine.pretrain(
@@ -175,7 +175,7 @@ class Unlabelled:
         target = self._target(view=view)
         if target is None:
             return
-        config = _shorter(config_of(self.wishes, self._session.device), self.wishes.fit_steps)
+        config = fit_of(self.wishes, self._catalogue.network_of(target.model), self._session.device)
         enough = self._begin(FIT)
 
         def work(_cancelled: Cancelled) -> Iterator[Any]:
@@ -249,6 +249,11 @@ class Unlabelled:
             self.begun.emit(value)
             if value.note:
                 self.said.emit(Hint(value.note))
+        elif isinstance(value, Hint):
+            self.said.emit(value)
+        elif isinstance(value, Progress):
+            if not self._enough.is_set():
+                self.progress_changed.emit(value)
         elif isinstance(value, Trained | Fitted):
             self.last = value
         else:
@@ -257,9 +262,9 @@ class Unlabelled:
     def _on_step(self, step: PretrainStep) -> None:
         self._first = self._first or (time.monotonic(), step.step)
         self._recent.append(step.parts.get("accuracy", 0.0))
-        accuracy = None if step.validation is None else step.validation["accuracy"]
+        accuracy = None if step.validation is None else score_in(step.validation)
         glance = step.glance
-        if glance is not None and step.validation is None:
+        if glance is not None and step.validation is None and "accuracy" in step.parts:
             # Nothing is held out: what it learns from has to do.
             accuracy = float(np.mean(self._recent))
         if glance is not None:
@@ -336,7 +341,3 @@ class Unlabelled:
             if getattr(self.wishes, name) == self._sizes[name]:
                 setattr(self.wishes, name, value)
         self._sizes = dict(SIZES[network])
-
-
-def _shorter(config: ScaleConfig, steps: int) -> ScaleConfig:
-    return replace(config, steps=steps, validate_every=max(1, min(config.validate_every, steps // 2)))

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 from napari_nucleiseg.core.errors import MissingPixelSizeError, WeightsError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.training.by_shape.config import ByShapeConfig
 from napari_nucleiseg.core.training.scales.config import ScaleConfig, SlideSet
 from napari_nucleiseg.viewer.engine import Engine
+from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.viewer.unlabelled_run import (
+    OneRun,
+    Run,
     best_of,
-    magnifications_of,
     measured_before,
     note_on,
     run_folder,
     runs_folder,
     seen_on,
+    with_magnifications,
 )
 
 if TYPE_CHECKING:
@@ -43,9 +47,9 @@ class Begun:
     Parameters
     ----------
     powers : tuple of float
-        Magnifications that are told apart.
+        Magnifications that are told apart; none where it learns from shapes.
     measured : tuple of (int, float)
-        Step and accuracy of what was measured before it was stopped.
+        Step and score of what was measured before it was stopped; see `score_in`.
     note : str
         What there is to say of the slides; may be empty.
     run : str
@@ -71,7 +75,7 @@ class Trained:
     steps, total : int
         Steps done, steps of the run.
     powers : int
-        Number of magnifications.
+        Number of magnifications; 0 where it learned from shapes.
     scores : dict of str to float
         Of the best measurement on slides that were held out; without any, what is seen on the tile.
     start : str
@@ -139,7 +143,7 @@ class UnlabelledEngine:
 
     def pretrain(
         self,
-        config: ScaleConfig,
+        config: Run,
         slides: Sequence[Slide],
         files: Sequence[str],
         *,
@@ -147,12 +151,12 @@ class UnlabelledEngine:
         licence: str = "",
         folder: str = "",
         enough: Callable[[], bool],
-    ) -> Iterator[Begun | PretrainStep | Trained]:
-        """Learn from slides without labels, or go on with the same; whenever it ends there is something to use.
+    ) -> Iterator[Begun | Progress | Hint | PretrainStep | Trained]:
+        """Learn from slides without labels, or go on with the same; once a step is made there is something to use.
 
         Parameters
         ----------
-        config : ScaleConfig
+        config : ScaleConfig or ByShapeConfig
             See `config_of`.
         slides : sequence of Slide
             That are open.
@@ -173,32 +177,32 @@ class UnlabelledEngine:
         from napari_nucleiseg.core.inference.device import set_torch_threads
         from napari_nucleiseg.core.models.hardware import give_back_memory
         from napari_nucleiseg.core.teaching.unlabelled import require_room
-        from napari_nucleiseg.core.training.scales.loop import pretrain
 
         set_torch_threads(beside_gui=True)
         initial = self.engine.load(start) if start else None
         with _disk_is_named(), _opened(slides, files, licence) as sources:
-            config = self.adjusted(config)
-            powers = magnifications_of(sources, config)
-            config = replace(config, magnifications=powers)
+            config, powers = with_magnifications(sources, self.adjusted(config))
             out = run_folder(Path(folder) if folder else runs_folder(), config, sources, initial)
             require_room(out)
             config = replace(config, out=str(out))
             measured = measured_before(out)
             yield Begun(powers, measured, note_on(sources, config), str(out))
             done, glance = 0, None
-            with closing(pretrain(config, sources, initial)) as steps:  # type: ignore[type-var]
+            with closing(_steps(config, sources, initial)) as steps:  # type: ignore[type-var]
                 for step in steps:
                     yield step
-                    done, glance = step.step, step.glance or glance
+                    if not isinstance(step, Progress | Hint):
+                        done, glance = step.step, step.glance or glance
                     if enough():
                         break
             give_back_memory()
+            if not (out / "best.safetensors").exists():
+                return
             # A run that was whole before has no step left.
             trained = _trained(config, sources, done or config.steps, licence, start)
             yield trained if trained.scores or glance is None else replace(trained, scores=seen_on(glance))
 
-    def adjusted(self, config: ScaleConfig) -> ScaleConfig:
+    def adjusted(self, config: OneRun) -> OneRun:
         """Return a run as it is made on this machine."""
         return config
 
@@ -215,7 +219,8 @@ class UnlabelledEngine:
 
         former = self.engine.load(trained.start) if trained.start else None
         model = load_model(str(trained.path), accept_licence=True)
-        version = keep_trained(model, trained.origin, f"Attention, learned from {trained.origin.title}", former)
+        what, family = ("Attention", "attention") if trained.powers else ("Nuclei by shape", "by-shape")
+        version = keep_trained(model, trained.origin, f"{what}, learned from {trained.origin.title}", former, family)
         # Whoever chose the slides need not be asked for their licence.
         self.engine.accept_licence(version.card)
         return version
@@ -283,6 +288,26 @@ class UnlabelledEngine:
         return Fitted(outcome, version)
 
 
+def _steps(
+    config: Run, sources: Sequence[ScaleSource], initial: LoadedModel | None
+) -> Iterator[PretrainStep | Progress | Hint]:
+    """Run through the steps; what comes before the first one is told as progress."""
+    from napari_nucleiseg.core.training.by_shape.labels import Labelling
+    from napari_nucleiseg.core.training.by_shape.loop import learn_by_shape
+    from napari_nucleiseg.core.training.scales.loop import pretrain
+
+    if not isinstance(config, ByShapeConfig):
+        yield from pretrain(config, sources, initial)
+        return
+    for step in learn_by_shape(config, sources):
+        if not isinstance(step, Labelling):
+            yield step
+        elif step.note:
+            yield Hint(step.note)
+        else:
+            yield Progress("Finding shapes", step.done, step.total)
+
+
 def _name(slide: Slide) -> str:
     return PurePath(slide.path).name or "the slide"
 
@@ -333,13 +358,14 @@ def _opened(slides: Sequence[Slide], files: Sequence[str], licence: str) -> Iter
             source.slide.close()
 
 
-def _trained(config: ScaleConfig, sources: Sequence[ScaleSource], done: int, licence: str, start: str) -> Trained:
+def _trained(config: Run, sources: Sequence[ScaleSource], done: int, licence: str, start: str) -> Trained:
     from napari_nucleiseg.core.teaching.unlabelled import Origin
 
     out = Path(config.out)
     settings = {key: value for key, value in asdict(config).items() if key not in {"slides", "validate"}}
     slides = tuple((source.name, source.slide.fingerprint) for source in sources)
     origin = Origin(slides, licence, "", {**settings, "steps": done})
-    powers, scores = len(config.magnifications), best_of(out)
+    powers = 0 if isinstance(config, ByShapeConfig) else len(config.magnifications)
+    scores = best_of(out)
     note = note_on(sources, config)
     return Trained(out / "best.safetensors", origin, done, config.steps, powers, scores, start, note)

@@ -4,31 +4,62 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.weights import user_folder
+from napari_nucleiseg.core.training.by_shape.config import ByShapeConfig
 from napari_nucleiseg.core.training.scales.config import SHAPED, ScaleConfig, judge
-from napari_nucleiseg.state import UnlabelledWishes
+from napari_nucleiseg.state import BY_SHAPE, SIZES, UnlabelledWishes
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import LoadedModel
     from napari_nucleiseg.core.training.scales.examination import Glance
     from napari_nucleiseg.core.training.scales.samples import ScaleSource
 
+Run = ScaleConfig | ByShapeConfig
+OneRun = TypeVar("OneRun", bound=Run)
+
 # What the small network needs besides: half the width, and a rate that fits.
 SMALL = ScaleConfig(params={"width": 32}, learning_rate=5e-4, classifier_width=32)
 CHECKPOINT_EVERY = 50
 VALIDATION_CROPS = 16
+PLACES_HELD_OUT = (
+    "The curve is of places on the one slide that it does not learn from. Two slides or more give a curve that says "
+    "more."
+)
 # Settings that do not make another run of it.
 _SAME_RUN = ("steps", "out", "device", "threads", "slides", "validate", "validate_every", "checkpoint_every")
 
 
-def config_of(wishes: UnlabelledWishes, device: str) -> ScaleConfig:
+def config_of(wishes: UnlabelledWishes, device: str) -> Run:
     """Return the run that the user wants; slides and folder are not named yet."""
+    if wishes.network != BY_SHAPE:
+        return _attention(wishes, device)
+    return ByShapeConfig(
+        network=wishes.network,
+        steps=wishes.steps,
+        crop_px=wishes.crop_px,
+        batch_size=wishes.batch_size,
+        hold_out=round(wishes.hold_out, 2),
+        validate_every=min(wishes.measure_every, wishes.steps),
+        device=device,
+    )
+
+
+def fit_of(wishes: UnlabelledWishes, network: str, device: str) -> ScaleConfig:
+    """Return how a model of attention is fitted to a slide; it has the sizes of a run of its network."""
+    if wishes.network == BY_SHAPE:
+        sizes: dict[str, Any] = dict(SIZES[network])
+        wishes = replace(wishes, network=network, **sizes)
+    config, steps = _attention(wishes, device), wishes.fit_steps
+    return replace(config, steps=steps, validate_every=max(1, min(config.validate_every, steps // 2)))
+
+
+def _attention(wishes: UnlabelledWishes, device: str) -> ScaleConfig:
     base = ScaleConfig() if wishes.network == "scale-attention" else SMALL
     params = {**base.params, "sparsity": round(wishes.sparsity, 3)}
     return replace(
@@ -64,13 +95,21 @@ def magnifications_of(sources: Sequence[ScaleSource], config: ScaleConfig) -> tu
     return found
 
 
-def run_folder(runs: Path, config: ScaleConfig, sources: Sequence[ScaleSource], initial: LoadedModel | None) -> Path:
+def with_magnifications(sources: Sequence[ScaleSource], config: Run) -> tuple[Run, tuple[float, ...]]:
+    """Return a run with the magnifications that its slides have, and these; none where it does not tell them apart."""
+    if isinstance(config, ByShapeConfig):
+        return config, ()
+    powers = magnifications_of(sources, config)
+    return replace(config, magnifications=powers), powers
+
+
+def run_folder(runs: Path, config: Run, sources: Sequence[ScaleSource], initial: LoadedModel | None) -> Path:
     """Return where a run is kept: the same slides and settings come back to the same place."""
     told = {key: value for key, value in asdict(config).items() if key not in _SAME_RUN}
     seen = sorted(source.slide.fingerprint or source.name for source in sources)
     start = "" if initial is None else initial.version
     digest = hashlib.sha256(json.dumps([told, seen, start], sort_keys=True, default=str).encode()).hexdigest()[:10]
-    return runs / f"{config.network}-{digest}"
+    return runs / f"{'by-shape' if isinstance(config, ByShapeConfig) else config.network}-{digest}"
 
 
 def _log(out: Path) -> list[dict[str, float]]:
@@ -83,15 +122,24 @@ def _log(out: Path) -> list[dict[str, float]]:
 
 
 def measured_before(out: Path) -> tuple[tuple[int, float], ...]:
-    """Return step and accuracy of what was measured in a run that goes on."""
+    """Return step and score of what was measured in a run that goes on."""
     if not (out / "last.pt").exists():
         return ()
-    return tuple((int(line["step"]), float(line["accuracy"])) for line in _log(out))
+    return tuple((int(line["step"]), score_in(line)) for line in _log(out))
+
+
+def score_in(measured: Mapping[str, float]) -> float:
+    """Return what the curve shows: how often the magnification is told, or how well shapes are met (F1)."""
+    return float(measured["accuracy"] if "accuracy" in measured else measured["f1"])
+
+
+def _chosen_by(measured: Mapping[str, float]) -> float:
+    return measured["choice"] if "choice" in measured else judge(measured)
 
 
 def best_of(out: Path) -> dict[str, float]:
     """Return the best of what was measured; of equals the later one, as the weights are chosen."""
-    return max(reversed(_log(out)), key=judge, default={})
+    return max(reversed(_log(out)), key=_chosen_by, default={})
 
 
 def seen_on(glance: Glance) -> dict[str, float]:
@@ -106,8 +154,12 @@ def seen_on(glance: Glance) -> dict[str, float]:
     return {"covered": share, "haematoxylin": float(stain[looked].mean() / max(stain[~looked].mean(), 1e-6))}
 
 
-def note_on(sources: Sequence[ScaleSource], config: ScaleConfig) -> str:
+def note_on(sources: Sequence[ScaleSource], config: Run) -> str:
     """Return what there is to say of the slides."""
+    if isinstance(config, ByShapeConfig):
+        if not config.hold_out:
+            return "Nothing is held out, so there is no curve of how well it does."
+        return "" if len(sources) > 1 else PLACES_HELD_OUT
     said = []
     if len(config.magnifications) < 3:
         told = " and ".join(f"{power:g}×" for power in config.magnifications)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 GAP, CAPTION = 8, 20
 SIDE = QSize(260, 150)
-EMPTY = "A tile, and what the network looks at in it, appear here at each measurement"
+EMPTY = "A tile, and what the network sees in it, appear here at each measurement"
 
 
 class AttentionView(QWidget):
@@ -22,12 +22,26 @@ class AttentionView(QWidget):
         self.setObjectName("nucleiseg attention")
         self.setMinimumSize(SIDE)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setToolTip(
-            "Bright is where the network looks to tell magnifications apart. Nuclei should light up; fibres, folds or "
-            "everything alike say that it has not learned yet, or the wrong thing."
-        )
         self.pictures: tuple[QPixmap, ...] = ()
         self._caption = ""
+        self.is_of_nuclei = False
+
+    @property
+    def is_of_nuclei(self) -> bool:
+        """Whether what is shown is how likely a pixel is one of a nucleus; else where the network looks."""
+        return self._is_of_nuclei
+
+    @is_of_nuclei.setter
+    def is_of_nuclei(self, is_of_nuclei: bool) -> None:
+        self._is_of_nuclei = is_of_nuclei
+        bright = (
+            "what the network takes for a nucleus" if is_of_nuclei else "where it looks to tell magnifications apart"
+        )
+        self.setToolTip(
+            f"Bright is {bright}. Nuclei should light up; fibres, folds or everything alike say that it has not "
+            "learned yet, or the wrong thing."
+        )
+        self.update()
 
     def clear(self) -> None:
         """Show nothing."""
@@ -35,11 +49,11 @@ class AttentionView(QWidget):
         self.update()
 
     def show_tile(self, picture: NDArray[np.uint8], attention: NDArray[np.float32], step: int) -> None:
-        """Show a tile ``(y, x, 3)`` uint8 RGB and the attention on it, ``(y, x)`` in 0..1, after a step."""
+        """Show a tile ``(y, x, 3)`` uint8 RGB and what is seen in it, ``(y, x)`` in 0..1, after a step."""
         shade = np.rint(np.clip(attention, 0, 1) * 255).astype(np.uint8)
         coloured = cv2.cvtColor(cv2.applyColorMap(shade, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
         self.pictures = (_pixmap(picture), _pixmap(coloured.astype(np.uint8)))
-        self._caption = f"attention, step {step:,}"
+        self._caption = f"{'nuclei' if self.is_of_nuclei else 'attention'}, step {step:,}"
         self.update()
 
     def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 - Qt's name

@@ -37,7 +37,7 @@ class CurveWording:
     score : str
         What is measured.
     former : str
-        What it is compared with.
+        What it is compared with; empty for nothing.
     empty : str
         Said as long as there is nothing to draw.
     begins_at_former : bool
@@ -193,6 +193,8 @@ class CurveView(QWidget):
             (self.wording.former, QPen(text, 1, Qt.PenStyle.DashLine)),
             ("loss", QPen(LOSS, 1)),
         ):
+            if not title:
+                continue
             painter.setPen(pen)
             painter.drawLine(QPointF(x, 12), QPointF(x + KEY_PX, 12))
             painter.setPen(text)

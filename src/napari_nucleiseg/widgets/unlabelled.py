@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_nucleiseg.state import FRESH, NETWORKS
+from napari_nucleiseg.state import BY_SHAPE, FRESH, METHODS
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.viewer.unlabelled import FIT, Seen, Unlabelled
 from napari_nucleiseg.viewer.unlabelled_engine import Begun, Fitted, Trained
@@ -29,12 +29,28 @@ from napari_nucleiseg.widgets.unlabelled_settings import UnlabelledSettings
 from napari_nucleiseg.widgets.wording import model_title, progress_text, trained_text, warning_colour
 
 SIZE = QSize(1000, 310)
-NETWORK_TITLES = dict(zip(NETWORKS, ("Fast (half resolution)", "Full (as published)"), strict=True))
+METHOD_TITLES = dict(
+    zip(
+        METHODS,
+        ("Nuclei by their shape", "Attention, fast (half resolution)", "Attention, full (as published)"),
+        strict=True,
+    )
+)
+SHAPE_WORDING = CurveWording(
+    "shapes met (F1)",
+    "",
+    "The curve appears here: how well what has the shape of\na nucleus is found in tissue that was not learned from",
+    begins_at_former=False,
+)
 WORDING = CurveWording(
     "told right",
     "chance",
     "The curve appears here: how often the network tells\nthe magnification of tissue that it has not seen",
     begins_at_former=False,
+)
+SHAPE_INTRODUCTION = (
+    "Nuclei are found by their shape in haematoxylin, and the network learns what they have in common. "
+    "Nothing needs to be drawn."
 )
 INTRODUCTION = (
     "The network learns to tell at which magnification tissue was scanned, and finds nuclei by the way. "
@@ -78,12 +94,14 @@ class UnlabelledPanel(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(220)
         self._connect()
+        self._on_network_changed()
+        self._on_said(Hint())
         self._show_models()
         self._show_running(unlabelled.is_running)
 
     def _make_settings(self) -> QVBoxLayout:
         wishes = self.unlabelled.wishes
-        self.network = Choice(wishes, "network", NETWORK_TITLES)
+        self.network = Choice(wishes, "network", METHOD_TITLES)
         self.start = Choice(wishes, "start", {FRESH: "Nothing"})
         self.steps = NumberBox(wishes, "steps")
         self.more_button = QPushButton("More…")
@@ -96,7 +114,7 @@ class UnlabelledPanel(QWidget):
         steps.setSpacing(6)
         steps.addWidget(self.steps, 1)
         steps.addWidget(self.more_button)
-        for title, field in (("Network", self.network), ("Start from", self.start), ("Steps", steps)):
+        for title, field in (("Method", self.network), ("Start from", self.start), ("Steps", steps)):
             form.addRow(title, field)
         column = QVBoxLayout()
         column.setSpacing(5)
@@ -148,7 +166,7 @@ class UnlabelledPanel(QWidget):
 
     def _make_told(self) -> QHBoxLayout:
         """What is said, in the whole width, and the button that may belong to it."""
-        self.told = QLabel(INTRODUCTION)
+        self.told = QLabel()
         self.told.setWordWrap(True)
         self.told.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.use_button = QPushButton("Use it")
@@ -170,7 +188,8 @@ class UnlabelledPanel(QWidget):
         unlabelled.ended.connect(self._on_ended)
         unlabelled.used.connect(self._on_used)
         unlabelled.said.connect(self._on_said)
-        unlabelled.wishes.events.start.connect(self._on_start_changed)
+        unlabelled.wishes.events.start.connect(self._show_choices)
+        unlabelled.wishes.events.network.connect(self._on_network_changed)
         self.start_button.clicked.connect(self._on_start_clicked)
         self.stop_button.clicked.connect(unlabelled.stop)
         self.more_button.clicked.connect(self.show_more)
@@ -190,7 +209,7 @@ class UnlabelledPanel(QWidget):
     # ------------------------------------------------------------------ what is said
 
     def _on_said(self, hint: Hint) -> None:
-        self._tell(hint.text or INTRODUCTION, hint)
+        self._tell(hint.text or (SHAPE_INTRODUCTION if self._is_by_shape else INTRODUCTION), hint)
 
     def _tell(self, text: str, hint: Hint | None = None) -> None:
         self._hint = hint or Hint()
@@ -220,8 +239,25 @@ class UnlabelledPanel(QWidget):
         for button in (self.fit_button, self.fit_view_button, self.level_button):
             button.setEnabled(can_fit and not self.unlabelled.is_running)
 
-    def _on_start_changed(self, start: str) -> None:
-        self.network.setEnabled(start == FRESH)
+    @property
+    def _is_by_shape(self) -> bool:
+        return self.unlabelled.wishes.network == BY_SHAPE
+
+    def _on_network_changed(self) -> None:
+        """Say what this method does; what a run of another kind has come to is no longer shown."""
+        self._show_choices()
+        wording = SHAPE_WORDING if self._is_by_shape else WORDING
+        if self.curve.wording is not wording:
+            self.curve.wording = wording
+            self.attention.is_of_nuclei = self._is_by_shape
+            self.use_button.hide()
+            self._clear("")
+            self._on_said(Hint())
+
+    def _show_choices(self) -> None:
+        """What learns from shapes begins with nothing; what begins from a model has its network."""
+        self.start.setEnabled(not self._is_by_shape)
+        self.network.setEnabled(self._is_by_shape or self.unlabelled.wishes.start == FRESH)
 
     def _show_running(self, running: bool) -> None:
         for widget in (self.bar, self.stop_button, self.doing):
@@ -230,7 +266,7 @@ class UnlabelledPanel(QWidget):
         for field in (self.network, self.start, self.steps):
             field.setEnabled(not running)
         if not running:
-            self._on_start_changed(self.unlabelled.wishes.start)
+            self._show_choices()
         self._show_fit()
         if running:
             self.stop_button.setEnabled(True)
@@ -262,7 +298,7 @@ class UnlabelledPanel(QWidget):
             self.curve.go_on(total)
         else:
             self._clear(begun.run)
-            self.curve.begin(total, 1 / len(begun.powers))
+            self.curve.begin(total, 1 / len(begun.powers) if begun.powers else None)
             self.curve.recall(begun.measured)
 
     def _on_step(self, seen: Seen) -> None:

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_nucleiseg.state import UnlabelledWishes
+from napari_nucleiseg.state import BY_SHAPE, UnlabelledWishes
 from napari_nucleiseg.widgets.form import Choice, NumberBox, NumberSlider, Switch, TextBox, about
 
 LEVEL_TITLES = {
@@ -53,8 +53,9 @@ class UnlabelledSettings(QDialog):
         column.addLayout(self._form("To train", "crop_px", "batch_size", "hold_out", "measure_every", "sparsity"))
         for name in ("by_shape", "imagenet"):
             column.addWidget(self.controls[name])
-        wishes.events.by_shape.connect(self._on_by_shape_changed)
-        self._on_by_shape_changed()
+        for change in (wishes.events.by_shape, wishes.events.network):
+            change.connect(self._show_choices)
+        self._show_choices()
         column.addLayout(self._form("To keep", "licence"))
         column.addLayout(self._folder())
         column.addLayout(self._form("To fit the model at hand", "fit_steps", "level"))
@@ -66,9 +67,12 @@ class UnlabelledSettings(QDialog):
             button.setAutoDefault(False)
         self.setMinimumWidth(440)
 
-    def _on_by_shape_changed(self) -> None:
+    def _show_choices(self) -> None:
+        attends = self._wishes.network != BY_SHAPE
+        for name in ("by_shape", "imagenet"):
+            self.controls[name].setEnabled(attends)
         # Shapes say how many pixels are worth a look.
-        self.controls["sparsity"].setEnabled(not self._wishes.by_shape)
+        self.controls["sparsity"].setEnabled(attends and not self._wishes.by_shape)
 
     def _form(self, title: str, *names: str) -> QFormLayout:
         form = QFormLayout()

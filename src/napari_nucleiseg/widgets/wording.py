@@ -204,6 +204,12 @@ def trained_text(trained: Trained) -> str:
     )
     told = ["It is kept, and can be used." if whole else "It is kept; start again to go on."]
     if scores := trained.scores:
+        if "f1" in scores:
+            told.append(
+                f"In tissue that it has not seen it and the shapes agree with an F1 of {scores['f1']:.2f}: look at the "
+                "tile, and at the view with it, before you count."
+            )
+            return f"<b>{title}.</b> {' '.join(told)}"
         if "accuracy" in scores:
             told.append(
                 f"At best it told the magnification {scores['accuracy']:.0%} of the time on slides that it had not "

@@ -159,7 +159,9 @@ def keep_fitted(outcome: Outcome, title: str) -> Version:
     return keep(outcome, title=title)
 
 
-def keep_trained(model: LoadedModel, origin: Origin, title: str, former: LoadedModel | None = None) -> Version:
+def keep_trained(
+    model: LoadedModel, origin: Origin, title: str, former: LoadedModel | None = None, family: str = FAMILY
+) -> Version:
     """Keep what a run of pretraining has come to as a version of its own, a root unless it began from a model.
 
     Parameters
@@ -172,16 +174,18 @@ def keep_trained(model: LoadedModel, origin: Origin, title: str, former: LoadedM
         One line for people.
     former : LoadedModel, optional
         The model it began from.
+    family : str
+        Name of the first of its kind; others get a number.
     """
     nothing, gain = together(()), compare((), ())
     reason = "Learned without labels; nobody has measured it against corrected nuclei."
-    card, name = replace(model.card, name=FAMILY, parent="", created="", sha256=""), ""
+    card, name = replace(model.card, name=family, parent="", created="", sha256=""), ""
     if former is not None:
         card = _card(former, model, origin, {}, reason)
     else:
         # The first one has the plain name, the others a number.
         with suppress(ModelError):
-            check_name(FAMILY)
-            name = FAMILY
+            check_name(family)
+            name = family
     outcome = Outcome(replace(model, card=card), nothing, nothing, gain, None, True, reason, reason, 0)
     return keep(outcome, name=name, title=title)

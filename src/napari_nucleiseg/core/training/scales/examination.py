@@ -24,14 +24,14 @@ _LOOKED_THROUGH = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Glance:
-    """A fixed crop of the highest magnification and the attention on it.
+    """A fixed crop of the highest magnification and what is seen in it.
 
     Parameters
     ----------
     picture : ndarray of uint8, shape (y, x, 3)
         RGB.
     attention : ndarray of float32, shape (y, x)
-        A, 0..1.
+        A, or how likely a pixel is one of a nucleus; 0..1.
     """
 
     picture: NDArray[np.uint8]

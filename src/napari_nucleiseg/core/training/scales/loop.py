@@ -40,13 +40,14 @@ class PretrainStep:
     loss : float
         Weighted sum of all terms.
     parts : dict
-        Each term on its own, and ``accuracy``: the share of this step's crops whose magnification was told.
+        Each term on its own; of attention also ``accuracy``: the share of this step's crops whose magnification was
+        told.
     learning_rate, seconds : float
         Of this step.
     validation : dict or None
-        On slides that were held out, where it was measured at this step; see `Examination.scores`.
+        On what was held out, where it was measured at this step; see `Examination.scores` and `learn_by_shape`.
     glance : Glance or None
-        A fixed crop and the attention on it, at the same steps.
+        A fixed crop and what is seen in it, at the same steps.
     is_best : bool
         Whether these weights were kept as the best so far.
     model : LoadedModel or None

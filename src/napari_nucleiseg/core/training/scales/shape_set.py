@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -13,11 +13,12 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.training.scales.shapes import instances_by_shape, slide_levels
-from napari_nucleiseg.core.training.scales.slide_level import WINDOWS, Windows, choose_windows
+from napari_nucleiseg.core.training.scales.slide_level import LEAST_TISSUE, WINDOWS, Windows, choose_windows
 
 # Shapes are seen best at this pixel size; slides that are nearly as fine are read so.
 _FINE_UM, _FINE_ENOUGH_UM = 0.25, 0.3
@@ -43,6 +44,12 @@ class LabelledWindow:
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
 
+    @property
+    def nuclei(self) -> int:
+        """How many there are."""
+        # Ids are counted from 1 without gaps.
+        return max(int(self.labels.max(initial=0)), 0)
+
     def write(self, folder: Path) -> None:
         """Write it into a data set, as ``images/NAME.tif`` and ``labels/NAME.tif``; each is whole or not there.
 
@@ -64,7 +71,46 @@ class LabelledWindow:
 def labelled_windows(
     slide: Slide, name: str, spec: ModelSpec, *, most: int = WINDOWS, seed: int = 0
 ) -> Iterator[LabelledWindow]:
-    """Label windows of tissue all over a slide; the stain of all of them together says what is dense.
+    """Label windows of tissue all over a slide; see `windows_to_label` and `label_windows`."""
+    return label_windows(slide, name, spec, windows_to_label(slide, spec, most=most, seed=seed))
+
+
+def windows_to_label(
+    slide: Slide,
+    spec: ModelSpec,
+    regions: Sequence[Region] = (),
+    *,
+    most: int = WINDOWS,
+    seed: int = 0,
+    tissue: float = LEAST_TISSUE,
+) -> Windows:
+    """Choose windows of tissue that do not overlap, of 512 pixels each where there is room.
+
+    Parameters
+    ----------
+    slide : Slide
+        With a stated pixel size.
+    spec : ModelSpec
+        Of the network that is to learn; its pixel size is that of the windows.
+    regions : sequence of Region
+        Level-0 pixels to look at; empty means all tissue.
+    most : int
+        Windows at most.
+    seed : int
+        Of their choice.
+    tissue : float
+        Least share of a window that is tissue.
+
+    Raises
+    ------
+    DataError
+        If there is no tissue, or the slide is too small.
+    """
+    return _apart(choose_windows(spec, slide, regions, most=_MANY, seed=seed, least_tissue=tissue), most)
+
+
+def label_windows(slide: Slide, name: str, spec: ModelSpec, windows: Windows) -> Iterator[LabelledWindow]:
+    """Label windows by the shape of nuclei; the stain of all of them together says what is dense.
 
     Parameters
     ----------
@@ -73,22 +119,16 @@ def labelled_windows(
     name : str
         Of the slide in the data set.
     spec : ModelSpec
-        Of the network that is to learn; its pixel size is that of the windows.
-    most : int
-        Windows at most, of 512 pixels each, none of which overlap.
-    seed : int
-        Of their choice.
+        Of the network that is to learn.
+    windows : Windows
+        Of the slide; see `windows_to_label`.
 
     Raises
     ------
-    DataError
-        If there is no tissue, or the slide is too small.
     SlideError
         If it cannot be read.
     """
-    windows = _apart(choose_windows(spec, slide, most=_MANY, seed=seed), most)
-    mpp = slide.require_mpp()
-    is_fine = max(mpp) <= _FINE_ENOUGH_UM
+    is_fine = max(slide.require_mpp()) <= _FINE_ENOUGH_UM
     factor = max(1, round(spec.mpp_um / _FINE_UM)) if is_fine else 1
     pictures = [windows.read(slide, number, factor) for number in range(len(windows))]
     levels = slide_levels(pictures, spec.mpp_um / factor)

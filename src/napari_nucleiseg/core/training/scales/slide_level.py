@@ -38,7 +38,7 @@ WINDOWS = 24
 # The published network takes longer for each: about as much work as three of its tiles.
 FULL_WINDOWS = 12
 OWN_LEVEL = "No tissue was found on this slide to take the level of attention from, so it is the model's own."
-_LEAST_TISSUE = 0.5
+LEAST_TISSUE = 0.5
 _SEED = 0
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ def choose_windows(
     most: int = WINDOWS,
     seed: int = _SEED,
     tissue: TissueMask | None = None,
+    least_tissue: float = LEAST_TISSUE,
 ) -> Windows:
     """Choose windows of tissue, the same ones each time.
 
@@ -102,6 +103,8 @@ def choose_windows(
         Of the choice where there are more.
     tissue : TissueMask, optional
         Of the slide, if it is known.
+    least_tissue : float
+        Share of a window that is tissue.
 
     Raises
     ------
@@ -120,7 +123,7 @@ def choose_windows(
     set_aside = math.ceil(side * max(step) - 1e-6)
     source = ScaleSource("", slide, tuple(areas))
     set_aside = min(set_aside, *(min(area.height, area.width) for area in areas))
-    places = find_places(source, 1, set_aside, tissue or tissue_mask(slide), _LEAST_TISSUE)
+    places = find_places(source, 1, set_aside, tissue or tissue_mask(slide), least_tissue)
     if places is None:
         raise DataError("there is no tissue in the regions to look at; choose others")
     chosen = np.random.default_rng(seed).permutation(len(places.corners))[:most]

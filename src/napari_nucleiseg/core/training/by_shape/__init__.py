@@ -1,0 +1,1 @@
+"""A network of nuclei learns from what has their shape, without a single label."""
