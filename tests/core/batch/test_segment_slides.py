@@ -11,8 +11,15 @@ import tifffile
 
 from browned import browned_discs
 from dark_model import disc_centres, disc_picture
-from napari_nucleiseg.core.batch.job import SegmentJob, SlideFailed, SlideFinished, SlideNoted, SlideStarted
-from napari_nucleiseg.core.batch.segmentation import LOOKS_BROWN, segment_slides
+from napari_nucleiseg.core.batch.job import (
+    LOOKS_BROWN,
+    SegmentJob,
+    SlideFailed,
+    SlideFinished,
+    SlideNoted,
+    SlideStarted,
+)
+from napari_nucleiseg.core.batch.segmentation import segment_slides
 from napari_nucleiseg.core.errors import ModelError, StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.project import Project

@@ -8,6 +8,11 @@ from napari_nucleiseg.core.exchange.formats import FORMATS
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.spec import LEVELS, SLIDE_LEVEL
 
+LOOKS_BROWN = (
+    "much of it is brown, as in an immunostain: if membranes or cytoplasm are brown, “Ignore brown” (--ignore-brown) "
+    "finds more nuclei"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentJob:

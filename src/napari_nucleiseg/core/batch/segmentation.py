@@ -11,6 +11,7 @@ from pathlib import Path
 
 from napari_nucleiseg.core.batch.inputs import LARGEST_PICTURE_PX, Input, find_inputs, is_picture
 from napari_nucleiseg.core.batch.job import (
+    LOOKS_BROWN,
     Event,
     SegmentJob,
     SlideAdvanced,
@@ -40,9 +41,6 @@ from napari_nucleiseg.core.training.scales.slide_level import SlideLevel, record
 
 MAX_NOTES = 5
 FULL_DISK_BYTES = 2**26
-LOOKS_BROWN = (
-    "much of it is brown, as in an immunostain: if membranes or cytoplasm are brown, --ignore-brown finds more nuclei"
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

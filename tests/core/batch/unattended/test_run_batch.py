@@ -12,7 +12,7 @@ from browned import browned_discs
 from dark_model import disc_centres, disc_picture
 from napari_nucleiseg.core.batch.engines.base import Ending, Outcome
 from napari_nucleiseg.core.batch.engines.here import LocalEngine
-from napari_nucleiseg.core.batch.job import SegmentJob, SlideAdvanced, SlideFailed, SlideNoted
+from napari_nucleiseg.core.batch.job import LOOKS_BROWN, SegmentJob, SlideAdvanced, SlideFailed, SlideNoted
 from napari_nucleiseg.core.batch.segmentation import segment_slides
 from napari_nucleiseg.core.batch.unattended import segmenting, work
 from napari_nucleiseg.core.batch.unattended.database import read_run_database
@@ -49,8 +49,12 @@ def test_a_batch_that_ignores_brown_does_as_the_plain_loop_and_again_what_was_do
     path, shape = write_slide(), (300, 400)
     facts = f"Aperio Image Library v1\r\n{shape[1]}x{shape[0]} |AppMag = 20|MPP = 0.5"
     tifffile.imwrite(path, browned_discs(shape), tile=(256, 256), photometric="rgb", description=facts, metadata=None)
-    (seen,) = of_kind(run_here(job_for(path)), SlideDone)
-    (done,) = of_kind(run_here(job_for(path, ignore_brown=True)), SlideDone)
+    events = run_here(job_for(path))
+    (seen,) = of_kind(events, SlideDone)
+    assert LOOKS_BROWN in [event.sentence for event in of_kind(events, SlideNoted)]
+    events = run_here(job_for(path, ignore_brown=True))
+    (done,) = of_kind(events, SlideDone)
+    assert LOOKS_BROWN not in [event.sentence for event in of_kind(events, SlideNoted)]
     assert done.nuclei == len(disc_centres(shape)) != seen.nuclei
     list(segment_slides(SegmentJob((str(path),), str(tmp_path / "plain"), ignore_brown=True, device="cpu")))
     with Project.open(tmp_path / "out" / "a.nucleiseg", writable=False) as batch:

@@ -15,6 +15,7 @@ import psutil
 
 from napari_nucleiseg.core.batch.engines.worker import own_device
 from napari_nucleiseg.core.batch.inputs import Input
+from napari_nucleiseg.core.batch.job import LOOKS_BROWN
 from napari_nucleiseg.core.batch.output import write_results
 from napari_nucleiseg.core.batch.unattended.attended import AttentionMeasures, JoinedMeasures
 from napari_nucleiseg.core.batch.unattended.orders import Found, ModelOrder, Prepared, SlideOrder, pack_tissue
@@ -103,7 +104,8 @@ def prepare(order: SlideOrder) -> Prepared:
         packed = (b"", (0, 0), YX(1.0, 1.0)) if tissue is None else pack_tissue(tissue)
         tau, note = _level(order, slide, tissue)
         facts = _facts(slide, tissue)
-        told = (*plan.notes, *([note] if note else []))
+        is_brown = tissue is not None and tissue.looks_immunostained and not order.model.ignore_brown
+        told = (*plan.notes, *([LOOKS_BROWN] if is_brown else []), *([note] if note else []))
         return Prepared(
             slide.fingerprint, slide.shape, slide.require_mpp(), *packed, tau, facts, told
         )  # fmt: skip
