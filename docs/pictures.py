@@ -1,5 +1,5 @@
 # ruff: noqa: INP001, T201 - a script, no package; it says what it has made
-"""Makes pictures of these pages anew, in a real window on the samples: those of first steps and of correcting.
+"""Makes pictures of these pages anew, in a real window on the samples: first steps, correcting, no labels.
 
 ``xvfb-run -a -s "-screen 0 1600x1000x24" python docs/pictures.py [NAME ...]`` writes ``docs/images/NAME.png``; without
 names all of `PICTURES`. Some others are made elsewhere: `demo` by ``python3 dev.py demo --screenshot``, `zoo` by
@@ -115,6 +115,19 @@ def heatmap(window: Any) -> None:
     person.wait(1.0)
 
 
+def without_labels(window: Any) -> None:
+    """Show the dock after a short run on the synthetic slide."""
+    window.viewer.open_sample("napari-nucleiseg", "synthetic")
+    person = Person(window)
+    person.wait(1.0)
+    window.viewer.scene.camera.zoom = 2.0
+    docks = window.panel.docks
+    docks.show_unlabelled()
+    person.wait(1.0)
+    docks.unlabelled.wishes.steps, docks.unlabelled.wishes.measure_every = 160, 20
+    docks.unlabelled.train()
+
+
 def segmented(window: Any) -> Person:
     """Open the tissue picture and find its nuclei."""
     window.viewer.open_sample("napari-nucleiseg", "tissue")
@@ -172,6 +185,7 @@ PICTURES: dict[str, Callable[[Any], None]] = {
     "light": partial(light, zoomed_out=False),
     "zoomed-out-light": partial(light, zoomed_out=True),
     "heatmap": heatmap,
+    "without-labels": without_labels,
     "correct-outline": partial(
         correcting, tool="add", place=MISSED, act=lambda person: person.drag(*ring(MISSED, 4), let_go=False)
     ),
@@ -210,10 +224,9 @@ def make(name: str, out: Path) -> None:
     picture = window.viewer.window.screenshot(flash=False, canvas_only=False)[..., :3]
     if name.startswith("correct-"):
         picture = picture[:, -RIGHT_PX:]
-    # In 255 colours it takes a third of the room.
-    Image.fromarray(picture).quantize(255, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        out / f"{name}.png", optimize=True
-    )
+    # In 255 colours it takes a third of the room; one way keeps thin lines, the other the greys of what is switched off.
+    method = Image.Quantize.MEDIANCUT if name == "without-labels" else Image.Quantize.MAXCOVERAGE
+    Image.fromarray(picture).quantize(255, method, dither=Image.Dither.NONE).save(out / f"{name}.png", optimize=True)
     print(f"{name}.png")
     window.viewer.close()
 

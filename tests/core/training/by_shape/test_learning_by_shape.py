@@ -12,7 +12,7 @@ import tifffile
 import torch
 from torch import nn
 
-from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.errors import DataError, SlideError
 from napari_nucleiseg.core.models.registry import network_spec
 from napari_nucleiseg.core.models.weights import load_model, read_card
 from napari_nucleiseg.core.slides.registry import open_slide
@@ -200,6 +200,28 @@ def test_glass_is_passed_over_and_glass_alone_is_refused(config, tissue, tmp_pat
     assert labelling[-1].done <= labelling[-1].total
     with pytest.raises(DataError, match="no nucleus was found by its shape"):
         run(replace(config, out=f"{config.out}-glass", slides=(SlideSet(str(glass), 0.25),)))
+
+
+def test_a_slide_that_cannot_be_read_is_passed_over(config, tissue, monkeypatch):
+    slides = [open_slide(tissue / f"p{number}.tif", mpp_um=0.25) for number in range(3)]
+
+    def broken(*_args, **_more):
+        raise SlideError("its drive is gone.")
+
+    monkeypatch.setattr(slides[1], "read_box", broken)
+    labelling, steps = run(config, [ScaleSource(f"s{number}", slide) for number, slide in enumerate(slides)])
+    (note,) = (one.note for one in labelling if one.note)
+    assert note == "s1 is passed over: its drive is gone."
+    assert len(steps) == 6
+
+
+def test_of_many_slides_fewer_windows_are_taken(config, tissue, tmp_path, monkeypatch):
+    wide = wide_slide(tissue, tmp_path)
+    monkeypatch.setattr(labels_module, "MOST_WINDOWS", 4)
+    slides = tuple(SlideSet(str(wide), 0.5, name=str(number)) for number in range(2))
+    labelling, _ = run(replace(config, slides=slides, hold_out=0.0))
+    assert len(labelling) == 4
+    assert labelling[-1].done == labelling[-1].total == 4
 
 
 @pytest.mark.parametrize(

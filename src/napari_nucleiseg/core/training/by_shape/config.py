@@ -25,7 +25,8 @@ class ByShapeConfig(UnlabelledConfig):
     tissue : float
         Least share of a window that is tissue.
     windows : int
-        Windows of each slide at most, of 512 pixels a side; none of them overlap.
+        Windows of each slide at most, of 512 pixels a side; none of them overlap. Of more than 20 slides fewer, so that
+        they fit into memory: 480 in all.
     hold_out : float
         Share of the slides that is kept for measuring where `validate` is empty; of a single slide, of its windows.
     measured : int

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.errors import DataError, SlideError
 from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.training.by_shape.config import ByShapeConfig
@@ -17,6 +17,8 @@ from napari_nucleiseg.core.training.scales.samples import ScaleSource
 from napari_nucleiseg.core.training.scales.shape_set import label_windows, windows_to_label
 
 LEARNED, HELD_OUT = "learned", "held-out"
+# Of all slides together: 3 MB of memory each.
+MOST_WINDOWS = 480
 _DONE = "labels.json"
 # Coarser slides do not show the shape of a nucleus.
 COARSEST_UM = 0.75
@@ -61,11 +63,14 @@ class Labels:
         To learn from.
     measured : tuple of str
         Names of the windows to measure on; none where nothing is held out.
+    fullest : str
+        Name of the window to learn from that has the most nuclei.
     """
 
     folder: Path
     nuclei: int
     measured: tuple[str, ...]
+    fullest: str
 
 
 def label_slides(
@@ -85,14 +90,12 @@ def label_slides(
     Yields
     ------
     Labelling
-        One a window, and one for a slide that is passed over because it has no tissue.
+        One a window, and one for a slide that is passed over: it cannot be read, is too coarse, or has no tissue.
 
     Raises
     ------
     DataError
         If no nucleus was found, or the folder cannot be written to.
-    SlideError
-        If a slide cannot be read.
     """
     parts = [*((source, LEARNED) for source in learned), *((source, HELD_OUT) for source in held_out)]
     folder = Path(config.out) / f"windows-{_digest(config, spec, parts)}"
@@ -105,7 +108,8 @@ def label_slides(
         yield from labeller.label(place, source, part)
     if not labeller.nuclei:
         raise DataError(NO_NUCLEI)
-    labels = Labels(folder, labeller.nuclei, _to_measure(labeller.held_out, config.measured))
+    measured = _to_measure(labeller.held_out, config.measured)
+    labels = Labels(folder, labeller.nuclei, measured, labeller.fullest[1])
     _write(labels)
     return labels
 
@@ -120,21 +124,36 @@ class _Labeller:
     slides: int
     hold_out_every: int = 0
     nuclei: int = 0
+    fullest: tuple[int, str] = (0, "")
     held_out: list[list[tuple[int, str]]] = field(default_factory=list)
 
+    @property
+    def each(self) -> int:
+        """Windows of each slide: all of them are in memory while it learns."""
+        return min(self.config.windows, max(1, MOST_WINDOWS // self.slides))
+
     def label(self, place: int, source: ScaleSource, part: str) -> Iterator[Labelling]:
+        try:
+            yield from self._label(place, source, part)
+        except SlideError as error:
+            yield self._passed_over(place, source, str(error))
+
+    def _passed_over(self, place: int, source: ScaleSource, reason: str) -> Labelling:
+        note = f"{source.name} is passed over: {reason.rstrip('.')}."
+        return Labelling(source.name, 0, (place + 1) * self.each, self.slides * self.each, note)
+
+    def _label(self, place: int, source: ScaleSource, part: str) -> Iterator[Labelling]:
         config, spec, slide = self.config, self.spec, source.slide
-        begun, total = place * config.windows, self.slides * config.windows
-        choice = {"most": config.windows, "seed": config.seed, "tissue": config.tissue}
+        begun, total = place * self.each, self.slides * self.each
+        choice = {"most": self.each, "seed": config.seed, "tissue": config.tissue}
         if (mpp_um := max(slide.require_mpp())) > COARSEST_UM:
-            note = f"{source.name} is passed over: {mpp_um:.3g} µm per pixel are too coarse, 0.5 or less are needed."
-            yield Labelling(source.name, 0, begun + config.windows, total, note)
+            reason = f"{mpp_um:.3g} µm per pixel are too coarse, 0.5 or less are needed"
+            yield self._passed_over(place, source, reason)
             return
         try:
             windows = windows_to_label(slide, spec, source.regions, **choice)  # type: ignore[arg-type]
         except DataError as error:
-            note = f"{source.name} is passed over: {error}."
-            yield Labelling(source.name, 0, begun + config.windows, total, note)
+            yield self._passed_over(place, source, str(error))
             return
         found = 0
         self.held_out.append([])
@@ -147,6 +166,7 @@ class _Labeller:
                 self.held_out[-1].append((window.nuclei, window.name))
             else:
                 self.nuclei += window.nuclei
+                self.fullest = max(self.fullest, (window.nuclei, window.name))
             yield Labelling(source.name, found, begun + number, total)
 
 
@@ -165,7 +185,7 @@ def _digest(config: ByShapeConfig, spec: ModelSpec, parts: Sequence[tuple[ScaleS
 
 
 def _write(labels: Labels) -> None:
-    told = {"nuclei": labels.nuclei, "measured": labels.measured}
+    told = {"nuclei": labels.nuclei, "measured": labels.measured, "fullest": labels.fullest}
     try:
         write_over(labels.folder / _DONE, json.dumps(told).encode())
     except OSError as error:
@@ -176,6 +196,6 @@ def _read(folder: Path) -> Labels | None:
     """Return what an earlier run has labelled; it says so only when all of it is written."""
     try:
         told = json.loads((folder / _DONE).read_text(encoding="utf-8"))
-        return Labels(folder, int(told["nuclei"]), tuple(told["measured"]))
+        return Labels(folder, int(told["nuclei"]), tuple(told["measured"]), told["fullest"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -56,7 +56,7 @@ def learn_by_shape(
     DataError
         If the configuration makes no sense or the slides do not suffice.
     SlideError
-        If a slide cannot be read.
+        If a slide cannot be opened.
     ModelError
         If the network, the weights or the device are not there.
     """
@@ -125,11 +125,9 @@ class _Tile:
     """A fixed piece of a window with many nuclei, of what is held out if anything is."""
 
     def __init__(self, spec: ModelSpec, labels: Labels) -> None:
-        self.spec = spec
-        held_out = DataSet(str(labels.folder / HELD_OUT), spec.mpp_um, include=tuple(map(glob.escape, labels.measured)))
-        data = held_out if labels.measured else DataSet(str(labels.folder / LEARNED), spec.mpp_um)
-        picture = max(load_data_set(data, 0.0, 1.0), key=lambda one: len(np.unique(one.labels)))
-        self.picture = _densest(picture)
+        part, name = (HELD_OUT, labels.measured[0]) if labels.measured else (LEARNED, labels.fullest)
+        data = DataSet(str(labels.folder / part), spec.mpp_um, include=(glob.escape(name),))
+        self.spec, self.picture = spec, _densest(load_data_set(data, 0.0, 1.0)[0])
 
     def glance(self, network: nn.Module) -> Glance:
         """Return the tile and how likely each of its pixels is one of a nucleus."""
