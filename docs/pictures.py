@@ -224,7 +224,7 @@ def make(name: str, out: Path) -> None:
     picture = window.viewer.window.screenshot(flash=False, canvas_only=False)[..., :3]
     if name.startswith("correct-"):
         picture = picture[:, -RIGHT_PX:]
-    # In 255 colours it takes a third of the room; one way keeps thin lines, the other the greys of what is switched off.
+    # In 255 colours it takes a third of the room; one way keeps thin lines, the other greys.
     method = Image.Quantize.MEDIANCUT if name == "without-labels" else Image.Quantize.MAXCOVERAGE
     Image.fromarray(picture).quantize(255, method, dither=Image.Dither.NONE).save(out / f"{name}.png", optimize=True)
     print(f"{name}.png")
