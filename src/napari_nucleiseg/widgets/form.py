@@ -7,8 +7,20 @@ from dataclasses import fields
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLineEdit, QSlider, QSpinBox, QWidget
+from qtpy.QtGui import QKeyEvent, QPaintEvent
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QLineEdit,
+    QSlider,
+    QSpinBox,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QWidget,
+)
 from superqt.utils import signals_blocked
 
 from napari_nucleiseg.state import HeadWishes, PlotWishes, Session, UnlabelledWishes
@@ -24,6 +36,10 @@ CHOICE_TITLES = {
     "mps": "Graphics card (Apple)",
     "cpu": "Processor",
 }
+# Of a list that is opened: beside its longest title, and at most.
+LIST_MARGIN_PX, WIDEST_LIST_PX = 24, 600
+# What napari's style leaves free within the field of a list.
+ROOM_BESIDE_PX = 8
 LEVEL_TITLES = {"slide": "This slide's", "model": "The model's own"}
 
 
@@ -138,6 +154,25 @@ class Choice(QComboBox):
         self.offer(titles)
         self.activated.connect(self._on_chosen)
         getattr(session.events, name).connect(self._show)
+
+    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        """Draw it with the end of a long title left out, and say so by an ellipsis."""
+        shown = QStyleOptionComboBox()
+        self.initStyleOption(shown)
+        room = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, shown, QStyle.SubControl.SC_ComboBoxEditField, self
+        )
+        right = Qt.TextElideMode.ElideRight
+        shown.currentText = self.fontMetrics().elidedText(shown.currentText, right, room.width() - ROOM_BESIDE_PX)
+        painter = QStylePainter(self)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, shown)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, shown)
+
+    def showPopup(self) -> None:  # noqa: N802 - Qt's name
+        """Show the list wide enough for the longest title."""
+        listed = self.view()
+        listed.setMinimumWidth(min(listed.sizeHintForColumn(0) + LIST_MARGIN_PX, WIDEST_LIST_PX))
+        super().showPopup()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
         """Leave letters to the viewer's keys: Qt would choose an entry that begins with one."""
