@@ -1,5 +1,5 @@
 # ruff: noqa: INP001, T201 - a script, no package; it says what it has made
-"""Makes pictures of these pages anew, in a real window on the samples: first steps, correcting, no labels.
+"""Makes pictures of these pages anew, in a real window on the samples: all that need no more than the program.
 
 ``xvfb-run -a -s "-screen 0 1600x1000x24" python docs/pictures.py [NAME ...]`` writes ``docs/images/NAME.png``; without
 names all of `PICTURES`. Some others are made elsewhere: `demo` by ``python3 dev.py demo --screenshot``, `zoo` by
@@ -26,6 +26,8 @@ IMAGES = Path(__file__).resolve().parent / "images"
 RIGHT_PX = 1040
 # Places of the tissue picture, pixels (y, x): a nucleus that the model misses, and some that it finds.
 MISSED, FOUND = (391.0, 228.0), (283.0, 300.0)
+# Of the regions on it, pixels.
+SIDE = 160
 
 
 class Person:
@@ -38,10 +40,15 @@ class Person:
 
     def wait(self, seconds: float = 0.3) -> None:
         """Let the window work for a while, and until nothing is under way."""
+        self.until(lambda: False, seconds)
+        self.until(lambda: not (self.panel.controller.is_running or self.panel.controller.is_busy))
+
+    def until(self, is_so: Callable[[], bool], seconds: float = 900.0) -> None:
+        """Let the window work until something is so, at most for a while."""
         from qtpy.QtWidgets import QApplication
 
         end = time.monotonic() + seconds
-        while time.monotonic() < end or self.panel.controller.is_running or self.panel.controller.is_busy:
+        while time.monotonic() < end and not is_so():
             QApplication.processEvents()
             time.sleep(0.01)
 
@@ -126,6 +133,116 @@ def without_labels(window: Any) -> None:
     person.wait(1.0)
     docks.unlabelled.wishes.steps, docks.unlabelled.wishes.measure_every = 160, 20
     docks.unlabelled.train()
+    person.until(lambda: not docks.unlabelled.is_running)
+
+
+def annotated(window: Any) -> Person:
+    """Show three regions of the tissue picture, whose nuclei were found without its brown and are approved."""
+    from napari_nucleiseg.core.geometry import Region
+    from napari_nucleiseg.core.store.regions import AnnotatedRegion
+
+    person = segmented(window)
+    editing = window.panel.controller.editing
+    window.panel.controller.session.editing = True
+    person.wait(1.0)
+    for y, x, role in ((50, 20, "teach"), (330, 60, "teach"), (330, 300, "hold out")):
+        editing.approve(editing.project.nuclei_in(Region(y, x, SIDE, SIDE)).ids.tolist())
+        person.wait()
+        corners = tuple((float(a), float(b)) for a, b in ((y, x), (y, x + SIDE), (y + SIDE, x + SIDE), (y + SIDE, x)))
+        window.panel.docks.regions.put(AnnotatedRegion(0, "", role, corners, complete=False, done=True))
+        person.wait()
+    window.panel.docks.show_regions()
+    person.wait(1.0)
+    window.viewer.reset_view()
+    person.wait(1.0)
+    return person
+
+
+def lesson(window: Any, *, points: int = 0) -> Person:
+    """Teach a model that sees the brown what was found without it, to the end or to some points of the curve."""
+    person = annotated(window)
+    docks, teaching = window.panel.docks, window.panel.controller.teaching
+    person.session.editing = False
+    person.session.ignore_brown = False
+    person.wait(1.0)
+    docks.show_teach()
+    person.wait(1.0)
+    teaching.teach()
+    curve = docks.widget("Teach").curve
+    if points:
+        person.until(lambda: sum(len(run.scores) for run in curve.runs) >= points)
+    else:
+        person.until(lambda: not teaching.is_running)
+        person.wait(2.0)
+    return person
+
+
+def versions(window: Any) -> None:
+    """Compare the taught model with the former one."""
+    from qtpy.QtCore import Qt
+
+    person = lesson(window)
+    window.panel.docks.show_versions()
+    person.wait(1.0)
+    listed = window.panel.docks.widget("Versions")
+    (former,) = listed.tree.findItems("Nuclei in H&E", Qt.MatchFlag.MatchRecursive)
+    listed.tree.setCurrentItem(former)
+    listed.compare_button.click()
+    person.wait(1.0)
+
+
+def proposed(window: Any) -> None:
+    """Ask where correcting helps most."""
+    person = segmented(window)
+    window.panel.docks.show_teach()
+    person.wait(1.0)
+    window.panel.docks.next_region.next()
+    person.wait(1.0)
+
+
+def heads(window: Any, *, ranked: bool) -> None:
+    """Look at the tissue picture with every head, or rank them against its nuclei."""
+    person = segmented(window)
+    window.viewer.scene.camera.zoom *= 1.5
+    docks = window.panel.docks
+    docks.show_heads()
+    person.wait(1.0)
+    docks.heads.look()
+    person.wait(1.0)
+    if ranked:
+        dock = docks.widget("Attention heads")
+        dock.tabs.setCurrentWidget(dock.ranking)
+        dock.ranking.rank_button.click()
+        person.wait(1.0)
+
+
+def plotted(window: Any) -> None:
+    """Select large, dark nuclei of the synthetic slide with the lasso."""
+    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtTest import QTest
+
+    window.viewer.open_sample("napari-nucleiseg", "synthetic")
+    person = Person(window)
+    person.wait(1.0)
+    window.viewer.scene.camera.zoom = 0.9
+    window.panel.controller.segment_view()
+    person.wait(1.0)
+    docks = window.panel.docks
+    docks.show_plots()
+    person.wait(1.0)
+    docks.plots.wishes.plot, docks.plots.wishes.up = "scatter", "haematoxylin_mean"
+    person.wait(1.0)
+    canvas = docks.widget("Measurements").canvas
+    across, up = canvas.pixels(np.array([52.0, 58.0, 80.0, 80.0, 66.0]), np.array([0.36, 0.42, 0.42, 0.33, 0.31]))
+    corners = [QPoint(round(x), round(y)) for x, y in zip(across, up, strict=True)]
+    left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    QTest.mousePress(canvas, left, none, corners[0])
+    for one, other in itertools.pairwise([*corners, corners[0]]):
+        for part in np.linspace(0, 1, 6)[1:]:
+            QTest.mouseMove(canvas, one + (other - one) * float(part))
+            person.until(lambda: False, 0.03)
+    QTest.mouseRelease(canvas, left, none, corners[0])
+    person.wait(1.0)
 
 
 def segmented(window: Any) -> Person:
@@ -181,11 +298,20 @@ def classify(person: Person) -> None:
         person.key("1" if number in {1, 4} else "3", place)
 
 
+OF_GREYS = ("without-labels",)
 PICTURES: dict[str, Callable[[Any], None]] = {
     "light": partial(light, zoomed_out=False),
     "zoomed-out-light": partial(light, zoomed_out=True),
     "heatmap": heatmap,
     "without-labels": without_labels,
+    "teach-regions": annotated,
+    "teach-curve": partial(lesson, points=4),
+    "teach-verdict": lesson,
+    "teach-versions": versions,
+    "teach-propose": proposed,
+    "heads-dock": partial(heads, ranked=False),
+    "heads-ranking": partial(heads, ranked=True),
+    "plots": plotted,
     "correct-outline": partial(
         correcting, tool="add", place=MISSED, act=lambda person: person.drag(*ring(MISSED, 4), let_go=False)
     ),
@@ -220,12 +346,12 @@ def make(name: str, out: Path) -> None:
 
     window = open_window()
     PICTURES[name](window)
-    Person(window).wait(1.5)
+    Person(window).until(lambda: False, 1.5)
     picture = window.viewer.window.screenshot(flash=False, canvas_only=False)[..., :3]
     if name.startswith("correct-"):
         picture = picture[:, -RIGHT_PX:]
     # In 255 colours it takes a third of the room; one way keeps thin lines, the other greys.
-    method = Image.Quantize.MEDIANCUT if name == "without-labels" else Image.Quantize.MAXCOVERAGE
+    method = Image.Quantize.MEDIANCUT if name in OF_GREYS else Image.Quantize.MAXCOVERAGE
     Image.fromarray(picture).quantize(255, method, dither=Image.Dither.NONE).save(out / f"{name}.png", optimize=True)
     print(f"{name}.png")
     window.viewer.close()

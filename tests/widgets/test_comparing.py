@@ -177,6 +177,19 @@ def test_closing_the_slide_ends_it_and_without_a_slide_it_says_why(viewer, panel
     assert "Open a slide first" in bar_of(made).legend.text()
 
 
+def test_the_one_that_was_made_first_is_the_former_one_whichever_is_in_use(panel, made, qtbot, monkeypatch):
+    old, new = (branch.version for branch in panel.controller.teaching.engine.tree())
+    old = replace(old, card=replace(old.card, created="2026-11-25 14:32"))
+    new = replace(new, card=replace(new.card, created="2026-11-26 09:01"))
+    begun = []
+    monkeypatch.setattr(panel.docks.comparing, "begin", lambda *both: begun.append([one.name for one in both]))
+    for selected, in_use in ((new, old), (old, new)):
+        monkeypatch.setattr(type(made), "selected", selected)
+        monkeypatch.setattr(type(made.versions), "in_use", in_use)
+        click(qtbot, made.compare_button)
+    assert begun == [["nuclei-2", "nuclei"]] * 2
+
+
 def test_the_verdict_compares_former_and_new(viewer, panel, made, qtbot, engine):
     panel.docks.show_teach()
     teach = panel.docks.widget("Teach")

@@ -249,7 +249,9 @@ class VersionList(QWidget):
     def _on_compare_clicked(self) -> None:
         version, in_use = self.selected, self.versions.in_use
         if version is not None and in_use is not None:
-            self._comparing.begin(version, in_use)
+            # The one that was made first is the former one, whichever is in use.
+            is_newer = version.card.created >= in_use.card.created
+            self._comparing.begin(*((version, in_use) if is_newer else (in_use, version)))
 
     def _on_rename_clicked(self) -> None:
         items = self.tree.selectedItems()
