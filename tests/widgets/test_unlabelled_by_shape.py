@@ -97,6 +97,20 @@ def test_another_method_says_what_it_does_and_brings_its_sizes(panel, dock, qtbo
     assert "All 4 steps are done" in dock.told.text()
 
 
+def test_a_fit_of_attention_is_told_as_such_and_the_next_run_as_what_it_is(panel, dock, qtbot):
+    panel.session.model = "look"
+    until_idle(qtbot, panel)
+    dock.unlabelled.wishes.fit_steps = 2
+    click(qtbot, dock.fit_button)
+    ended(qtbot, panel)
+    assert dock.curve.wording.former == "chance"
+    assert "magnifications apart" in dock.attention.toolTip()
+    assert dock.network.currentText() == "Nuclei by their shape"
+    train(qtbot, panel, dock)
+    assert dock.curve.wording.former == ""
+    assert dock.attention.is_of_nuclei
+
+
 def test_a_start_that_was_chosen_for_attention_does_not_count_here(panel, dock, qtbot):
     choose(qtbot, dock.network, 1)
     dock.unlabelled.wishes.start = "look"

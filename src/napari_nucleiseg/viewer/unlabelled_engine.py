@@ -299,13 +299,14 @@ def _steps(
     if not isinstance(config, ByShapeConfig):
         yield from pretrain(config, sources, initial)
         return
-    for step in learn_by_shape(config, sources):
-        if not isinstance(step, Labelling):
-            yield step
-        elif step.note:
-            yield Hint(step.note)
-        else:
-            yield Progress("Finding shapes", step.done, step.total)
+    with closing(learn_by_shape(config, sources)) as steps:  # type: ignore[type-var]
+        for step in steps:
+            if not isinstance(step, Labelling):
+                yield step
+            elif step.note:
+                yield Hint(step.note)
+            else:
+                yield Progress("Finding shapes", step.done, step.total)
 
 
 def _name(slide: Slide) -> str:

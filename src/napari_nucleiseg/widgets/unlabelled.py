@@ -94,7 +94,7 @@ class UnlabelledPanel(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(220)
         self._connect()
-        self._on_network_changed()
+        self._show_words(by_shape=self._is_by_shape)
         self._on_said(Hint())
         self._show_models()
         self._show_running(unlabelled.is_running)
@@ -246,13 +246,15 @@ class UnlabelledPanel(QWidget):
     def _on_network_changed(self) -> None:
         """Say what this method does; what a run of another kind has come to is no longer shown."""
         self._show_choices()
-        wording = SHAPE_WORDING if self._is_by_shape else WORDING
-        if self.curve.wording is not wording:
-            self.curve.wording = wording
-            self.attention.is_of_nuclei = self._is_by_shape
+        if self.attention.is_of_nuclei is not self._is_by_shape:
+            self._show_words(by_shape=self._is_by_shape)
             self.use_button.hide()
             self._clear("")
             self._on_said(Hint())
+
+    def _show_words(self, *, by_shape: bool) -> None:
+        self.curve.wording = SHAPE_WORDING if by_shape else WORDING
+        self.attention.is_of_nuclei = by_shape
 
     def _show_choices(self) -> None:
         """What learns from shapes begins with nothing; what begins from a model has its network."""
@@ -272,6 +274,8 @@ class UnlabelledPanel(QWidget):
             self.stop_button.setEnabled(True)
             self.use_button.hide()
             if self.unlabelled.doing == FIT:
+                # Only attention is fitted, whatever would be trained.
+                self._show_words(by_shape=False)
                 self._clear("")
 
     def _on_progress(self, progress: Progress | None) -> None:
@@ -297,6 +301,7 @@ class UnlabelledPanel(QWidget):
         if begun.run == self._run:
             self.curve.go_on(total)
         else:
+            self._show_words(by_shape=not begun.powers)
             self._clear(begun.run)
             self.curve.begin(total, 1 / len(begun.powers) if begun.powers else None)
             self.curve.recall(begun.measured)
