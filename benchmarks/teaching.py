@@ -49,6 +49,8 @@ BASE = Path(__file__).parents[1] / "runs" / "teaching-base" / "best.safetensors"
 MPP_UM, REGION_PX = 0.25, 256
 # Nobody corrects a region that shows next to none.
 LEAST_NUCLEI = 8
+# Places in a row at which no further region fits until there are no more.
+TRIES = 2_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +119,10 @@ def laboratories(mpp_um: float, *, dev: bool) -> list[Laboratory]:
 
 
 def corrected(pictures: Sequence[Picture], count: int, mpp_um: float, rng: np.random.Generator) -> Lesson:
-    """Cut regions at random, with their true nuclei; what else the pictures show is tissue without labels."""
+    """Cut regions at random, as many as fit, with their true nuclei; all else is tissue without labels."""
     side = round(REGION_PX * MPP_UM / mpp_um)
-    examples, covered = [], {}
-    while len(examples) < count:
+    examples, covered, tried = [], {}, 0
+    while len(examples) < count and (tried := tried + 1) < TRIES:
         picture = pictures[int(rng.integers(len(pictures)))]
         y, x = (int(rng.integers(max(length - side, 0) + 1)) for length in picture.labels.shape)
         taken = covered.setdefault(picture.name, np.zeros(picture.labels.shape, bool))
@@ -128,6 +130,7 @@ def corrected(pictures: Sequence[Picture], count: int, mpp_um: float, rng: np.ra
         if taken[y : y + side, x : x + side].mean() > 0.1 or len(np.unique(here)) <= LEAST_NUCLEI:
             continue
         taken[y : y + side, x : x + side] = True
+        tried = 0
         examples.append(region_of(picture, (y, x), side, mpp_um, len(examples) + 1))
     rest = [unlabelled(picture, mpp_um) for picture in pictures if picture.name in covered]
     return Lesson(tuple(examples), tuple(rest))
