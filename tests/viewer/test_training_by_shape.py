@@ -108,7 +108,7 @@ def test_a_slide_that_is_passed_over_is_named(by_shape):
 def test_of_one_slide_it_says_what_the_curve_is_of(by_shape):
     by_shape.open(tissue_picture(1))
     by_shape.train()
-    assert any("places on the one slide" in text for text in by_shape.said)
+    assert any("Of one slide the curve is of places" in text for text in by_shape.said)
     by_shape.work.wishes.hold_out = 0.0
     trained = by_shape.train()
     assert any("Nothing is held out, so there is no curve" in text for text in by_shape.said)

@@ -28,8 +28,8 @@ SMALL = ScaleConfig(params={"width": 32}, learning_rate=5e-4, classifier_width=3
 CHECKPOINT_EVERY = 50
 VALIDATION_CROPS = 16
 PLACES_HELD_OUT = (
-    "The curve is of places on the one slide that it does not learn from. Two slides or more give a curve that says "
-    "more."
+    "Of one slide the curve is of places that it does not learn from, where there is room for some. Two slides or more "
+    "give a curve that says more."
 )
 # Settings that do not make another run of it.
 _SAME_RUN = ("steps", "out", "device", "threads", "slides", "validate", "validate_every", "checkpoint_every")

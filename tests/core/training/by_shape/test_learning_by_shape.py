@@ -164,6 +164,11 @@ def test_of_a_single_slide_some_windows_are_held_out(config, tissue, tmp_path):
     assert len(labelling) >= 4
     assert len(windows(one, "held-out")) == len(labelling) // 3
     assert steps[-1].validation
+    # With few windows there is still one to measure on.
+    few = replace(one, out=f"{one.out}-few", windows=2, hold_out=0.1)
+    _, steps = run(few)
+    assert (len(windows(few, "learned")), len(windows(few, "held-out"))) == (1, 1)
+    assert steps[-1].validation
     nothing = replace(one, out=f"{one.out}-all", hold_out=0.0)
     _, steps = run(nothing)
     assert windows(nothing, "held-out") == []

@@ -156,10 +156,12 @@ class _Labeller:
             yield self._passed_over(place, source, str(error))
             return
         found = 0
+        # At least one, unless it is all there is.
+        every = min(self.hold_out_every, len(windows)) if len(windows) > 1 else 0
         self.held_out.append([])
         labelled = label_windows(slide, f"{place:03}-{source.name}", spec, windows)
         for number, window in enumerate(labelled, start=1):
-            is_held_out = part == HELD_OUT or (self.hold_out_every and number % self.hold_out_every == 0)
+            is_held_out = part == HELD_OUT or (every and number % every == 0)
             window.write(self.folder / (HELD_OUT if is_held_out else LEARNED))
             found += window.nuclei
             if is_held_out:
