@@ -12,6 +12,9 @@ STEPS = int(os.environ.get("NUCLEISEG_UNLABELLED_STEPS", "4"))
 def test_trained_without_labels_by_mouse(tmp_path):
     said = told_by("unlabelled_process.py", tmp_path, "UNLABELLED")
     assert len(said["offered"]) == 1
+    # The first method is that by shape: two steps, and it is used.
+    assert [step for step, _ in said["shapes"]] == [1, 2]
+    assert "All 2 steps are done" in said["by shape"]
     assert said["unticked"] == "Tick at least one slide to learn from."
     # Stopped in the middle, it goes on from there, and shows a tile on both sides.
     last = said["first"][-1][0]

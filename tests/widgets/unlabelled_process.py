@@ -1,8 +1,8 @@
 """Trains without labels with a real mouse and real keys, in a program of its own.
 
-``python unlabelled_process.py SLIDE FOLDER STEPS`` opens the slide and the dock, ticks slides, starts, stops, goes on,
-uses what came of it, paints attention, and fits it to the view and its level to the slide. It prints what happened as
-JSON. With ``--pictures DIR`` it leaves a picture of the window at each stage, with ``--model FILE`` it begins from that
+``python unlabelled_process.py SLIDE FOLDER STEPS`` opens the slide and the dock, learns by shape and uses it, then
+attention: ticks slides, starts, stops, goes on, uses what came of it, paints attention, and fits it to the view and its
+level to the slide. It prints what happened as JSON. With ``--pictures DIR`` it leaves a picture of the window at each stage, with ``--model FILE`` it begins from that
 model of attention. The sample is learned from by a network that takes no time, any other slide by the real one.
 """
 
@@ -62,6 +62,17 @@ def learn(hand, dock, until=None):
     work.stepped.disconnect(on_step)
     hand.settle(0.2)
     return steps
+
+
+def by_shape(hand, dock):
+    """Learn what has the shape of a nucleus, as the dock offers it, and take it in hand."""
+    hand.type_into(dock.steps, 2)
+    said = {"shapes": learn(hand, dock), "by shape": dock.told.text()}
+    hand.picture("unlabelled-by-shape")
+    hand.press(dock.use_button)
+    hand.until(lambda: hand.panel.session.model == "by-shape")
+    hand.settle(0.3)
+    return said
 
 
 def train(hand, dock, steps):
@@ -153,6 +164,9 @@ def main():
     if options.model:
         hand.choose(dock.start, dock.start.itemText(1))
     said = {"offered": [dock.slides.list.item(place).text() for place in range(dock.slides.list.count())]}
+    if not options.model:
+        said |= by_shape(hand, dock)
+        hand.choose(dock.network, "Attention, fast")
     said |= train(hand, dock, options.steps)
     said["model"] = use(hand, dock, "used")
     said["nuclei"] = len(opened.project.nuclei_in(opened.slide.region))
