@@ -2,8 +2,9 @@
 
 ``python unlabelled_process.py SLIDE FOLDER STEPS`` opens the slide and the dock, learns by shape and uses it, then
 attention: ticks slides, starts, stops, goes on, uses what came of it, paints attention, and fits it to the view and its
-level to the slide. It prints what happened as JSON. With ``--pictures DIR`` it leaves a picture of the window at each stage, with ``--model FILE`` it begins from that
-model of attention. The sample is learned from by a network that takes no time, any other slide by the real one.
+level to the slide. It prints what happened as JSON. With ``--pictures DIR`` it leaves a picture of the window at each
+stage, with ``--model FILE`` it begins from that model of attention. The sample is learned from by a network that takes
+no time, any other slide by the real one.
 """
 
 import shutil
