@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +90,37 @@ def licence_of(stated: Iterable[str]) -> tuple[str, bool]:
     return " AND ".join(licences), not any("-NC" in item for item in licences)
 
 
-class Checkpoint:
+class LeftWhole(ABC):
+    """What writes a run down, so that a run that is stopped keeps its last step."""
+
+    best = -1.0
+    """Of what was measured; below 0 nothing was."""
+    resumes = True
+    _unwritten = 0
+
+    @contextmanager
+    def left_whole(self) -> Iterator[None]:
+        """Write the last step down if the generator in which this is used is closed within the block.
+
+        Where nothing was measured yet, its weights are kept as the best.
+        """
+        try:
+            yield
+        except GeneratorExit:
+            if self._unwritten and self.resumes:
+                if self.best < 0:
+                    self._write_best(self._unwritten, None)
+                self._write_state(self._unwritten)
+            raise
+
+    @abstractmethod
+    def _write_best(self, step: int, scores: dict[str, float] | None) -> None: ...
+
+    @abstractmethod
+    def _write_state(self, step: int) -> None: ...
+
+
+class Checkpoint(LeftWhole):
     """Writes ``last.pt`` every minute and ``best.safetensors`` (with its card) whenever validation improves.
 
     Parameters
@@ -109,9 +140,8 @@ class Checkpoint:
         self.config, self.spec = config, spec
         self.network, self.average, self.optimiser = network, average, optimiser
         self.folder = made_folder(config.out)
-        self.best = -1.0
+        self.resumes = config.resume
         self.written = time.monotonic()
-        self._unwritten = 0
         self.start: Start | None = None
         # Version and licence of the warm start that the run began from.
         self.warmed: tuple[str, ...] = ()
@@ -169,21 +199,6 @@ class Checkpoint:
         if is_last or is_best or time.monotonic() - self.written > EVERY_SECONDS:
             self._write_state(step)
         return is_best
-
-    @contextmanager
-    def left_whole(self) -> Iterator[None]:
-        """Write the last step down if the generator in which this is used is closed within the block.
-
-        Where nothing was measured yet, its weights are kept as the best.
-        """
-        try:
-            yield
-        except GeneratorExit:
-            if self._unwritten and self.config.resume:
-                if self.best < 0:
-                    self._write_best(self._unwritten, None)
-                self._write_state(self._unwritten)
-            raise
 
     def _write_best(self, step: int, scores: dict[str, float] | None) -> None:
         save_model(self.folder / "best.safetensors", self.average.module, self.spec, self._card(step, scores))  # type: ignore[arg-type]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, encode_model, load_tensors, save_model
 from napari_nucleiseg.core.training.checkpoint import (
     BROKEN_STATE,
+    LeftWhole,
     cut_log,
     foreign_state,
     licence_of,
@@ -35,7 +35,7 @@ from napari_nucleiseg.core.training.scales.learner import Learner
 _METHOD = "self-supervised by scale classification (Sahasrabudhe et al., MICCAI 2020)"
 
 
-class ScaleCheckpoint:
+class ScaleCheckpoint(LeftWhole):
     """Writes ``last.pt`` (all of the run) and ``best.safetensors`` (the network F with its card).
 
     Parameters
@@ -52,8 +52,7 @@ class ScaleCheckpoint:
         self.config, self.spec, self.learner = config, spec, learner
         self.origins = tuple(dict.fromkeys(origins))
         self.folder = made_folder(config.out)
-        self.best = -1.0
-        self._unwritten = 0
+        self.resumes = config.resume
 
     def restore(self) -> int:
         """Load the last checkpoint or the initial weights; return the number of steps already done.
@@ -120,18 +119,6 @@ class ScaleCheckpoint:
             self._write_state(step)
         self._unwritten = 0 if due or is_best else step
         return is_best
-
-    @contextmanager
-    def left_whole(self) -> Iterator[None]:
-        """Write the last step down if the generator in which this is used is closed within the block."""
-        try:
-            yield
-        except GeneratorExit:
-            if self._unwritten and self.config.resume:
-                if self.best < 0:
-                    self._write_best(self._unwritten, None)
-                self._write_state(self._unwritten)
-            raise
 
     def _write_best(self, step: int, scores: dict[str, float] | None) -> None:
         # Half precision would move tau by as much as a tenth of the sigmoid's width.
