@@ -168,7 +168,7 @@ class Exchange:
         self._title = title
         self._work.begin(title)
         self.said.emit(Hint())
-        self._jobs.start(LANE, work, title=title, on_value=on_value, on_end=self._work.end, on_error=self._on_error)
+        self._work.run(title, work, on_value, self._on_error)
 
     def _note(self, _stage: str, done: int, total: int) -> None:
         """Called in the thread of the work, for every part."""
@@ -184,9 +184,7 @@ class Exchange:
         self.progress_changed.emit(progress)
 
     def _on_error(self, error: BaseException) -> None:
-        title = self._title
-        self._work.end()
-        project = self._editing.project
+        title, project = self._title, self._editing.project
         if title.startswith(IMPORTING) and project is not None:
             self._show_imported(project)
         if isinstance(error, StoppedError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from psygnal import Signal
 
 from napari_nucleiseg.viewer.activity import Activity
-from napari_nucleiseg.viewer.jobs import Jobs
+from napari_nucleiseg.viewer.jobs import Jobs, Work
 from napari_nucleiseg.viewer.messages import Progress
 
 TICK_S = 0.15
@@ -26,16 +28,16 @@ class LongWork:
     Parameters
     ----------
     jobs : Jobs
-        Whose clock ticks.
+        Runs it, and its clock ticks.
     lane : str
-        Name of the lane, for the clock.
+        Name of the lane.
     """
 
     changed = Signal(object)
     """A `Progress`, or None when nothing runs any more."""
 
     def __init__(self, jobs: Jobs, lane: str) -> None:
-        self._jobs, self._key = jobs, f"{lane} progress"
+        self._jobs, self._lane, self._key = jobs, lane, f"{lane} progress"
         self._pending = 0
         self._progress = Progress("")
         self._began = 0.0
@@ -55,6 +57,33 @@ class LongWork:
             self.is_stopped = False
             self._progress = Progress(title)
             self._jobs.later(self._key, after_s, self._tick)
+
+    def run(
+        self, title: str, work: Work, on_result: Callable[[Any], None], on_error: Callable[[BaseException], None]
+    ) -> None:
+        """Do what was begun, in its lane; its outcome is told once it has ended, so that who acts on it may go on.
+
+        Parameters
+        ----------
+        title : str
+            For people.
+        work : callable
+            As for `Jobs.start`; yields what it has made.
+        on_result, on_error : callable
+            Called on the main thread when nothing runs any more, with each of the things made, or with the error.
+        """
+        made: list[Any] = []
+
+        def on_end() -> None:
+            self.end()
+            for one in made:
+                on_result(one)
+
+        def on_failed(error: BaseException) -> None:
+            self.end()
+            on_error(error)
+
+        self._jobs.start(self._lane, work, title=title, on_value=made.append, on_end=on_end, on_error=on_failed)
 
     def stop(self) -> None:
         """Have all that is pending end soon."""

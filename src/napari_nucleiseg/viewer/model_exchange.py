@@ -45,9 +45,9 @@ class ModelExchange:
     said = Signal(Hint)
 
     def __init__(self, controller: Controller, doors: ModelDoors) -> None:
-        self._controller, self._doors, self._jobs = controller, doors, controller.display.jobs
+        self._controller, self._doors = controller, doors
         self._title = ""
-        self._work = LongWork(self._jobs, LANE)
+        self._work = LongWork(controller.display.jobs, LANE)
         self._work.changed.connect(self._on_progress)
 
     @property
@@ -130,15 +130,10 @@ class ModelExchange:
         if self.is_running:
             self.said.emit(Hint(BUSY))
             return
-
-        def on_failed(error: BaseException) -> None:
-            self._work.end()
-            on_error(error)
-
         self._title = title
         self._work.begin(title)
         self.said.emit(Hint())
-        self._jobs.start(LANE, work, title=title, on_value=on_value, on_end=self._work.end, on_error=on_failed)
+        self._work.run(title, work, on_value, on_error)
 
     def _note(self, _stage: str, done: int, total: int) -> None:
         """Called in the thread of the work, before every stage."""

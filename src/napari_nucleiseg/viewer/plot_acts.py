@@ -68,7 +68,6 @@ class PlotActs:
             yield plots.engine.write(project, ids, path, note)
 
         def on_error(error: BaseException) -> None:
-            self.long_work.end()
             if isinstance(error, StoppedError):
                 plots.said.emit(Hint("Stopped; no table was written."))
             else:
@@ -77,14 +76,13 @@ class PlotActs:
         def on_value(number: int) -> None:
             plots.said.emit(Hint(f"{number:,} nuclei written to {Path(path).name}."))
 
-        def begin(_none: None) -> None:
-            self._jobs.start(WRITING, work, on_value=on_value, on_end=self.long_work.end, on_error=on_error)
-
         title = f"Writing {Path(path).name}"
         self.long_work.begin(title, after_s=0.4)
         # What was drawn last goes with it.
         self._editing.commit("paint")
-        self._jobs.enqueue(EDIT_LANE, lambda: None, on_value=begin)
+        self._jobs.enqueue(
+            EDIT_LANE, lambda: None, on_value=lambda _none: self.long_work.run(title, work, on_value, on_error)
+        )
 
     def _ids(self) -> list[int]:
         return [int(nucleus) for nucleus in self._plots.selected]
