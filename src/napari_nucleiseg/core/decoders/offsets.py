@@ -18,7 +18,7 @@ from napari_nucleiseg.core.models.spec import HeadSpec
 
 # Widths are micrometres, so that they mean the same at every pixel size.
 VOTE_SIGMA_UM = 0.75
-PEAK_RADIUS_UM = 1.75
+PEAK_RADIUS_UM = 1.25
 MIN_VOTES_UM2 = 0.75  # area whose pixels must meet near a point for it to be a centre
 CELL_UM = 1.0
 MAX_REACH_UM = 3.0  # a pixel whose vote lands farther than this from any centre stays background
