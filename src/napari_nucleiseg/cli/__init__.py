@@ -33,6 +33,7 @@ COMMANDS = {
     "train": "train a network on images with labels",
     "pretrain": "let a network learn from slides without labels",
     "finetune": "teach a model with what you corrected",
+    "teach-stack": "teach a network for z-stacks with planes that you corrected",
     "teach-head": "teach one head of attention with what you painted",
     "like": "find all that is like a few marked nuclei",
     "by-text": "score nuclei by words, with a CLIP of yours",
@@ -51,7 +52,7 @@ EPILOG = """exit status:
   0  all is well
   1  something went wrong; the sentence on stderr says what and what to do
   2  the command line cannot be understood
-  3  some slides failed, the others are done; of finetune and teach-head: the new model was refused, the former stays
+  3  some slides failed, the others are done; of finetune, teach-stack, teach-head: the new model was refused
   130  interrupted; the same command goes on where it was
 """
 

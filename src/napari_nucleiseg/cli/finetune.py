@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 from contextlib import closing, suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from napari_nucleiseg.cli.console import OK, PARTLY, Console, ProgressBars
+from napari_nucleiseg.cli.console import OK, PARTLY, Console
 from napari_nucleiseg.cli.flags import add_flags, read_flags
-from napari_nucleiseg.cli.training_progress import RecentLoss
+from napari_nucleiseg.cli.teaching_progress import document_of, kept_outcome, open_by_default, tell_verdict
 from napari_nucleiseg.core.errors import SlideError
 from napari_nucleiseg.core.models.spec import LEVELS, SLIDE_LEVEL
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
@@ -19,11 +18,8 @@ from napari_nucleiseg.core.training.fields import load_fields
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import LoadedModel
     from napari_nucleiseg.core.teaching.collect import Lesson
-    from napari_nucleiseg.core.teaching.finetune import Step
     from napari_nucleiseg.core.teaching.verdict import Outcome
     from napari_nucleiseg.core.teaching.versions import Version
-
-_SMOOTHED_OVER = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,10 +73,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise
     taken = options.take_anyway and not outcome.adopted
     in_use = outcome.adopted or taken
-    _tell(outcome, version, taken, console)
+    tell_verdict(outcome, version, taken, console)
     if in_use and not options.no_prefer:
-        _prefer(version, model, console)
-    console.result({**_document(outcome, version), "taken_anyway": taken, "former": model.card.version})
+        open_by_default(version, model, console)
+    console.result({**document_of(outcome, version), "taken_anyway": taken, "former": model.card.version})
     return OK if in_use else PARTLY
 
 
@@ -111,83 +107,12 @@ def _read_lessons(
 def _teach(
     options: argparse.Namespace, model: LoadedModel, lesson: Lesson, config: FinetuneConfig, console: Console
 ) -> tuple[Outcome, Version]:
-    """Go through all steps; keep the outcome before the notes about the way to it are dropped."""
     from napari_nucleiseg.core.teaching.finetune import finetune
     from napari_nucleiseg.core.teaching.notebook import notes_folder
-    from napari_nucleiseg.core.teaching.versions import keep, take_anyway
 
     folder = notes_folder(model, lesson)
-    recent = RecentLoss(_SMOOTHED_OVER)
-    found: tuple[Outcome, Version] | None = None
-    with console.progress() as bars:
-        for step in finetune(model, lesson, config, folder):
-            _tell_step(step, recent, bars)
-            if step.outcome is not None:
-                version = keep(step.outcome, name=options.name, title=options.title)
-                if options.take_anyway and not step.outcome.adopted:
-                    version = take_anyway(version)
-                found = step.outcome, version
+    steps = finetune(model, lesson, config, folder)
+    found = kept_outcome(steps, console, name=options.name, title=options.title, anyway=options.take_anyway)
     with suppress(OSError):
         folder.rmdir()
-    if found is None:
-        raise RuntimeError("the fine-tune ended without an outcome")
     return found
-
-
-def _tell_step(step: Step, recent: RecentLoss, bars: ProgressBars) -> None:
-    if step.note:
-        bars.say(step.note)
-    if step.outcome is not None:
-        return
-    measured = step.measured
-    scores = "" if measured is None else f"AJI {measured.aji:.3f}  PQ {measured.pq:.3f}"
-    if not step.run:
-        bars.say(f"before: {scores}" * bool(scores))
-        return
-    loss = recent.after(step.loss)
-    bars.update("teaching", step.step, step.total, f"{step.run}, {loss}")
-    if scores:
-        bars.say(f"step {step.step:>4} of {step.total}, {step.run}: {loss}  held out {scores}")
-
-
-def _tell(outcome: Outcome, version: Version, taken: bool, console: Console) -> None:
-    verdict = "Adopted" if outcome.adopted else "Refused"
-    console.text(f"{verdict}. {outcome.reason}")
-    if taken:
-        console.text(f"Taken anyway, as you asked: {version.name}, {version.path}")
-    elif outcome.adopted:
-        console.text(f"The new model is {version.name}, {version.path}")
-    else:
-        console.text(
-            f"The former model stays. The new one is kept apart as {version.name}, {version.path}; to use it all the "
-            f"same: napari-nucleiseg models take {version.name}"
-        )
-
-
-def _prefer(version: Version, former: LoadedModel, console: Console) -> None:
-    from napari_nucleiseg.core.teaching.versions import all_versions, prefer
-
-    prefer(version)
-    names = [one.name for one in all_versions() if one.card.version == former.card.version]
-    back = f" To go back: napari-nucleiseg models prefer {names[0]}" if names else ""
-    console.say(f"{version.name} opens by default from now on.{back}")
-
-
-def _document(outcome: Outcome, version: Version) -> dict[str, Any]:
-    return {
-        "adopted": outcome.adopted,
-        "reason": outcome.reason,
-        "judged": outcome.told,
-        "before": outcome.before.as_dict(),
-        "after": outcome.after.as_dict(),
-        "gain": asdict(outcome.gain),
-        "kept": outcome.kept,
-        "steps": outcome.steps,
-        "seconds": version.card.taught.get("seconds"),
-        "left_out": list(outcome.left_out),
-        "name": version.name,
-        "title": version.title,
-        "version": version.card.version,
-        "licence": version.card.licence,
-        "weights": str(version.path),
-    }

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise ExportError(f"{out} must end in .tif: the labels are written as a TIFF.")
     stack = open_stack(options.path)
     volume = stack.channel(options.channel)
-    voxel_um = _voxel(stack, options.voxel)
+    voxel_um = stated_voxel(stack, options.voxel)
     for note in stack.notes if options.voxel is None else ():
         console.say(f"{stack.path}: {note}")
 
@@ -87,7 +87,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _voxel(stack: Stack, given: tuple[float, float, float] | None) -> ZYX:
+def stated_voxel(stack: Stack, given: tuple[float, float, float] | None) -> ZYX:
+    """Return the voxel size that was given, else that of the file.
+
+    Raises
+    ------
+    VoxelSizeError
+        If there is none, or it cannot be right.
+    """
     from napari_nucleiseg.core.slides.voxels import checked_voxel
 
     if given is not None:

@@ -120,6 +120,7 @@ def segment_stack(
     out: NDArray[np.int32] | None = None,
     on_progress: Callable[[BlockDone], None] | None = None,
     cancelled: Cancelled = lambda: False,
+    levels: tuple[float, float] | None = None,
 ) -> NDArray[np.int32]:
     """Find the nuclei of a z-stack.
 
@@ -139,6 +140,8 @@ def segment_stack(
         Called after each block.
     cancelled : callable
         Polled before each block; after it says True, the labels of the blocks that are done are returned.
+    levels : tuple of float, optional
+        Grey values that become 0 and 1, of a volume that is part of a stack; default its own, see `grey_levels`.
 
     Returns
     -------
@@ -156,7 +159,7 @@ def segment_stack(
     """
     check_volume(volume)
     labels = np.zeros(tuple(volume.shape[:3]), np.int32) if out is None else out
-    for step in segment_blocks(volume, model, voxel_um, labels, options, cancelled=cancelled):
+    for step in segment_blocks(volume, model, voxel_um, labels, options, cancelled=cancelled, levels=levels):
         if on_progress is not None:
             on_progress(step)
     return labels
@@ -170,6 +173,7 @@ def segment_blocks(
     options: StackOptions | None = None,
     *,
     cancelled: Cancelled = lambda: False,
+    levels: tuple[float, float] | None = None,
 ) -> Iterator[BlockDone]:
     """Find the nuclei of a z-stack, one block at each step, written to `labels`; see `segment_stack`.
 
@@ -181,7 +185,7 @@ def segment_blocks(
     if labels.shape != tuple(volume.shape[:3]):
         raise ModelError(f"the labels have the shape {labels.shape}, the stack {tuple(volume.shape[:3])}")
     decode = decode_options(model, chosen)
-    levels = grey_levels(volume)
+    levels = levels or grey_levels(volume)
     network = _StackForward(model, chosen.device)
     sides = extent(tuple(volume.shape), step)
     blocks = plan_blocks(sides, model.spec)

@@ -28,7 +28,8 @@ _TRY_PX = 96
 class Learner:
     """One run from the weights of a model: `step` learns from a batch, `average` is what is measured and kept.
 
-    The statistics of normalisation layers stay those of the model: a few crops of one slide would bend them.
+    The statistics of normalisation layers stay those of the model: a few crops of one slide would bend them. Networks
+    for stacks are taught alike, with one more axis.
 
     Parameters
     ----------
@@ -38,16 +39,21 @@ class Learner:
         Rates, anchor and device.
     losses : mapping of str to float
         Weight of each head's loss.
+    is_new : bool
+        Whether the network knows nothing yet, so that its normalisation layers must learn as well.
     """
 
-    def __init__(self, model: LoadedModel, config: FinetuneConfig, losses: Mapping[str, float]) -> None:
+    def __init__(
+        self, model: LoadedModel, config: FinetuneConfig, losses: Mapping[str, float], *, is_new: bool = False
+    ) -> None:
         self.config, self.training = config, config.as_training(dict(losses))
         self.device, self.autocast = training_device(self.training)
-        start = copy.deepcopy(model.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network: nn.Module = start.eval()
+        self.layout = torch.channels_last if model.spec.dimensions == 2 else torch.channels_last_3d
+        start = copy.deepcopy(model.network).to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.network: nn.Module = start.train(is_new)
         self.network.requires_grad_(requires_grad=True)
         self.spec = model.spec
-        self.teacher = copy.deepcopy(start).requires_grad_(requires_grad=False)
+        self.teacher = copy.deepcopy(start).eval().requires_grad_(requires_grad=False)
         self.weights = [value for value in self.network.parameters() if value.is_floating_point()]
         self.former = [value.detach().clone() for value in self.weights]
         self.optimiser = torch.optim.AdamW(self.weights, lr=config.learning_rate, weight_decay=0.0)
@@ -77,7 +83,7 @@ class Learner:
         Parameters
         ----------
         batch : mapping of str to Tensor
-            Images, targets and what is known of them, each ``(batch, channels, y, x)``.
+            Images, targets and what is known of them, each ``(batch, channels, y, x)``, or with a z axis.
         unlabelled : Tensor
             Images of the same size ``(n, 3, y, x)`` on which it is to say what it said before; n may be 0.
         number : int
@@ -87,9 +93,9 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         on_device = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-        quiet = unlabelled.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        quiet = unlabelled.to(self.device, non_blocking=True).contiguous(memory_format=self.layout)
         with self.autocast:
-            maps = self.network(torch.cat([on_device["image"], quiet]).contiguous(memory_format=torch.channels_last))
+            maps = self.network(torch.cat([on_device["image"], quiet]).contiguous(memory_format=self.layout))
         size = len(on_device["image"])
         loss, parts = total_loss({name: value[:size] for name, value in maps.items()}, on_device, self.training)
         if "attention" in parts:

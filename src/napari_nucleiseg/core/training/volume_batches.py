@@ -20,7 +20,7 @@ from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
 from napari_nucleiseg.core.slides.voxels import extent
 from napari_nucleiseg.core.training.batches import prepared
 from napari_nucleiseg.core.training.config import TrainConfig
-from napari_nucleiseg.core.training.volumes import LabelledStack, StackSampler, load_stacks
+from napari_nucleiseg.core.training.volumes import LabelledStack, StackSampler, StackSet, load_stacks
 
 LARGEST_CROP_PX = 192
 # Terms of foreground losses that look at windows of a plane.
@@ -38,6 +38,8 @@ class VolumeBatchMaker:
         The run.
     spec : ModelSpec
         Of a network for stacks.
+    sets : sequence of (list of LabelledStack, float), optional
+        Stacks of each data set and the share of the set; default those that the configuration names.
 
     Raises
     ------
@@ -45,10 +47,10 @@ class VolumeBatchMaker:
         If crops do not fit the network or the memory, or something is asked for that stacks do not have.
     """
 
-    def __init__(self, config: TrainConfig, spec: ModelSpec) -> None:
+    def __init__(self, config: TrainConfig, spec: ModelSpec, sets: Sequence[StackSet] | None = None) -> None:
         _check(config, spec)
         self.config, self.spec = config, spec
-        sets = [(load_stacks(item), item.share) for item in config.train]
+        sets = [(load_stacks(item), item.share) for item in config.train] if sets is None else sets
         heights = [extent(stack.labels.shape, _step(stack, spec))[0] for stacks, _ in sets for stack in stacks]
         self.sides = (min(config.crop_px, spec.fitting_side(max(heights))), config.crop_px, config.crop_px)
         self.sampler = StackSampler(sets, spec.mpp_um, self.sides, config.augment, config.seed)

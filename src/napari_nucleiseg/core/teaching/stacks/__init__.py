@@ -1,0 +1,1 @@
+"""Networks for z-stacks taught by planes that people corrected: lesson, division, examiner, loop."""

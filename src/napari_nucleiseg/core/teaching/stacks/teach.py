@@ -1,0 +1,259 @@
+"""From corrected planes of a stack to a better network for stacks, step by step; or to a first one.
+
+A few planes are enough to teach a network of three dimensions (Çiçek et al., MICCAI 2016): of all others nothing is
+known. The guard is that of slides: what is held out says which weights are kept, and whether they take the former
+ones' place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_nucleiseg.core.errors import DataError, TeachingError
+from napari_nucleiseg.core.inference.stacks import model_step
+from napari_nucleiseg.core.models.registry import build_network, network_spec
+from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, user_folder
+from napari_nucleiseg.core.teaching.agreement import Agreement
+from napari_nucleiseg.core.teaching.config import FinetuneConfig
+from napari_nucleiseg.core.teaching.curve import Curve
+from napari_nucleiseg.core.teaching.examples import UNKNOWN
+from napari_nucleiseg.core.teaching.finetune import Step
+from napari_nucleiseg.core.teaching.learner import Learner, Tensors, between
+from napari_nucleiseg.core.teaching.memory import does_not_fit, free_bytes, smaller
+from napari_nucleiseg.core.teaching.notebook import Notebook
+from napari_nucleiseg.core.teaching.stacks.examiner import StackExaminer
+from napari_nucleiseg.core.teaching.stacks.judge import judged
+from napari_nucleiseg.core.teaching.stacks.lesson import StackDivision, StackLesson, divide_stack
+from napari_nucleiseg.core.training.batches import prepared
+from napari_nucleiseg.core.training.config import AugmentConfig, TrainConfig
+from napari_nucleiseg.core.training.volume_batches import VolumeBatchMaker
+from napari_nucleiseg.core.training.volumes import LabelledStack, StackSampler
+
+RUN = "with your planes"
+SHARE = 0.75
+NETWORK, WIDTH = "unet-3d", 16
+_AUGMENT = AugmentConfig(scale=1.2, colour=0.1, blur_px=0.8, noise=0.03)
+TEACHING = FinetuneConfig(steps=60, crop_px=64, batch_size=2, augment=_AUGMENT)
+"""A fine-tune of a network for stacks; `crop_px` is the side of a cube."""
+LEARNING = FinetuneConfig(
+    steps=300, learning_rate=2e-3, anchor=0.0, memory=0.0, crop_px=64, batch_size=2, warmup=20, validate_every=30,
+    patience=6, augment=_AUGMENT,
+)  # fmt: skip
+"""A first network for stacks."""
+
+Batch = tuple[Mapping[str, Tensor], Tensor]
+
+
+def new_model(network: str = NETWORK, width: int = WIDTH) -> LoadedModel:
+    """Return a network for stacks that knows nothing yet.
+
+    Parameters
+    ----------
+    network : str
+        Name of a network for stacks.
+    width : int
+        Channels of the finest level of `unet-3d`; 16 suits a laptop.
+
+    Raises
+    ------
+    ModelError
+        If there is no such network.
+    MissingDependencyError
+        If the extra ``zoo`` is not installed.
+    """
+    params = {"width": width} if network == NETWORK else {}
+    spec = network_spec(network, params)
+    if spec.dimensions != 3:
+        raise TeachingError(f"network {network} is for pictures, not for stacks; take {NETWORK}.")
+    return LoadedModel(spec, ModelCard(network, network, params), build_network(spec))
+
+
+def stack_notes_folder(model: LoadedModel | None, lesson: StackLesson) -> Path:
+    """Return where a fine-tune on a stack is noted, whatever the settings; None is a first network."""
+    start = "" if model is None else model.version
+    digest = hashlib.sha256(repr((start, lesson.fingerprint or lesson.name)).encode())
+    return user_folder() / "teaching" / digest.hexdigest()[:16]
+
+
+def teach_stack(
+    model: LoadedModel | None, lesson: StackLesson, config: FinetuneConfig | None = None, folder: str | Path = ""
+) -> Iterator[Step]:
+    """Teach a network for stacks with corrected planes, and judge it by a part of them that it has not seen.
+
+    Closing the generator stops after the current step. The former model is never changed.
+
+    Parameters
+    ----------
+    model : LoadedModel or None
+        The former model; None teaches a first one, a narrow 3D U-Net, which takes many more steps.
+    lesson : StackLesson
+        The planes.
+    config : FinetuneConfig, optional
+        Settings; default `TEACHING`, or `LEARNING` without a model. `ignore_brown` and `attention` are for slides.
+    folder : path, optional
+        Where what was done is noted, so that the same call goes on from there after a crash; empty notes nothing.
+
+    Yields
+    ------
+    Step
+        One a step; the first says how good the former model is, the last has the `Outcome`.
+
+    Raises
+    ------
+    TeachingError
+        If settings make no sense or there is too little to learn from.
+    ModelError
+        If the model is none for stacks, the device is not there or memory does not suffice.
+    """
+    chosen = config or (LEARNING if model is None else TEACHING)
+    torch.manual_seed(chosen.seed)
+    room = _prepare(model, lesson, chosen)
+    notebook = Notebook(folder, room.fingerprint)
+    before = room.examiner.measure() if model is not None else None
+    yield Step("", 0, room.config.steps, measured=before, note=room.division.told)
+    if not notebook.holds(RUN):
+        yield from _teach(room, notebook, before)
+    learnt = notebook.lessons()[RUN]
+    weights = room.kept(learnt.weights)
+    outcome = judged(
+        room.examiner, weights, before, room.config, {"step": learnt.step, "seconds": round(notebook.seconds, 1)}
+    )
+    yield Step("", room.config.steps, room.config.steps, outcome=outcome)
+    notebook.close()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Room:
+    """Everything that stays the same through a fine-tune."""
+
+    model: LoadedModel
+    is_new: bool
+    lesson: StackLesson
+    config: FinetuneConfig
+    division: StackDivision
+    examiner: StackExaminer
+
+    @property
+    def fingerprint(self) -> str:
+        """Of model, planes and settings."""
+        settings = sorted(asdict(self.config).items(), key=str)
+        known = repr((self.model.version, self.is_new, self.lesson.digest, settings))
+        return hashlib.sha256(known.encode()).hexdigest()[:16]
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Weight of each head's loss."""
+        heads = {head.name for head in self.model.spec.heads}
+        return {name: weight for name, weight in TrainConfig().losses.items() if name in heads}
+
+    def kept(self, weights: Tensors) -> Tensors:
+        """Return what is kept of new weights: a first network all, others in a proportion with the former ones."""
+        return weights if self.is_new else between(self.model.network.state_dict(), weights, SHARE)
+
+    def batches(self, config: FinetuneConfig, start: int) -> Generator[Batch, None, None]:
+        """Yield batches of crops, each with half as many on which the network is to say what it said before."""
+        spec = self.model.spec
+        training = replace(config.as_training(self.losses), crop_px=_fitting_side(config.crop_px, self.model))
+        sets = [([self._learned(training.crop_px)], 1.0)]
+        try:
+            labelled = VolumeBatchMaker(training, spec, sets)
+        except DataError as error:
+            raise TeachingError(f"The planes cannot be taught: {error}.") from error
+        elsewhere = StackSampler(sets, spec.mpp_um, labelled.sides, config.augment, config.seed + 1)
+
+        def unlabelled(number: int) -> Tensor:
+            numbers = range(number * config.quiet_size, (number + 1) * config.quiet_size)
+            images = [elsewhere.draw(one).image for one in numbers]
+            found = np.stack(images)[:, None] if images else np.zeros((0, 1, *labelled.sides), np.float32)
+            return torch.from_numpy((found - np.float32(spec.mean[0])) / np.float32(spec.std[0]))
+
+        with (
+            closing(labelled.batches(start, config.steps)) as known,
+            closing(prepared(unlabelled, start, config.steps)) as unknown,
+        ):
+            yield from zip(known, unknown, strict=True)
+
+    def _learned(self, crop_px: int) -> LabelledStack:
+        """Return the corrected planes with as many others around as a crop reaches, in memory."""
+        lesson, shape = self.lesson, self.lesson.labels.shape
+        reach = int(np.ceil(crop_px * model_step(self.model, lesson.voxel_um).z / 2))
+        first, stop = max(0, lesson.planes[0] - reach), min(shape[0], lesson.planes[-1] + reach + 1)
+        one = np.asarray(lesson.volume[first : first + 1])
+        need, free = (stop - first) * (one.nbytes + 4 * one[0, ..., 0].size * shape[2]), free_bytes(torch.device("cpu"))
+        if free is not None and need > free:
+            raise TeachingError(
+                f"{lesson.told} and what lies around them need {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB "
+                "are free. Close other programs, or name planes that lie nearer to each other."
+            )
+        labels = np.full((stop - first, *shape[1:]), UNKNOWN, np.int32)
+        for plane, known in self.division.labels.items():
+            labels[plane - first] = known
+        volume = np.asarray(lesson.volume[first:stop])
+        return LabelledStack(lesson.name, volume, labels, None, lesson.voxel_um, self.examiner.levels, _middles(labels))
+
+
+def _middles(labels: np.ndarray) -> np.ndarray:
+    """Return where nuclei are, as middles of their boxes, shape (n, 3)."""
+    from scipy import ndimage
+
+    boxes = [box for box in ndimage.find_objects(np.maximum(labels, 0)) if box is not None]
+    return np.array([[(part.start + part.stop) / 2 for part in box] for box in boxes], np.float64).reshape(-1, 3)
+
+
+def _fitting_side(side: int, model: LoadedModel) -> int:
+    multiple = model.spec.size_multiple
+    return max(multiple, side // multiple * multiple)
+
+
+def _prepare(model: LoadedModel | None, lesson: StackLesson, config: FinetuneConfig) -> _Room:
+    if problem := config.validation_error():
+        raise TeachingError(f"The fine-tune cannot start: {problem}.")
+    lesson.checked()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    start = new_model() if model is None else model
+    model_step(start, lesson.voxel_um)
+    division = divide_stack(lesson)
+    return _Room(start, model is None, lesson, config, division, StackExaminer(start, lesson, division, config.device))
+
+
+def _teach(room: _Room, notebook: Notebook, before: Agreement | None) -> Iterator[Step]:
+    """Teach until the curve on what is held out stops rising; note the best weights."""
+    config, total = room.config, room.config.steps
+    learner = Learner(room.model, config, room.losses, is_new=room.is_new)
+    curve = Curve(config, total)
+    step = notebook.restore(RUN, learner, curve)
+    batches = room.batches(config, step)
+    try:
+        while not curve.is_over(step):
+            began = time.perf_counter()
+            try:
+                loss, parts = learner.step(*next(batches), step + 1)
+            except (RuntimeError, MemoryError) as error:
+                if not does_not_fit(error):
+                    raise
+                config, note = smaller(config, error)
+                batches.close()
+                learner.forget_gradients()
+                batches = room.batches(config, step)
+                yield Step(RUN, step, total, note=note)
+                continue
+            step += 1
+            seconds = time.perf_counter() - began
+            measured = room.examiner.measure(room.kept(learner.averaged())) if curve.is_due(step) else None
+            curve.note(step, measured, learner)
+            notebook.note(RUN, step, learner, curve)
+            former = None if before is None or measured is None else before.choice
+            yield Step(RUN, step, total, loss, parts, seconds, measured, former)
+    finally:
+        batches.close()
+    notebook.finish(RUN, curve.best_weights(learner), curve.best_step(step))

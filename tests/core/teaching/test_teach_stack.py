@@ -1,0 +1,232 @@
+"""A network for stacks learns from a few corrected planes; the guard keeps it from becoming worse."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from napari_nucleiseg.core.errors import ModelError, TeachingError
+from napari_nucleiseg.core.geometry import ZYX
+from napari_nucleiseg.core.inference.stacks import segment_stack
+from napari_nucleiseg.core.models.registry import build_network, network_spec, register_model
+from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, load_model
+from napari_nucleiseg.core.teaching.agreement import Agreement, compare
+from napari_nucleiseg.core.teaching.config import FinetuneConfig
+from napari_nucleiseg.core.teaching.learner import Learner
+from napari_nucleiseg.core.teaching.notebook import FILE
+from napari_nucleiseg.core.teaching.stacks import teach
+from napari_nucleiseg.core.teaching.stacks.examiner import StackExaminer
+from napari_nucleiseg.core.teaching.stacks.judge import stack_verdict
+from napari_nucleiseg.core.teaching.stacks.lesson import StackLesson, divide_stack
+from napari_nucleiseg.core.teaching.stacks.teach import LEARNING, TEACHING, new_model, teach_stack
+from napari_nucleiseg.core.teaching.versions import all_versions, keep
+from stack_parts import VOXEL_UM, balls, stack_scores
+
+PLANES = (6, 10, 14, 18)
+QUICK = replace(
+    TEACHING, steps=4, crop_px=32, batch_size=1, warmup=1, validate_every=2, ema=0.5, threads=1, device="cpu"
+)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    return balls(40, shape=(26, 96, 96), radius_um=3.0, seed=4)
+
+
+@pytest.fixture
+def lesson(stack):
+    image, labels = stack
+    return StackLesson("cells", image, labels, PLANES, ZYX(*VOXEL_UM), "f" * 32)
+
+
+@pytest.fixture(autouse=True)
+def _library():
+    pytest.importorskip("monai", reason="the extra zoo is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch):
+    """A network of a second or two."""
+    monkeypatch.setattr(teach, "WIDTH", 4)
+    monkeypatch.setattr(teach.new_model, "__defaults__", ("unet-3d", 4))
+
+
+class BrightVoxels(torch.nn.Module):
+    """Finds balls by their grey value, from `level` on: the one weight that there is to learn."""
+
+    def __init__(self, level=0.5):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(float(level)))
+
+    def forward(self, x):
+        nuclei = (x * 0.25 + 0.25 - self.level) * 20
+        around = torch.sigmoid(nuclei)
+        for side in ((9, 1, 1), (1, 9, 1), (1, 1, 9)):
+            around = F.avg_pool3d(around, side, 1, [one // 2 for one in side], count_include_pad=False)
+        return {"nuclei": nuclei, "distance": (around - 0.75) * 20, "separated": nuclei}
+
+
+@pytest.fixture(scope="module")
+def registered():
+    """`BrightVoxels` as a network of the registry."""
+    spec = replace(network_spec("unet-3d"), name="bright-voxels", needs="", tile_px=64, halo_px=16)
+    register_model(spec)(BrightVoxels)
+    return spec
+
+
+def bright(spec, level):
+    card = ModelCard("bright", spec.name, licence="CC0-1.0", commercial_use=True, sha256="b" * 64, title="Bright")
+    network = build_network(spec)
+    network.load_state_dict({"level": torch.tensor(float(level))})
+    return LoadedModel(spec, card, network.eval())
+
+
+def test_a_model_that_sees_too_little_learns_and_is_adopted(registered, lesson):
+    former = bright(registered, 0.93)
+    config = replace(QUICK, steps=40, learning_rate=0.03, batch_size=2, validate_every=10, anchor=0.0, memory=0.0)
+    steps = list(teach_stack(former, lesson, config))
+    outcome = steps[-1].outcome
+    assert outcome.adopted, outcome.reason
+    assert outcome.after.choice > outcome.before.choice + 0.1
+    assert outcome.reason.startswith("Better where it was judged")
+    measured = [step for step in steps[1:] if step.measured]
+    assert measured
+    assert all(step.former == outcome.before.choice for step in measured)
+    assert steps[0].measured.choice == outcome.before.choice
+    assert former.network.level.item() == pytest.approx(0.93)
+    card = outcome.model.card
+    assert (card.parent, card.licence, card.commercial_use) == (former.card.version, "CC0-1.0", True)
+    assert "cells" in card.training_data[-1]
+    assert card.metrics["gain"]["choice"] == pytest.approx(outcome.gain.choice, abs=1e-4)
+
+
+def test_wrong_labels_make_no_worse_model(registered, lesson):
+    """Planes whose nuclei are somewhere else teach to see nothing; what is held out knows better."""
+    division = divide_stack(lesson)
+    levels = np.arange(0.3, 0.7, 0.05)
+    good = [StackExaminer(bright(registered, level), lesson, division, "cpu").measure().choice for level in levels]
+    former = bright(registered, levels[int(np.argmax(good))])
+    shifted = np.roll(lesson.labels, (0, 14, 17), (0, 1, 2))
+    # What is held out is right, so that harm shows.
+    rows, columns = division.held
+    shifted[:, rows, columns] = lesson.labels[:, rows, columns]
+    config = replace(QUICK, steps=20, learning_rate=0.05, batch_size=2, validate_every=5, anchor=0.0, memory=0.0)
+    *_, last = teach_stack(former, replace(lesson, labels=shifted), config)
+    assert not last.outcome.adopted
+    assert "not better" in last.outcome.reason or "chance" in last.outcome.reason or "forgotten" in last.outcome.reason
+
+
+def test_a_first_network_is_made_of_nothing(lesson, tmp_path):
+    config = replace(QUICK, anchor=0.0, memory=0.0, learning_rate=LEARNING.learning_rate)
+    steps = list(teach_stack(None, replace(lesson, licence="CC0-1.0"), config))
+    outcome = steps[-1].outcome
+    assert outcome.adopted
+    assert outcome.reason.startswith("A first model for stacks")
+    assert steps[0].measured is None
+    assert [step.step for step in steps] == [0, 1, 2, 3, 4, 4]
+    assert np.isfinite([step.loss for step in steps]).all()
+    version = keep(outcome)
+    assert version in all_versions()
+    card = version.card
+    assert (card.parent, card.licence, card.commercial_use) == ("", "CC0-1.0", True)
+    assert card.title == "unet-3d, taught with cells"
+    again = load_model(version.name, dimensions=3)
+    statistics = [value for key, value in again.network.state_dict().items() if key.endswith("running_mean")]
+    assert statistics
+    assert all(value.abs().sum() > 0 for value in statistics)
+    assert segment_stack(lesson.volume, again, VOXEL_UM).shape == lesson.labels.shape
+
+
+@pytest.mark.slow
+def test_a_first_network_finds_nuclei_of_another_stack(lesson, monkeypatch):
+    monkeypatch.setattr(teach.new_model, "__defaults__", ("unet-3d", 8))
+    config = replace(LEARNING, steps=150, crop_px=32, validate_every=50, threads=1, device="cpu")
+    *_, last = teach_stack(None, lesson, config)
+    assert last.outcome.after.f1 > 0.8
+    image, truth = balls(40, shape=(26, 96, 96), radius_um=3.0, seed=9)
+    assert stack_scores(truth, segment_stack(image, last.outcome.model, VOXEL_UM)).f1 > 0.8
+
+
+@pytest.mark.parametrize("name", ["unet-3d", "v-net"])
+def test_every_network_for_stacks_can_be_taught(name, lesson):
+    spec = network_spec(name, {"width": 4} if name == "unet-3d" else {})
+    model = LoadedModel(spec, ModelCard("mine", name, spec_params(name), sha256="c" * 64), build_network(spec).eval())
+    room = teach._prepare(model, lesson, QUICK)
+    batches = room.batches(QUICK, 0)
+    learner = Learner(model, QUICK, room.losses)
+    before = [value.detach().clone() for value in learner.network.parameters()]
+    for number in (1, 2):
+        total, parts = learner.step(*next(batches), number)
+        assert np.isfinite(total)
+    batches.close()
+    assert parts.keys() >= {*room.losses, "memory"}
+    changed = [not torch.equal(*pair) for pair in zip(before, learner.network.parameters(), strict=True)]
+    assert sum(changed) > len(changed) / 2
+
+
+def spec_params(name):
+    return {"width": 4} if name == "unet-3d" else {}
+
+
+def test_after_a_crash_it_goes_on(lesson, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_nucleiseg.core.teaching.notebook.EVERY_SECONDS", 0.0)
+    config = replace(QUICK, anchor=0.0, memory=0.0)
+    whole = [step.loss for step in teach_stack(None, lesson, config)]
+    stopped = teach_stack(None, lesson, config, tmp_path)
+    begun = [next(stopped).loss for _ in range(3)]
+    stopped.close()
+    assert (tmp_path / FILE).exists()
+    rest = list(teach_stack(None, lesson, config, tmp_path))
+    assert [step.step for step in rest[1:]] == [3, 4, 4]
+    assert begun + [step.loss for step in rest[1:]] == pytest.approx(whole, rel=1e-4)
+    assert not (tmp_path / FILE).exists()
+
+
+def test_places_above_each_other_count_once(registered, lesson):
+    """Planes of one nucleus are no independent samples."""
+    examiner = StackExaminer(bright(registered, 0.5), lesson, divide_stack(lesson), "cpu")
+    one = StackExaminer(
+        bright(registered, 0.5), replace(lesson, planes=(10,)), divide_stack(replace(lesson, planes=(10,))), "cpu"
+    )
+    all_planes, single = examiner.measure(), one.measure()
+    assert all_planes.f1 > 0.9
+    rows, columns = divide_stack(lesson).held
+    truth = np.unique(lesson.labels[list(PLANES)][:, rows, columns])
+    assert all_planes.nuclei == (truth > 0).sum()
+    assert len(all_planes.sums) <= 4 * len(single.sums)
+    assert all_planes.sums[:, 3].sum() > single.sums[:, 3].sum()
+
+
+def test_it_says_what_is_missing(lesson, registered):
+    seen = np.unique(lesson.labels[list(PLANES)])
+    few = replace(lesson, labels=np.where(lesson.labels <= seen[5], lesson.labels, 0))
+    with pytest.raises(TeachingError, match="only 5 nuclei"):
+        next(teach_stack(None, few, QUICK))
+    with pytest.raises(TeachingError, match="cannot start"):
+        next(teach_stack(None, lesson, replace(QUICK, steps=0)))
+    with pytest.raises(TeachingError, match="for pictures"):
+        new_model("nuclei")
+    with pytest.raises(ModelError, match="is for slides and pictures"):
+        next(teach_stack(load_model("nuclei"), lesson, QUICK))
+
+
+def test_the_guard_of_stacks_says_why():
+    def agreement(found, wrong):
+        sums = np.zeros((30, 5))
+        sums[:] = (found, found + wrong, found * 0.8, found, wrong)
+        return Agreement(sums, 30, 1)
+
+    good, bad = agreement(9.0, 1.0), agreement(5.0, 5.0)
+    config = FinetuneConfig()
+    assert stack_verdict(bad, good, compare([bad], [good]), 0.9, config)[0]
+    for before, after, kept, told in (
+        (good, bad, 0.9, "not better"),
+        (bad, good, 0.2, "forgotten too much"),
+        (bad, replace(good, nuclei=4), None, "Only 4 nuclei are held out"),
+        (bad, replace(good, nuclei=0), None, "No nucleus is held out"),
+    ):
+        adopted, reason = stack_verdict(before, after, compare([before], [after]), kept, config)
+        assert not adopted
+        assert told in reason
