@@ -245,6 +245,50 @@ def plotted(window: Any) -> None:
     person.wait(1.0)
 
 
+def stack_of_nuclei(count: int = 90) -> tuple[Any, Any]:
+    """Return a stack ``(z, y, x)`` uint8 of blurred ellipsoids with noise, and their labels int32."""
+    from scipy import ndimage
+
+    chance, shape = np.random.default_rng(3), (24, 160, 160)
+    labels, grid = np.zeros(shape, np.int32), np.stack(np.indices(shape), -1)
+    while labels.max() < count:
+        middle, radii = chance.uniform(3, np.array(shape) - 3), chance.uniform((3, 6, 6), (4, 10, 10))
+        body = (((grid - middle) / radii) ** 2).sum(-1) < 1
+        if not ndimage.binary_dilation(body)[labels > 0].any():
+            labels[body] = labels.max() + 1
+    light = chance.uniform(90, 190, count + 1)[labels] * (labels > 0) + 18
+    image = ndimage.gaussian_filter(light, (0.7, 1.2, 1.2)) + chance.normal(0, 7, shape)
+    return np.clip(image, 0, 255).astype(np.uint8), labels
+
+
+def stack_taught(window: Any) -> None:
+    """Learn a first model from planes that were drawn, in fewer steps than are the default, and find nuclei with it."""
+    from dataclasses import replace
+
+    from napari_nucleiseg.core.teaching.stacks.teach import LEARNING
+
+    image, truth = stack_of_nuclei()
+    window.viewer.add_image(image, name="cells", scale=(1.0, 0.5, 0.5), units="um", axis_labels=("z", "y", "x"))
+    _holder, dock = window.viewer.window.add_plugin_dock_widget("napari-nucleiseg", "Nuclei in a stack", tabify=True)
+    person = Person(window)
+    person.wait(1.0)
+    dock.stacks.engine.settings = replace(LEARNING, steps=240, crop_px=32, learning_rate=4e-3, ema=0.92)
+    dock.teach.draw_button.click()
+    person.wait()
+    drawn, planes = window.viewer.layers["cells nuclei"], (4, 8, 12, 16, 20)
+    for plane in planes:
+        drawn.data[plane] = truth[plane]
+        window.viewer.dims.set_point(0, float(plane))
+        dock.teach.add_button.click()
+        person.wait()
+    window.viewer.dims.set_point(0, 12.0)
+    window.viewer.reset_view()
+    person.wait(1.0)
+    dock.teach.teach_button.click()
+    person.until(lambda: not dock.teaching.is_running)
+    person.wait(2.0)
+
+
 def segmented(window: Any) -> Person:
     """Open the tissue picture and find its nuclei."""
     window.viewer.open_sample("napari-nucleiseg", "tissue")
@@ -312,6 +356,7 @@ PICTURES: dict[str, Callable[[Any], None]] = {
     "heads-dock": partial(heads, ranked=False),
     "heads-ranking": partial(heads, ranked=True),
     "plots": plotted,
+    "stack-teach": stack_taught,
     "correct-outline": partial(
         correcting, tool="add", place=MISSED, act=lambda person: person.drag(*ring(MISSED, 4), let_go=False)
     ),

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import tifffile
@@ -13,6 +14,10 @@ from napari_nucleiseg.core.errors import LicenceNotAcceptedError, ModelError
 from napari_nucleiseg.core.evaluation.scores import scores
 from napari_nucleiseg.core.models.registry import network_spec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
+from napari_nucleiseg.core.teaching.agreement import Agreement, compare
+from napari_nucleiseg.core.teaching.finetune import Step
+from napari_nucleiseg.core.teaching.verdict import Outcome
+from napari_nucleiseg.core.teaching.versions import REFUSED, TAUGHT, Version
 from napari_nucleiseg.viewer.stacks import StackEngine
 
 VOXEL_UM = (1.0, 0.5, 0.5)
@@ -88,6 +93,58 @@ class BrightEngine(StackEngine):
             yield step
             if step.done >= self.hold_after:
                 assert self.gate.wait(60)
+
+
+class PupilEngine(BrightEngine):
+    """Learns by a plan: how it comes out, after which step it is held, what goes wrong."""
+
+    STEPS = 6
+
+    def __init__(self):
+        super().__init__()
+        self.adopted, self.error, self.taken, self.ended = True, None, [], threading.Event()
+        self.lessons, self.made = [], ()
+        self.names = ("bright",)
+
+    def models(self):
+        return (*(bright_model(title="").card for _ in self.names), *self.made)
+
+    def teach(self, model, lesson):
+        self.lessons.append((model, lesson))
+        self.load(model)
+        if self.error is not None:
+            raise self.error
+        try:
+            former = agreement(0.4) if model else None
+            yield Step("", 0, self.STEPS, measured=former, note="Judged on a part of the planes.")
+            for step in range(1, self.STEPS + 1):
+                measured = None if step % 2 else agreement(0.4 + step / 20)
+                yield Step("with your planes", step, self.STEPS, 1 / step, measured=measured, former=0.4)
+                if step >= self.hold_after:
+                    assert self.gate.wait(60)
+            reason = "Better where it was judged." if self.adopted else "It may be chance."
+            model = bright_model(title="Balls, plane 3")
+            gain = compare([agreement(0.4)], [agreement(0.7)], 0)
+            outcome = Outcome(model, agreement(0.4), agreement(0.7), gain, None, self.adopted, reason, "Told so.", 6)
+            yield Step("", self.STEPS, self.STEPS, outcome=outcome)
+        finally:
+            self.ended.set()
+
+    def keep(self, outcome):
+        card = replace(outcome.model.card, name="bright-2")
+        version = Version(card, Path("bright-2.safetensors"), TAUGHT if outcome.adopted else REFUSED, card.title)
+        self.made = (card,) if outcome.adopted else ()
+        return version
+
+    def take(self, version):
+        self.taken.append(version)
+        self.made = (version.card,)
+        return version
+
+
+def agreement(score):
+    """Twenty nuclei of which so many pixels agree, in as many places."""
+    return Agreement(np.tile([100 * score, 100, score, 1, 0], (20, 1)), 20, 1)
 
 
 def stack_scores(truth, found):

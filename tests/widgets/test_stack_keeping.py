@@ -287,7 +287,7 @@ def test_a_write_that_takes_long_is_waited_for(opened, monkeypatch):
 
 def test_an_interrupted_search_is_back_and_says_so(opened, qtbot):
     window = opened()
-    engine = window.stack.stacks._engine
+    engine = window.stack.stacks.engine
     engine.hold_after = 1
     engine.gate.clear()
     click(qtbot, window.stack.start_button)

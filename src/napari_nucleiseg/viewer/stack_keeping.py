@@ -138,6 +138,11 @@ class StackKeeping:
     def _of(self, layer: Any) -> list[Kept]:
         return [kept for kept in self._kept if kept.layer == layer]
 
+    def layers_of(self, stack: Any) -> tuple[Any, ...]:
+        """Return the labels layers of a stack that are kept and shown, the latest first."""
+        shown = (one for one in reversed(self._kept) if one.stack == stack)
+        return tuple(one.layer for one in shown if one.layer in self._viewer.layers)
+
     @property
     def is_settled(self) -> bool:
         """Whether nothing is being written or waits for it; what failed does not wait."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.inference.stacks import BlockDone, StackOptions
     from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
     from napari_nucleiseg.core.slides.voxels import VolumeLike
+    from napari_nucleiseg.core.teaching.config import FinetuneConfig
+    from napari_nucleiseg.core.teaching.finetune import Step
+    from napari_nucleiseg.core.teaching.stacks.lesson import StackLesson
+    from napari_nucleiseg.core.teaching.verdict import Outcome
+    from napari_nucleiseg.core.teaching.versions import Version
     from napari_nucleiseg.viewer.stack_keeping import StackKeeping
 
 LANE, MODELS, SAVE = "stack", "stack models", "stack save"
@@ -31,7 +37,10 @@ GONE = "The stack or its nuclei were taken away, so it has ended."
 
 
 class StackEngine:
-    """Models and segmentation of stacks; heavy imports happen in the thread that calls. Replaceable in tests."""
+    """Models for stacks: what they find and learn; what is heavy is imported in the thread that calls. Replaceable."""
+
+    settings: FinetuneConfig | None = None
+    """How models are taught; None leaves that to `teach_stack`."""
 
     def models(self) -> tuple[ModelCard, ...]:
         """Return the cards of all weights for stacks that can be used by name."""
@@ -95,6 +104,27 @@ class StackEngine:
         write_stack_labels(path, labels, voxel_um)
         return path
 
+    def teach(self, model: str, lesson: StackLesson) -> Generator[Step, None, None]:
+        """Teach a model, or a first one where `model` is empty, step by step; see `teach_stack`."""
+        from napari_nucleiseg.core.inference.device import set_torch_threads
+        from napari_nucleiseg.core.teaching.stacks.teach import stack_notes_folder, teach_stack
+
+        set_torch_threads(beside_gui=True)
+        former = self.load(model) if model else None
+        yield from teach_stack(former, lesson, self.settings, stack_notes_folder(former, lesson))
+
+    def keep(self, outcome: Outcome) -> Version:
+        """Keep a taught model as a version; one that was refused is kept apart."""
+        from napari_nucleiseg.core.teaching.versions import keep
+
+        return keep(outcome)
+
+    def take(self, version: Version) -> Version:
+        """Make a version usable that was refused."""
+        from napari_nucleiseg.core.teaching.versions import take_anyway
+
+        return take_anyway(version)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StackWish:
@@ -146,12 +176,12 @@ class Stacks:
     """A `Progress`, or None when nothing runs any more."""
     said = Signal(Hint)
     licence_asked = Signal(object, object)
-    """The card whose licence must be accepted first, and the `StackWish` that waits for it."""
+    """The card whose licence must be accepted first, and what waits for it: a callable."""
 
     def __init__(self, viewer: Any, engine: StackEngine | None = None) -> None:
-        self._viewer, self._engine = viewer, engine or StackEngine()
-        self._jobs = Jobs()
-        self._work = LongWork(self._jobs, LANE)
+        self.viewer, self.engine = viewer, engine or StackEngine()
+        self.jobs = Jobs()
+        self._work = LongWork(self.jobs, LANE)
         self._work.changed.connect(self.progress_changed.emit)
         self._wish: StackWish | None = None
         self._result: Any = None
@@ -169,8 +199,8 @@ class Stacks:
     @property
     def layers(self) -> tuple[Any, ...]:
         """The image layers that show stacks, the active one first."""
-        active = self._viewer.layers.selection.active
-        return tuple(sorted((one for one in self._viewer.layers if shows_stack(one)), key=lambda one: one != active))
+        active = self.viewer.layers.selection.active
+        return tuple(sorted((one for one in self.viewer.layers if shows_stack(one)), key=lambda one: one != active))
 
     @property
     def is_running(self) -> bool:
@@ -180,12 +210,22 @@ class Stacks:
     @property
     def is_busy(self) -> bool:
         """Whether any thread is still at work."""
-        return self._jobs.busy
+        return self.jobs.busy
 
     @property
     def result(self) -> Any:
         """The labels layer that was made last, or is back, if it is still there."""
-        return self._result if self._result in self._viewer.layers else None
+        return self._result if self._result in self.viewer.layers else None
+
+    @result.setter
+    def result(self, layer: Any) -> None:
+        self._result = layer
+
+    def nuclei_of(self, layer: Any) -> tuple[Any, ...]:
+        """Return the labels layers of a stack that are kept, the active one first, then the latest."""
+        active = self.viewer.layers.selection.active
+        kept = () if self._keeping is None else self._keeping.layers_of(layer)
+        return tuple(sorted(kept, key=lambda one: one != active))
 
     @property
     def keeping(self) -> StackKeeping | None:
@@ -211,20 +251,20 @@ class Stacks:
         """List the models anew; `listed` follows."""
 
         def work(_cancelled: Cancelled) -> Iterator[Any]:
-            yield self._engine.models()
+            yield self.engine.models()
 
-        self._jobs.start(MODELS, work, on_value=self.listed.emit, on_error=self._on_failed)
+        self.jobs.start(MODELS, work, on_value=self.listed.emit, on_error=self._on_failed)
 
     def add_model(self, path: str) -> None:
         """Offer a weight file; `added` follows."""
 
         def work(_cancelled: Cancelled) -> Iterator[Any]:
-            yield self._engine.card(path)
+            yield self.engine.card(path)
 
         def on_read(card: ModelCard) -> None:
             self.added.emit(path, card)
 
-        self._jobs.start(MODELS, work, on_value=on_read, on_error=self._on_failed)
+        self.jobs.start(MODELS, work, on_value=on_read, on_error=self._on_failed)
 
     # ------------------------------------------------------------------ finding nuclei
 
@@ -238,13 +278,13 @@ class Stacks:
 
         def work(cancelled: Cancelled) -> Iterator[BlockDone]:
             self._work.note(DOING, 0, 0)
-            for step in self._engine.segment(volume, wish, labels, lambda: cancelled() or self._work.is_stopped):
+            for step in self.engine.segment(volume, wish, labels, lambda: cancelled() or self._work.is_stopped):
                 self._work.note(DOING, step.done, step.total)
                 yield step
 
         self.said.emit(Hint())
         self._work.begin(DOING)
-        self._jobs.start(
+        self.jobs.start(
             LANE,
             work,
             on_value=lambda step: self._on_block_done(labels, step),
@@ -256,23 +296,23 @@ class Stacks:
         """End after the block in work; what was found stays."""
         self._work.stop()
 
-    def accept(self, card: ModelCard, wish: StackWish) -> None:
+    def accept(self, card: ModelCard, again: Callable[[], None]) -> None:
         """Accept a licence and do what waited for it."""
-        self._engine.accept_licence(card)
-        self.begin(wish)
+        self.engine.accept_licence(card)
+        again()
 
     def _on_block_done(self, labels: NDArray[np.int32], step: BlockDone) -> None:
-        if self._wish is None or self._wish.layer not in self._viewer.layers:
+        if self._wish is None or self._wish.layer not in self.viewer.layers:
             return
         self._nuclei = step.nuclei
         if self._result is None:
             self._result = labels_layer(self._wish.layer, labels)
             # What is painted while blocks are written could be lost.
             self._result.editable = False
-            self._viewer.add_layer(self._result)
+            self.viewer.add_layer(self._result)
             if self._keeping is not None:
                 self._keeping.keep(self._wish.layer, self._result, labels)
-        elif self._result in self._viewer.layers:
+        elif self._result in self.viewer.layers:
             self._result.refresh(thumbnail=False, extent=False)
         else:
             self.stop()
@@ -284,11 +324,11 @@ class Stacks:
         self._work.end()
         self._let_correct(is_complete=not stopped)
         layer = self.result
-        if layer is None or self._wish is None or self._wish.layer not in self._viewer.layers:
+        if layer is None or self._wish is None or self._wish.layer not in self.viewer.layers:
             self.said.emit(Hint(GONE))
             return
         layer.refresh()
-        self._viewer.layers.selection.active = layer
+        self.viewer.layers.selection.active = layer
         found = f"{self._nuclei:,} nuclei" if self._nuclei != 1 else "1 nucleus"
         if stopped:
             self.said.emit(Hint(f"Stopped. {found} in the part that was looked at; the rest is empty."))
@@ -305,7 +345,7 @@ class Stacks:
         self._work.end()
         wish = self._wish
         if isinstance(error, LicenceNotAcceptedError) and wish is not None:
-            self.licence_asked.emit(self._engine.card(wish.model), wish)
+            self.licence_asked.emit(self.engine.card(wish.model), partial(self.begin, wish))
             return
         self._let_correct(is_complete=False)
         self._on_failed(error)
@@ -316,9 +356,9 @@ class Stacks:
         """Write the nuclei of a labels layer as a TIFF, as they are now."""
         labels = np.array(layer.data, np.int32)
         voxel_um = voxel_of(layer)
-        self._jobs.enqueue(
+        self.jobs.enqueue(
             SAVE,
-            lambda: self._engine.save(path, labels, voxel_um),
+            lambda: self.engine.save(path, labels, voxel_um),
             on_value=lambda where: self.said.emit(Hint(f"Saved as {where}.")),
             on_error=self._on_failed,
         )
@@ -327,7 +367,7 @@ class Stacks:
         self.said.emit(failure(error))
 
     def _on_layers_changed(self, _event: Any = None) -> None:
-        if self.is_running and self._wish is not None and self._wish.layer not in self._viewer.layers:
+        if self.is_running and self._wish is not None and self._wish.layer not in self.viewer.layers:
             self.stop()
         self.offered.emit()
 
@@ -335,11 +375,11 @@ class Stacks:
         """Stop everything without waiting."""
         self._connections.close()
         self._kept_connections.close()
-        self._jobs.close()
+        self.jobs.close()
         if self._work.is_running:
             self._work.end()
             self._let_correct(is_complete=False)
 
     def join(self) -> None:
         """Wait until all threads have ended; only after `close`."""
-        self._jobs.join()
+        self.jobs.join()

@@ -1,12 +1,12 @@
-"""The dock "Nuclei in a stack": which stack, which model, how large its voxels are; start, stop, save, bring back."""
+"""The dock "Nuclei in a stack": stack, model, size of voxels; find, stop, save, bring back; and below it, teach."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -25,11 +26,13 @@ from superqt.utils import signals_blocked
 from napari_nucleiseg.core.geometry import ZYX
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.viewer.stack_layers import voxel_of
+from napari_nucleiseg.viewer.stack_teaching import StackTeaching
 from napari_nucleiseg.viewer.stacks import Stacks, StackWish
 from napari_nucleiseg.widgets.dialogs import ask_licence
 from napari_nucleiseg.widgets.form import needs_click
 from napari_nucleiseg.widgets.parts import show_progress
 from napari_nucleiseg.widgets.stack_guard import StackGuard, guard_of
+from napari_nucleiseg.widgets.stack_teaching import StackTeachPart
 from napari_nucleiseg.widgets.window_bound import WindowBound
 from napari_nucleiseg.widgets.wording import model_title, warning_colour
 
@@ -37,13 +40,15 @@ if TYPE_CHECKING:
     import napari
 
     from napari_nucleiseg.core.models.weights import ModelCard
+    from napari_nucleiseg.core.teaching.versions import Version
 
 ABOUT = "Finds the nuclei of a z-stack in three dimensions. The result is a labels layer that you can correct."
 NO_STACK = "Open a stack first: a TIFF, OME-TIFF or OME-Zarr with planes along z. One channel is one layer."
 NO_MODEL = (
-    "There is no model for stacks yet: none comes with the program. Train one on annotated stacks with "
-    "“napari-nucleiseg train --network unet-3d”, then choose its weight file."
+    "There is no model for stacks yet: none comes with the program. Draw the nuclei of a few planes and learn a first "
+    "one below; or train one on annotated stacks with “napari-nucleiseg train --network unet-3d”, and choose its file."
 )
+WIDTH_PX = 370
 NO_VOXEL = "Say how large a voxel is: the file does not."
 
 
@@ -64,10 +69,14 @@ class StackWidget(WindowBound):
         self._viewer = viewer
         self._cards: list[ModelCard] = []
         self._names: list[str] = []
+        self._listed: dict[str, ModelCard] = {}
+        self._files: dict[str, ModelCard] = {}
+        self._wanted = ""
         self._hint = Hint()
         self._layer: Any = None
         self._guard: StackGuard | None = None
         self.stacks = stacks or Stacks(viewer)
+        self.teaching = StackTeaching(self.stacks)
         self._make_controls()
         self._lay_out()
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
@@ -107,13 +116,14 @@ class StackWidget(WindowBound):
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self.hint.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.teach = StackTeachPart(self.stacks, self.teaching)
 
     def _lay_out(self) -> None:
         about = QLabel(ABOUT)
         about.setWordWrap(True)
         for combo in (self.layer, self.model):  # long names do not widen the dock
             combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            combo.setMinimumContentsLength(12)
+            combo.setMinimumContentsLength(3)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Stack", self.layer)
@@ -122,7 +132,8 @@ class StackWidget(WindowBound):
             form.addRow(f"Voxel {axis}", box)
         form.addRow("Threshold", self.threshold)
         form.addRow("Smallest nucleus", self.area)
-        column = QVBoxLayout(self)
+        part = QWidget()
+        column = QVBoxLayout(part)
         column.setContentsMargins(8, 6, 8, 6)
         column.setSpacing(8)
         column.addWidget(about)
@@ -132,7 +143,16 @@ class StackWidget(WindowBound):
         column.addWidget(self.hint)
         column.addWidget(self.save_button)
         column.addWidget(self.back_button)
+        column.addWidget(self.teach)
         column.addStretch(1)
+        self._scroll = QScrollArea()
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setWidget(part)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self._scroll)
 
     def _connect(self) -> None:
         stacks = self.stacks
@@ -142,6 +162,8 @@ class StackWidget(WindowBound):
         stacks.progress_changed.connect(self._on_progress_changed)
         stacks.said.connect(self._on_said)
         stacks.licence_asked.connect(self._on_licence_asked)
+        self.teaching.progress_changed.connect(self._show_state)
+        self.teaching.used.connect(self._on_used)
         self.layer.currentIndexChanged.connect(self._on_layer_chosen)
         self.model.currentIndexChanged.connect(self._on_model_chosen)
         self.file_button.clicked.connect(self._on_file_clicked)
@@ -156,9 +178,9 @@ class StackWidget(WindowBound):
     # ------------------------------------------------------------------ what the user does
 
     def _on_start_clicked(self) -> None:
-        z, y, x = (box.value() for box in self.voxel)
-        name = self._names[self.model.currentIndex()]
-        self.stacks.begin(StackWish(self._layer, name, ZYX(z, y, x), self.threshold.value(), self.area.value()))
+        voxel = self._voxel_um
+        if voxel is not None:
+            self.stacks.begin(StackWish(self._layer, self._model, voxel, self.threshold.value(), self.area.value()))
 
     def _on_file_clicked(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Weights for stacks", "", "Weights (*.safetensors)")
@@ -210,21 +232,29 @@ class StackWidget(WindowBound):
         self._show_state()
 
     def _on_listed(self, cards: tuple[ModelCard, ...]) -> None:
-        self._offer({card.name: card for card in cards}, 0)
+        self._listed = {card.name: card for card in cards}
+        self._offer(self._wanted or self._model)
 
     def _on_added(self, path: str, card: ModelCard) -> None:
-        known = {name: one for name, one in zip(self._names, self._cards, strict=True) if name != path}
+        self._files = {**{name: one for name, one in self._files.items() if name != path}, path: card}
         self._hint = Hint()
-        self._offer({**known, path: card}, len(known))
+        self._offer(path)
 
-    def _offer(self, models: Mapping[str, ModelCard], chosen: int) -> None:
-        self._names, self._cards = list(models), list(models.values())
+    def _on_used(self, version: Version) -> None:
+        self._wanted = version.name
+        self.stacks.list_models()
+
+    def _offer(self, chosen: str) -> None:
+        """Offer all models, and choose one, or else the first."""
+        models = {**self._listed, **self._files}
+        self._names, self._cards, self._wanted = list(models), list(models.values()), ""
         with signals_blocked(self.model):
             self.model.clear()
             for name, card in models.items():
                 self.model.addItem(f"{Path(name).stem}: {model_title(card.title)}" if card.title else Path(name).stem)
                 self.model.setItemData(self.model.count() - 1, name, Qt.ItemDataRole.ToolTipRole)
-            self.model.setCurrentIndex(chosen if models else -1)
+            place = self._names.index(chosen) if chosen in models else 0
+            self.model.setCurrentIndex(place if models else -1)
         self._on_model_chosen(self.model.currentIndex())
 
     def _on_progress_changed(self, progress: Progress | None) -> None:
@@ -235,23 +265,38 @@ class StackWidget(WindowBound):
     def _on_said(self, hint: Hint) -> None:
         self._hint = hint
         self._show_state()
+        if hint.is_warning:
+            self._scroll.ensureWidgetVisible(self.hint)
 
-    def _on_licence_asked(self, card: ModelCard, wish: StackWish) -> None:
+    def _on_licence_asked(self, card: ModelCard, again: Callable[[], None]) -> None:
         self._show_state()
         if ask_licence(card, self):
-            self.stacks.accept(card, wish)
+            self.stacks.accept(card, again)
+
+    @property
+    def _model(self) -> str:
+        """Name or file of the model that is chosen; empty for none."""
+        place = self.model.currentIndex()
+        return self._names[place] if 0 <= place < len(self._names) else ""
+
+    @property
+    def _voxel_um(self) -> ZYX | None:
+        z, y, x = (box.value() for box in self.voxel)
+        return ZYX(z, y, x) if min(z, y, x) > 0 else None
 
     def _show_state(self, _value: object = None) -> None:
         running = self.stacks.is_running
         missing = self._missing()
-        self.start_button.setEnabled(not running and not missing)
+        is_free = not running and not self.teaching.is_running
+        self.start_button.setEnabled(is_free and not missing)
         self.stop_button.setEnabled(running)
         self.bar.setVisible(running)
         self.save_button.setVisible(not running and self.stacks.result is not None)
         keeping = self.stacks.keeping
         self.back_button.setVisible(not running and keeping is not None and keeping.can_bring_back)
-        for control in (self.layer, self.model, self.file_button):
-            control.setEnabled(not running)
+        for control in (self.layer, self.model, self.file_button, *self.voxel):
+            control.setEnabled(is_free)
+        self.teach.offer(self._layer, self._model, self._voxel_um)
         text = self._hint.text or missing
         self.hint.setText(text)
         self.hint.setVisible(bool(text))
@@ -264,7 +309,7 @@ class StackWidget(WindowBound):
             return NO_STACK
         if not self._cards:
             return NO_MODEL
-        return "" if all(box.value() > 0 for box in self.voxel) else NO_VOXEL
+        return NO_VOXEL if self._voxel_um is None else ""
 
     # ------------------------------------------------------------------ the beginning and the end
 
@@ -279,6 +324,10 @@ class StackWidget(WindowBound):
             self._guard = guard
             self._show_state()
 
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return how large it is at first."""
+        return QSize(WIDTH_PX, super().sizeHint().height())
+
     def end(self) -> None:
         """Stop all work and let go of the viewer; what is painted from now on is kept still."""
         if self._guard is not None:
@@ -286,6 +335,7 @@ class StackWidget(WindowBound):
             self._guard.keeping.away_changed.disconnect(self._show_state)
         self._viewer.events.theme.disconnect(self._show_state)
         self.stacks.close()
+        self.teaching.close()
 
 
 def _number(least: float, most: float, step: float, decimals: int, tip: str) -> QDoubleSpinBox:

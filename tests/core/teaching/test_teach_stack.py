@@ -46,13 +46,6 @@ def _library():
     pytest.importorskip("monai", reason="the extra zoo is not installed")
 
 
-@pytest.fixture(autouse=True)
-def _narrow(monkeypatch):
-    """A network of a second or two."""
-    monkeypatch.setattr(teach, "WIDTH", 4)
-    monkeypatch.setattr(teach.new_model, "__defaults__", ("unet-3d", 4))
-
-
 class BrightVoxels(torch.nn.Module):
     """Finds balls by their grey value, from `level` on: the one weight that there is to learn."""
 
@@ -120,7 +113,7 @@ def test_wrong_labels_make_no_worse_model(registered, lesson):
 
 def test_a_first_network_is_made_of_nothing(lesson, tmp_path):
     config = replace(QUICK, anchor=0.0, memory=0.0, learning_rate=LEARNING.learning_rate)
-    steps = list(teach_stack(None, replace(lesson, licence="CC0-1.0"), config))
+    steps = list(teach_stack(new_model(width=4), replace(lesson, licence="CC0-1.0"), config))
     outcome = steps[-1].outcome
     assert outcome.adopted
     assert outcome.reason.startswith("A first model for stacks")
@@ -140,10 +133,9 @@ def test_a_first_network_is_made_of_nothing(lesson, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_first_network_finds_nuclei_of_another_stack(lesson, monkeypatch):
-    monkeypatch.setattr(teach.new_model, "__defaults__", ("unet-3d", 8))
+def test_a_first_network_finds_nuclei_of_another_stack(lesson):
     config = replace(LEARNING, steps=150, crop_px=32, validate_every=50, threads=1, device="cpu")
-    *_, last = teach_stack(None, lesson, config)
+    *_, last = teach_stack(new_model(width=8), lesson, config)
     assert last.outcome.after.f1 > 0.8
     image, truth = balls(40, shape=(26, 96, 96), radius_um=3.0, seed=9)
     assert stack_scores(truth, segment_stack(image, last.outcome.model, VOXEL_UM)).f1 > 0.8
@@ -152,7 +144,11 @@ def test_a_first_network_finds_nuclei_of_another_stack(lesson, monkeypatch):
 @pytest.mark.parametrize("name", ["unet-3d", "v-net"])
 def test_every_network_for_stacks_can_be_taught(name, lesson):
     spec = network_spec(name, {"width": 4} if name == "unet-3d" else {})
-    model = LoadedModel(spec, ModelCard("mine", name, spec_params(name), sha256="c" * 64), build_network(spec).eval())
+    network = build_network(spec)
+    with torch.no_grad():  # statistics of activations, as a network has that was trained
+        for _ in range(20):
+            network.train()(torch.rand(1, 1, 32, 32, 32) * 4 - 1)
+    model = LoadedModel(spec, ModelCard("mine", name, spec_params(name), sha256="c" * 64), network.eval())
     room = teach._prepare(model, lesson, QUICK)
     batches = room.batches(QUICK, 0)
     learner = Learner(model, QUICK, room.losses)
@@ -173,12 +169,13 @@ def spec_params(name):
 def test_after_a_crash_it_goes_on(lesson, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_nucleiseg.core.teaching.notebook.EVERY_SECONDS", 0.0)
     config = replace(QUICK, anchor=0.0, memory=0.0)
-    whole = [step.loss for step in teach_stack(None, lesson, config)]
-    stopped = teach_stack(None, lesson, config, tmp_path)
+    start = new_model(width=4)
+    whole = [step.loss for step in teach_stack(start, lesson, config)]
+    stopped = teach_stack(start, lesson, config, tmp_path)
     begun = [next(stopped).loss for _ in range(3)]
     stopped.close()
     assert (tmp_path / FILE).exists()
-    rest = list(teach_stack(None, lesson, config, tmp_path))
+    rest = list(teach_stack(start, lesson, config, tmp_path))
     assert [step.step for step in rest[1:]] == [3, 4, 4]
     assert begun + [step.loss for step in rest[1:]] == pytest.approx(whole, rel=1e-4)
     assert not (tmp_path / FILE).exists()
@@ -203,9 +200,9 @@ def test_it_says_what_is_missing(lesson, registered):
     seen = np.unique(lesson.labels[list(PLANES)])
     few = replace(lesson, labels=np.where(lesson.labels <= seen[5], lesson.labels, 0))
     with pytest.raises(TeachingError, match="only 5 nuclei"):
-        next(teach_stack(None, few, QUICK))
+        next(teach_stack(new_model(width=4), few, QUICK))
     with pytest.raises(TeachingError, match="cannot start"):
-        next(teach_stack(None, lesson, replace(QUICK, steps=0)))
+        next(teach_stack(new_model(width=4), lesson, replace(QUICK, steps=0)))
     with pytest.raises(TeachingError, match="for pictures"):
         new_model("nuclei")
     with pytest.raises(ModelError, match="is for slides and pictures"):

@@ -23,6 +23,8 @@ from napari_nucleiseg.core.training.config import AugmentConfig, DataSet
 _SUFFIXES = (".tif", ".tiff")
 # Half of the crops are around a nucleus: in sparse stacks most places are empty.
 _AROUND_NUCLEI = 0.5
+# Of a few annotated planes, most places show nothing.
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,12 +193,22 @@ class StackSampler:
         # The sides change places when the crop is turned.
         turned = bool(rng.random() < 0.5)
         sides = (self.sides[0], self.sides[2], self.sides[1]) if turned else self.sides
-        start = self._start(stack, step, sides, rng)
+        start, labels, weights = self._known_part(stack, step, sides, rng)
         image = read_block(stack.volume, step, start, sides, stack.levels)
-        labels, weights = _nearest(stack, step, start, sides)
         flips = np.flatnonzero(rng.random(3) < 0.5)
         image = self._changed(image, rng)
         return StackCrop(_moved(image, flips, turned), _moved(labels, flips, turned), _moved(weights, flips, turned))
+
+    def _known_part(
+        self, stack: LabelledStack, step: ZYX, sides: tuple[int, ...], rng: np.random.Generator
+    ) -> tuple[tuple[int, ...], NDArray[np.int32], NDArray[np.float32]]:
+        """Return a place with its labels and weights; where little is annotated, one at which something is."""
+        for _ in range(_TRIES):
+            start = self._start(stack, step, sides, rng)
+            labels, weights = _nearest(stack, step, start, sides)
+            if weights.any():
+                break
+        return start, labels, weights
 
     def _start(
         self, stack: LabelledStack, step: ZYX, sides: tuple[int, ...], rng: np.random.Generator

@@ -50,6 +50,7 @@ LEARNING = FinetuneConfig(
 )  # fmt: skip
 """A first network for stacks."""
 
+_NO_BOXES = np.zeros((0, 3))
 Batch = tuple[Mapping[str, Tensor], Tensor]
 
 
@@ -94,11 +95,12 @@ def teach_stack(
     Parameters
     ----------
     model : LoadedModel or None
-        The former model; None teaches a first one, a narrow 3D U-Net, which takes many more steps.
+        The former model. One that knows nothing yet (see `new_model`; None is a narrow 3D U-Net) becomes a first one,
+        which takes many more steps.
     lesson : StackLesson
         The planes.
     config : FinetuneConfig, optional
-        Settings; default `TEACHING`, or `LEARNING` without a model. `ignore_brown` and `attention` are for slides.
+        Settings; default `TEACHING`, or `LEARNING` for a first model. `ignore_brown` and `attention` are for slides.
     folder : path, optional
         Where what was done is noted, so that the same call goes on from there after a crash; empty notes nothing.
 
@@ -114,11 +116,11 @@ def teach_stack(
     ModelError
         If the model is none for stacks, the device is not there or memory does not suffice.
     """
-    chosen = config or (LEARNING if model is None else TEACHING)
+    chosen = config or (LEARNING if model is None or not model.card.sha256 else TEACHING)
     torch.manual_seed(chosen.seed)
-    room = _prepare(model, lesson, chosen)
+    room = _prepare(model or new_model(), lesson, chosen)
     notebook = Notebook(folder, room.fingerprint)
-    before = room.examiner.measure() if model is not None else None
+    before = None if room.is_new else room.examiner.measure()
     yield Step("", 0, room.config.steps, measured=before, note=room.division.told)
     if not notebook.holds(RUN):
         yield from _teach(room, notebook, before)
@@ -136,11 +138,15 @@ class _Room:
     """Everything that stays the same through a fine-tune."""
 
     model: LoadedModel
-    is_new: bool
     lesson: StackLesson
     config: FinetuneConfig
     division: StackDivision
     examiner: StackExaminer
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the network knows nothing yet."""
+        return not self.model.card.sha256
 
     @property
     def fingerprint(self) -> str:
@@ -163,12 +169,13 @@ class _Room:
         """Yield batches of crops, each with half as many on which the network is to say what it said before."""
         spec = self.model.spec
         training = replace(config.as_training(self.losses), crop_px=_fitting_side(config.crop_px, self.model))
-        sets = [([self._learned(training.crop_px)], 1.0)]
+        stack = self._learned(training.crop_px)
         try:
-            labelled = VolumeBatchMaker(training, spec, sets)
+            labelled = VolumeBatchMaker(training, spec, [([stack], 1.0)])
         except DataError as error:
             raise TeachingError(f"The planes cannot be taught: {error}.") from error
-        elsewhere = StackSampler(sets, spec.mpp_um, labelled.sides, config.augment, config.seed + 1)
+        anywhere = replace(stack, labels=np.zeros_like(stack.labels), boxes=_NO_BOXES)
+        elsewhere = StackSampler([([anywhere], 1.0)], spec.mpp_um, labelled.sides, config.augment, config.seed + 1)
 
         def unlabelled(number: int) -> Tensor:
             numbers = range(number * config.quiet_size, (number + 1) * config.quiet_size)
@@ -214,16 +221,15 @@ def _fitting_side(side: int, model: LoadedModel) -> int:
     return max(multiple, side // multiple * multiple)
 
 
-def _prepare(model: LoadedModel | None, lesson: StackLesson, config: FinetuneConfig) -> _Room:
+def _prepare(model: LoadedModel, lesson: StackLesson, config: FinetuneConfig) -> _Room:
     if problem := config.validation_error():
         raise TeachingError(f"The fine-tune cannot start: {problem}.")
     lesson.checked()
     if config.threads:
         torch.set_num_threads(config.threads)
-    start = new_model() if model is None else model
-    model_step(start, lesson.voxel_um)
+    model_step(model, lesson.voxel_um)
     division = divide_stack(lesson)
-    return _Room(start, model is None, lesson, config, division, StackExaminer(start, lesson, division, config.device))
+    return _Room(model, lesson, config, division, StackExaminer(model, lesson, division, config.device))
 
 
 def _teach(room: _Room, notebook: Notebook, before: Agreement | None) -> Iterator[Step]:
