@@ -2,13 +2,15 @@
 
 Run ``python benchmarks/batch_scaling.py [--workers 1 2 4 8 16]``. Tasks that compute (on as many workers as there are
 cores) compare the two engines; tasks that sleep, as one that waits for a GPU does, show what giving out and taking back
-costs with more workers than cores. Starting workers is not counted.
+costs with more workers than cores. Starting workers is not counted. Then two slides are segmented on two workers of
+dask, and all that passes through its scheduler and client is counted.
 """
 
 import argparse
 import os
 import time
 
+import traffic
 from measuring import record, table, verdict
 from napari_nucleiseg.core.batch.engines.base import Task
 from napari_nucleiseg.core.batch.engines.cluster import DaskEngine
@@ -105,6 +107,7 @@ def main():
     for name, found in shares.items():
         title = f"{name}: {wanted.workers[-1]} workers to {wanted.workers[0]}"
         good &= verdict(title, found[-1] / found[0], 0.90, at_most=False, goal="S2")
+    good &= traffic.measure()
     raise SystemExit(not good)
 
 

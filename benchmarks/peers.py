@@ -6,7 +6,8 @@ All get the same slide (real tissue where the development data are at hand) and 
 pixels are nuclei. Each runs in a process of its own, on one core with one thread, in turn; the CPU time spent inside
 the stand-in is taken off. Each peer's environment is made on the first run, from the versions pinned in `peers/`.
 MONAI's windows slide over an array: the slide is read for it, uncounted, and nothing is written, so that no goal is
-held against it.
+held against it. Cellpose takes a zarr of one channel: reading the slide, grey and that zarr are made before its clock
+starts ("before it"), which is to its advantage; the table tells both with and without.
 """
 
 import argparse
@@ -222,6 +223,7 @@ def report(side, kept):
     best = {engine: min(ones, key=lambda one: one["beside_s"]) for engine, ones in kept.items()}
     cost = {engine: one["beside_s"] / megapixels * 1e3 for engine, one in best.items()}
     ours = cost.get(OURS, float("nan"))
+    from_slide = {engine: cost[engine] + one["prepared_s"] / megapixels * 1e3 for engine, one in best.items()}
     rows = []
     for engine, one in best.items():
         worst = max(other["beside_s"] for other in kept[engine]) / megapixels * 1e3
@@ -233,6 +235,7 @@ def report(side, kept):
                 f"{cost[engine] / one['yardstick']:.1f}",
                 f"{one['inside_s'] / megapixels * 1e3:.1f}",
                 f"{one['prepared_s'] / megapixels * 1e3:.1f}",
+                f"{from_slide[engine] / from_slide.get(OURS, float('nan')):.1f}",
                 f"{one['cpu_s'] / one['wall_s']:.2f} ({one['share']:.2f})",
                 len(kept[engine]),
                 f"{one['peak_mib']:,.0f} ({one['peak_mib'] - one['peak_before_mib']:+,.0f})",
@@ -242,7 +245,7 @@ def report(side, kept):
         )
     header = (
         "engine", "beside the stand-in, cpu-ms/MP", "times ours", "in yardsticks", "inside the stand-in", "before it",
-        "cpu/wall (yardstick's)", "rounds", "peak MiB", "nuclei", "what it leaves",
+        "from the slide on, times ours", "cpu/wall (yardstick's)", "rounds", "peak MiB", "nuclei", "what it leaves",
     )  # fmt: skip
     table(header, rows, title=f"{side:,} px, {megapixels:.1f} MP")
     yards = [one["yardstick"] for ones in kept.values() for one in ones]

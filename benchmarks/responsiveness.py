@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QApplication
 
 from alias_slide import write_alias_slide
 from in_window import FolderEngine, shown
-from measuring import note, record, table, verdict
+from measuring import compiled, note, record, table, verdict
 from napari_nucleiseg.core.inference import predict
 from napari_nucleiseg.core.inference.device import Forward
 from napari_nucleiseg.state import Session
@@ -134,6 +134,7 @@ def main():
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--pans", type=int, default=40)
     options = parser.parse_args()
+    compiled()
     folder = Path(tempfile.mkdtemp())
     path = folder / "slide.svs"
     write_alias_slide(path, SIDE)

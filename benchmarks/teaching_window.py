@@ -17,7 +17,7 @@ os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp()  # nor are the user's models
 
 from alias_slide import write_alias_slide
 from in_window import FolderEngine, shown
-from measuring import record, table, verdict
+from measuring import compiled, record, table, verdict
 from napari_nucleiseg.core.store.regions import AnnotatedRegion
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.teaching.finetune import finetune
@@ -75,6 +75,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pans", type=int, default=40)
     options = parser.parse_args()
+    compiled()
     folder = Path(tempfile.mkdtemp())
     path = folder / "slide.svs"
     write_alias_slide(path, SIDE)

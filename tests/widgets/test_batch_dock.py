@@ -493,6 +493,9 @@ def test_the_job_is_what_the_form_and_the_panel_say(panel, ready, out, qtbot):
     click(qtbot, form.more_button)
     qtbot.waitUntil(form.workers.isVisible, timeout=WAIT_MS)
     assert form.workers.text() == "automatic"
+    qtbot.wait(50)
+    line = form.workers.lineEdit()
+    assert line.width() > line.fontMetrics().horizontalAdvance("automatic")
     for box, text in ((form.workers, "3"), (form.threads, "2")):
         box.selectAll()
         qtbot.keyClicks(box, text)

@@ -170,6 +170,11 @@ def test_what_is_missing_or_wrong_is_said(dock, slide, by_text, panel, clip, tmp
     click(qtbot, dock.view_button)
     assert "say what to look for" in dock.hint.text().lower()
     assert dock._warning_colour in dock.hint.styleSheet()
+    usual, by_text.wishes.background = by_text.wishes.background, "glass, stroma, " * 20
+    assert dock.background.cursorPosition() == 0
+    assert "glass, stroma" in dock.background.toolTip()
+    by_text.wishes.background = usual
+    assert "glass" not in dock.background.toolTip()
     qtbot.keyClicks(dock.prompts, "dark")
     assert dock.hint.text() == ABOUT
     qtbot.keyClick(dock.prompts, Qt.Key.Key_Return)

@@ -231,12 +231,14 @@ def test_region_and_patches_together(viewer, panel, looked, qtbot):
 
 
 def test_pinned_maps_are_listed_switched_and_let_go(viewer, panel, looked, qtbot):
+    assert looked.unpin_button.isHidden()  # there is nothing to let go of
     click(qtbot, looked.pin_button)
     click_map(qtbot, panel, looked.gallery, "1")
     click(qtbot, looked.pin_button)
     looked.tabs.setCurrentIndex(1)
     QApplication.processEvents()
     assert looked.tabs.tabText(1) == "Pinned (2)"
+    assert looked.unpin_button.isVisible()
     assert list(looked.pinned.titles.values()) == ["Head 1", "Head 2"]
     first = panel.docks.heads.pins[0].layer
     click_map(qtbot, panel, looked.pinned, "0")

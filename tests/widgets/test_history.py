@@ -64,6 +64,7 @@ def test_it_says_what_where_when_and_who(history, panel, qtbot):
     assert when.startswith("today ")
     assert who == panel.controller.editing.project.editor.person
     assert not history.nothing.isVisible()
+    assert history.view.horizontalHeader().defaultAlignment() & Qt.AlignmentFlag.AlignLeft
 
 
 def test_a_name_given_in_the_preferences_stands_there(history, panel, qtbot):

@@ -6,13 +6,14 @@ from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
+    QFrame,
     QGridLayout,
     QLabel,
     QScrollArea,
     QScrollBar,
 )
 
-from gui_parts import WAIT_MS, choose_action, open_and_settle
+from gui_parts import WAIT_MS, choose_action, open_and_settle, until_idle
 from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
 from napari_nucleiseg.widgets.facts import ElidedLabel
 
@@ -143,3 +144,33 @@ def test_a_long_name_is_shortened_and_told_in_the_tooltip(viewer, panel, disc_sl
     assert name.text().endswith("end.tif")
     assert str(path) in name.toolTip()
     assert panel.panel.width() <= 300
+
+
+def test_nothing_is_cut_off_while_correcting(full_panel, qtbot):
+    full_panel.session.editing = True
+    until_idle(qtbot, full_panel)
+    qtbot.wait(50)
+    assert full_panel.panel.correct.keys.isVisible()
+    assert full_panel.panel.minimumSizeHint().width() <= 300 - 16  # beside a scroll bar
+    assert cut_off(full_panel) == []
+
+
+def test_a_long_licence_is_read_whole_beside_its_button(full_panel, qtbot):
+    panel = full_panel.panel
+    panel.licence.setText("CC-BY-NC-SA-4.0 AND CC-BY-NC-4.0 · research use only")
+    qtbot.wait(50)
+    assert panel.licence.height() > 2 * panel.licence.fontMetrics().height() - 4
+    assert cut_off(full_panel) == []
+
+
+def test_thin_lines_are_seen_and_switches_stand_in_columns(full_panel):
+    panel = full_panel.panel
+    shown = panel.grab().toImage()
+    lines = [line for line in panel.findChildren(QFrame) if line.height() == 1 and line.isVisible()]
+    assert len(lines) >= 3
+    for line in lines:
+        place = line.mapTo(panel, line.rect().center())
+        seen, beside = (shown.pixelColor(place.x(), place.y() + down).lightness() for down in (0, 4))
+        assert abs(seen - beside) > 15
+    for upper, lower in ((panel.outlines, panel.thorough), (panel.tissue_only, panel.ignore_brown)):
+        assert upper.x() == lower.x()

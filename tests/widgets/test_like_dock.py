@@ -200,6 +200,10 @@ def test_what_is_unlike_is_left_out_and_the_cross_takes_marks_away(marked, panel
     marked.marks.itemDoubleClicked.emit(marked.marks.item(1))  # brown is meant, too
     settle(qtbot, panel)
     assert like.number_at(*brown) in like.proposals().tolist()
+    row = marked.marks.itemWidget(marked.marks.item(0))
+    shown = marked.marks.viewport().grab().toImage()
+    inside, below = row.geometry().center(), marked.marks.viewport().rect().bottomLeft()
+    assert shown.pixelColor(row.geometry().right() - 40, inside.y()) == shown.pixelColor(below.x() + 20, below.y() - 4)
     click(qtbot, marked.marks.crosses()[1])
     settle(qtbot, panel)
     assert are(like, 0)

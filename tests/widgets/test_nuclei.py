@@ -1,5 +1,7 @@
 """A person at the panel: buttons, sliders, camera and keys in a real window, on the real engine and store."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, QPointF, Qt
@@ -9,6 +11,7 @@ from qtpy.QtWidgets import QApplication
 from dark_model import disc_centres
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.visible import visible_region
 
 
@@ -63,7 +66,52 @@ def test_segment_view_shows_every_nucleus(viewer, opened, qtbot):
         assert labels[y, x] > 0
     mm2 = 768 * 1024 * 0.25e-6
     assert float(opened.panel.density.text().replace(",", "")) == pytest.approx(24 * 32 / mm2, rel=0.02)
-    assert opened.panel.share.text() == ""
+    assert opened.panel.share.text() == "All of the tissue in view is segmented"
+
+
+def test_no_row_above_or_below_the_numbers_is_empty(viewer, opened, qtbot):
+    rows = opened.panel._progress_part, opened.panel.status, opened.panel.share
+    assert not rows[0].isVisible()
+    assert not (rows[2].isVisible() and not rows[2].text())
+    click(qtbot, opened.panel.view_button)
+    until_idle(qtbot, opened)
+    assert all(row.isVisible() for row in rows)
+    assert "tiles in" in opened.panel.status.text()
+    top = opened.panel.count.mapTo(opened, opened.panel.count.rect().topLeft()).y()
+    click(qtbot, opened.panel.view_button)
+    until_idle(qtbot, opened)
+    assert opened.panel.status.text() == "All tiles were done before"
+    # Where a hint says why nothing is done, no empty row stands above it.
+    opened.panel.show_outcome("")
+    assert rows[0].isVisible()
+    assert opened.panel.count.mapTo(opened, opened.panel.count.rect().topLeft()).y() == top
+    opened.panel.show_hint(Hint("Zoom in to follow"))
+    assert not rows[0].isVisible()
+    opened.panel.show_hint(Hint())
+    assert rows[0].isVisible()
+    opened.panel.show_counts(None)
+    assert not rows[2].isVisible()
+
+
+def test_a_taught_version_is_known_by_both_ends_of_its_title(opened, qtbot):
+    panel = opened.panel
+    (first, *_others) = panel._cards.values()
+    title = "nuclei, taught with a slide of a long name.svs, another slide of a long name.svs"
+    taught = [replace(first, name=f"nuclei-{number}", parent="0123456789ab", title=title) for number in (2, 3)]
+    opened.setFixedWidth(300)
+    panel.show_models((first, *taught))
+    shown = {}
+    for card in taught:
+        panel.model.setCurrentIndex(panel.model.findData(card.name))
+        qtbot.wait(20)
+        shown[card.name] = panel.model.shown_text
+    assert all(text.startswith("nuclei") and "…" in text and text.endswith(f"({name})") for name, text in shown.items())
+    panel.model.showPopup()
+    qtbot.waitUntil(panel.model.view().isVisible)
+    assert panel.model.view().width() > panel.model.width()
+    panel.model.hidePopup()
+    panel._show_licence("nuclei-3")
+    assert panel.model.toolTip().startswith(f"{title} (nuclei-3)")
 
 
 def test_nuclei_lie_on_the_slide_in_micrometres(viewer, opened, qtbot):

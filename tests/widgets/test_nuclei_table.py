@@ -11,6 +11,8 @@ from dark_model import disc_centres
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.viewer.visible import visible_region
+from napari_nucleiseg.widgets.nuclei_model import COLUMNS
+from napari_nucleiseg.widgets.nuclei_table import CLASS_PX
 
 ALL = 24 * 32
 LEFT = Qt.MouseButton.LeftButton
@@ -71,6 +73,13 @@ def test_rows_say_what_is_known_of_each_nucleus(table, panel, qtbot):
     y, x = nuclei.centroids[0] * 0.5
     assert (float(cell(table, 0, 6)), float(cell(table, 0, 7))) == pytest.approx((x, y), abs=0.06)
     assert table.filter.count.text() == f"{ALL} nuclei"
+    # Words stand below the beginning of their title.
+    model, role = table.view.model(), Qt.ItemDataRole.TextAlignmentRole
+    left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+    words = [place for place, column in enumerate(COLUMNS) if not column.is_number]
+    assert [model.headerData(place, Qt.Orientation.Horizontal, role) for place in words] == [left] * len(words)
+    assert [model.index(0, place).data(role) for place in words] == [left] * len(words)
+    assert table.class_button.minimumWidth() == CLASS_PX > table.class_button.minimumSizeHint().width()
 
 
 def test_a_click_on_a_row_flies_there_and_rings_the_nucleus(viewer, table, panel, qtbot):

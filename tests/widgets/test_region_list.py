@@ -91,6 +91,7 @@ def test_a_dragged_rectangle_becomes_a_region(viewer, regions, panel, qtbot):
     assert regions.table.item(0, 0).text() == "Region 1"
     until(qtbot, panel, lambda: regions.table.item(0, 4).text() == f"0 of {inside(region)}")
     assert inside(region) > 20
+    assert regions.table.horizontalHeader().defaultAlignment() & Qt.AlignmentFlag.AlignLeft
 
 
 def test_progress_follows_approvals(viewer, regions, panel, qtbot):

@@ -158,6 +158,18 @@ def test_what_was_painted_is_back_when_the_stack_is_opened_again(opened, path):
     np.testing.assert_array_equal(on_disk(), [both])
 
 
+def test_which_planes_are_right_is_back_with_the_nuclei(opened, qtbot):
+    window = opened()
+    window.find()
+    window.stroke(90)
+    window.settle()
+    qtbot.keyClicks(window.stack.teach.planes, "3, 5-7")
+    assert window.close()
+    again = opened()
+    assert again.stack.teach.planes.text() == "3, 5-7"
+    assert again.stack.teach.count.text().startswith("4 planes")
+
+
 def test_strokes_and_their_undo_are_written_also_when_the_dock_is_closed(opened, qtbot):
     window = opened()
     window.find()

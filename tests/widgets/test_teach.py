@@ -147,7 +147,7 @@ def test_taught_and_adopted_the_new_model_is_used_at_once(viewer, panel, teach, 
     assert teach.back_button.isVisible()
     assert not teach.take_button.isVisible()
     assert panel.session.model == "nuclei-2"
-    assert panel.panel.model.currentText() == "Nuclei, taught"
+    assert panel.panel.model.currentText() == "Nuclei, taught (nuclei-2)"
     assert engine.log.tiles > forwards
     assert engine.taken == ["nuclei-2"]
 

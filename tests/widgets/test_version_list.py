@@ -127,6 +127,18 @@ def test_before_anything_is_taught_it_says_so_and_shows_what_is_shipped(viewer, 
     assert "commercial use" in made.details.text()
 
 
+def test_the_card_is_read_whole_in_a_narrow_dock(viewer, panel, qtbot):
+    made = opened(panel, qtbot)
+    choose(made, "nuclei")
+    made.details.setText(made.details.text() + "<p>averylongwordwithoutanyplacetobreakit.svs</p>")
+    made.window().resize(700, 700)
+    made.setFixedWidth(made.minimumSizeHint().width())
+    qtbot.wait(50)
+    room = made.details.parentWidget()
+    assert made.details.width() == room.width()
+    assert made.details.height() >= made.details.heightForWidth(room.width())
+
+
 def test_versions_stand_below_what_they_were_taught_from(panel, qtbot):
     keep(seed=1)
     keep("base-2", seed=2)

@@ -16,6 +16,7 @@ from napari_nucleiseg.widgets.wording import (
     data_text,
     licence_text,
     model_title,
+    model_titles,
     progress_text,
     share_text,
     time_left,
@@ -72,9 +73,27 @@ def test_progress_tells_the_time_left_once_it_is_known():
 def test_a_small_share_is_not_called_none():
     assert share_text(Counts("view", 17_528, 4.2, 0.003)) == "<1% of the tissue in view is segmented"
     assert share_text(Counts("shape", 9, 4.2, 0.42)) == "42% of the tissue in shape is segmented"
-    assert share_text(Counts("view", 9, 4.2, 1.0)) == ""
+    assert share_text(Counts("view", 9, 4.2, 1.0)) == "All of the tissue in view is segmented"
     assert share_text(Counts("view", 9, 4.2, 0.42, knows_tissue=False)) == "42% of the view is segmented"
     assert "no density" in share_text(Counts("view", 9, 0.0, 0.0))
+    assert share_text(Counts("view", 0, 0.0, 0.0)) == "Nothing in view is segmented yet"
+
+
+def test_versions_are_told_apart_by_their_names():
+    titles = {
+        "nuclei": "Nuclei in H&E, 0.5 um/px",
+        "nuclei-2": "Nuclei, taught with a.svs",
+        "mine": "Mine",
+        "other": "Mine",
+        "plain": "plain",
+    }
+    assert model_titles(titles, {"nuclei-2", "plain"}) == {
+        "nuclei": "Nuclei in H&E",
+        "nuclei-2": "Nuclei, taught with a.svs (nuclei-2)",
+        "mine": "Mine (mine)",
+        "other": "Mine (other)",
+        "plain": "plain",
+    }
 
 
 def test_licences_are_said_as_a_person_would():

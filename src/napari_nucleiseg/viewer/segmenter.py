@@ -183,6 +183,8 @@ class Segmenter:
 
     def _on_ended(self, wish: Wish) -> None:
         todo = 0 if self._planned is None or self._planned.too_many else self._planned.todo
+        if self._planned is not None and len(self._planned.plan) and not self._planned.todo:
+            self.outcome_changed.emit("All tiles were done before")
         if todo:
             seconds = time.monotonic() - self._began
             self.outcome_changed.emit(f"{todo:,} {'tile' if todo == 1 else 'tiles'} in {seconds:.1f} s")

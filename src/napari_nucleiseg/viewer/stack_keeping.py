@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import ZYX
 from napari_nucleiseg.core.store import kept_stack
-from napari_nucleiseg.core.store.kept_stack import KeptInUseError, KeptStack, Place
+from napari_nucleiseg.core.store.kept_stack import KeptStack, Place
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.jobs import Jobs
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.sentences import sentence_of
+from napari_nucleiseg.viewer.stack_found import Found, find_kept, opened, told
 from napari_nucleiseg.viewer.stack_layers import labels_layer, shows_stack, volume_of
 
 LANE = "stack keeping"
@@ -54,10 +53,12 @@ class Kept:
     stack: Any
     labels: NDArray[np.int32]
     file: KeptStack | None = None
-    facts: dict[str, bool] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     strokes: set[Place] = field(default_factory=set)
     changed: set[Place] | None = field(default_factory=set)
     """Chunks that may differ from the file; None for all."""
+    is_noted: bool = True
+    """Whether the file knows the facts."""
     is_writing: bool = False
     problem: str = ""
     connections: Connections = field(default_factory=Connections)
@@ -65,7 +66,7 @@ class Kept:
     @property
     def is_pending(self) -> bool:
         """Whether something is still to be written, or was not yet."""
-        return self.is_writing or self.changed is None or bool(self.changed)
+        return self.is_writing or self.changed is None or bool(self.changed) or not self.is_noted
 
     def write(self, changed: set[Place] | None) -> None:
         """Write to the file; not on the main thread."""
@@ -78,14 +79,6 @@ class Kept:
         """Close the file; not on the main thread."""
         if self.file is not None:
             self.file.close()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """What was kept of a stack: file and labels of each version, and whether another window holds some."""
-
-    versions: tuple[tuple[KeptStack, NDArray[np.int32]], ...] = ()
-    is_in_use: bool = False
 
 
 class StackKeeping:
@@ -134,6 +127,17 @@ class StackKeeping:
             kept.changed = None
             kept.facts["complete"] = is_complete
             self._write(kept)
+
+    def note_planes(self, layer: Any, text: str) -> None:
+        """Keep which planes of a labels layer somebody vouches for, as it was written."""
+        for kept in self._of(layer):
+            if kept.facts.get("planes", "") != text:
+                kept.facts["planes"], kept.is_noted = text, False
+                self._write_soon(kept)
+
+    def planes_of(self, layer: Any) -> str:
+        """Return which planes of a labels layer somebody vouches for, as it was written last."""
+        return next((str(kept.facts.get("planes", "")) for kept in self._of(layer)), "")
 
     def _of(self, layer: Any) -> list[Kept]:
         return [kept for kept in self._kept if kept.layer == layer]
@@ -224,7 +228,7 @@ class StackKeeping:
     def _write(self, kept: Kept) -> None:
         if kept.is_writing or not kept.is_pending:
             return
-        changed, kept.changed, kept.is_writing = kept.changed, set(), True
+        changed, kept.changed, kept.is_writing, kept.is_noted = kept.changed, set(), True, True
         self._jobs.enqueue(
             LANE,
             lambda: kept.write(changed),
@@ -272,9 +276,10 @@ class StackKeeping:
         for file, labels in found.versions:
             layer = labels_layer(stack, labels)
             self._viewer.add_layer(layer)
-            facts = {"painted": file.facts.get("painted", False), "complete": file.facts.get("complete", True)}
+            before = {"painted": False, "complete": True, "planes": ""}
+            facts = {name: file.facts.get(name, value) for name, value in before.items()}
             self._watch(Kept(layer, stack, labels, file, facts))
-            self.said.emit(Hint(_told(layer.name, file)))
+            self.said.emit(Hint(told(layer.name, file)))
             self.restored.emit(layer)
         if found.is_in_use:
             self.said.emit(Hint(IN_USE, is_warning=True))
@@ -328,51 +333,8 @@ class StackKeeping:
         if place is None:
             return
         away, stack = self._away.pop(place)
-        self._look(stack, lambda: Found(tuple(_opened(kept_stack.bring_back(away)))))
+        self._look(stack, lambda: Found(tuple(opened(kept_stack.bring_back(away)))))
         self.away_changed.emit()
-
-
-def find_kept(volume: Any) -> Found:
-    """Return what was kept of a stack: the last version, and any other that somebody painted on.
-
-    Raises
-    ------
-    StoreError
-        If none of it can be read.
-    """
-    versions: list[tuple[KeptStack, NDArray[np.int32]]] = []
-    is_in_use, damage = False, None
-    for path in reversed(kept_stack.kept_versions(kept_stack.stack_key(volume))):
-        try:
-            version = _opened(path, painted=bool(versions))
-        except KeptInUseError:
-            is_in_use = True
-        except StoreError as error:
-            damage = error
-        else:
-            versions.extend(version)
-    if damage is not None and not versions:
-        raise damage
-    return Found(tuple(reversed(versions)), is_in_use)
-
-
-def _opened(path: Path, *, painted: bool = False) -> list[tuple[KeptStack, NDArray[np.int32]]]:
-    """Return file and labels; nothing if only painted ones are wanted and nobody painted on these."""
-    file = KeptStack.open(path)
-    try:
-        if not painted or file.facts.get("painted", False):
-            return [(file, file.read())]
-    except StoreError:
-        file.close()
-        raise
-    file.close()
-    return []
-
-
-def _told(name: str, file: KeptStack) -> str:
-    when = time.strftime("%d %B %Y, %H:%M", time.localtime(file.facts.get("at", 0)))
-    part = "" if file.facts.get("complete", True) else " The search had not ended: nuclei of the rest are missing."
-    return f"“{name}” is back as it was on {when}.{part} What you paint is kept by itself."
 
 
 def _touched(item: Any) -> set[Place] | None:

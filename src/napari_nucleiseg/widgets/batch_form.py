@@ -26,7 +26,7 @@ from napari_nucleiseg.viewer.batch_wishes import NO_ENCODER, NOT_GIVEN, BatchWis
 from napari_nucleiseg.widgets.facts import ElidedLabel
 from napari_nucleiseg.widgets.form import Choice, NumberBox, NumberSlider, Switch, TextBox, about, needs_click
 from napari_nucleiseg.widgets.parts import plain_form
-from napari_nucleiseg.widgets.wording import model_title, use_text
+from napari_nucleiseg.widgets.wording import model_title, model_titles, use_text
 
 # The titles of formats are long; here they are told by their tooltips.
 SHORT = {
@@ -134,7 +134,7 @@ class BatchForm(QWidget):
         self.folder_button = QPushButton("Choose…")
         self.folder_button.setToolTip(f"{about('folder', BatchWishes)['tip']}. One used before shows what is in it.")
         self.folder_button.clicked.connect(lambda _on=False: self.folder_wanted.emit())
-        self.model = Choice(wishes, "model", {wishes.model: wishes.model})
+        self.model = Choice(wishes, "model", {wishes.model: wishes.model}, Qt.TextElideMode.ElideMiddle)
         self.formats = FormatChoice(wishes)
         self.measure = Switch(wishes, "measure")
         self.more_button = QToolButton()
@@ -179,9 +179,9 @@ class BatchForm(QWidget):
         self.more = QWidget()
         form = plain_form(self.more)
         pair = QHBoxLayout()
-        pair.addWidget(self.workers, 1)
+        pair.addWidget(self.workers, 3)  # it has a word to show
         pair.addWidget(QLabel(about("threads", BatchWishes)["title"]))
-        pair.addWidget(self.threads, 1)
+        pair.addWidget(self.threads, 2)
         fields: dict[str, Any] = {
             "threshold": self.threshold,
             "min_area_um2": self.min_area,
@@ -220,7 +220,8 @@ class BatchForm(QWidget):
     def _show_models(self) -> None:
         cards = self._batch.models
         if cards:
-            self.model.offer({name: model_title(card.title or name) for name, card in cards.items()})
+            taught = {name for name, card in cards.items() if card.parent}
+            self.model.offer(model_titles({name: card.title or name for name, card in cards.items()}, taught))
         self._show_licence(self._wishes.model)
 
     def _show_licence(self, name: str) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QComboBox, QHeaderView, QTreeWidget, QTreeWidgetItem
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTreeWidget, QTreeWidgetItem
 from superqt.utils import signals_blocked
 
 from napari_nucleiseg.viewer.by_text import Row
 from napari_nucleiseg.viewer.by_text_accept import NEW_CLASS, NO_CLASS
 from napari_nucleiseg.widgets.by_text_words import NEW_TITLE, NO_CLASS_TITLE
 from napari_nucleiseg.widgets.correct import swatch
-from napari_nucleiseg.widgets.form import needs_click
+from napari_nucleiseg.widgets.form import ElidedList
 
 WORDS, NUCLEI, CLASS = range(3)
 # Numbers that end where the next column begins would run into its own.
@@ -50,7 +50,7 @@ class ByTextList(QTreeWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._shown: tuple[object, ...] = ()
-        self.choices: dict[str, QComboBox] = {}
+        self.choices: dict[str, ElidedList] = {}
         self._items: dict[str, QTreeWidgetItem] = {}
 
     def show_rows(
@@ -80,16 +80,14 @@ class ByTextList(QTreeWidget):
             choice = self.choices[row.name] = self._choice(row, classes)
             self.setItemWidget(item, CLASS, choice)
 
-    def _choice(self, row: Row, classes: Sequence[tuple[int, str, str]]) -> QComboBox:
-        choice = QComboBox()
+    def _choice(self, row: Row, classes: Sequence[tuple[int, str, str]]) -> ElidedList:
+        choice = ElidedList()
         choice.setMinimumHeight(ROW_PX)
         choice.setAccessibleName(f"Class of {row.name}")
-        choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         choice.addItem(NO_CLASS_TITLE, NO_CLASS)
         for number, name, colour in classes:
             choice.addItem(swatch(colour), name, number)
         if row.name.casefold() not in {name.casefold() for _number, name, _colour in classes}:
             choice.addItem(swatch(row.colour), NEW_TITLE, NEW_CLASS)
-        needs_click(choice)
         choice.activated.connect(lambda _place, name=row.name: self.wanted.emit(name, choice.currentData()))
         return choice

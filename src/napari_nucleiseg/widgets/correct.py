@@ -18,6 +18,8 @@ from napari_nucleiseg.widgets.parts import show_turns, tipped_button
 COLUMNS = 5
 CLASS_COLUMNS = 7
 SWATCH_PX = 12
+# Of a button with a swatch and a number: seven in a row fit the panel at its narrowest, beside its scroll bar.
+CLASS_PX = 32
 FRAME = "#858585"
 KEYS = (
     "D delete · Y approve · R reject · U next\n"
@@ -54,6 +56,7 @@ class Correct(QWidget):
         self._classes.setSpacing(4)
         self.keys = QLabel(KEYS)
         self.keys.setToolTip(KEYS_TIP)
+        self.keys.setWordWrap(True)
         self._body = QWidget()
         body = QVBoxLayout(self._body)
         body.setContentsMargins(0, 0, 0, 0)
@@ -78,14 +81,13 @@ class Correct(QWidget):
 
     def _make_tools(self) -> None:
         self._tools_part = QGridLayout()
-        self._tools_part.setSpacing(4)
+        self._tools_part.setSpacing(3)
         self.buttons: dict[str, QPushButton] = {}
         group = QButtonGroup(self)
         for index, tool in enumerate(TOOLS.values()):
             button = QPushButton(tool.title)
             button.setCheckable(True)
             button.setToolTip(f"{tool.tip}  ({tool.key.replace('-', '+')})")
-            button.setMinimumWidth(48)
             button.clicked.connect(lambda _on=True, name=tool.name: self._on_tool_clicked(name))
             group.addButton(button)
             self.buttons[tool.name] = button
@@ -186,7 +188,7 @@ class Correct(QWidget):
             button.setIcon(swatch(colour))
             button.setIconSize(QSize(SWATCH_PX, SWATCH_PX))
             button.setToolTip(f"{name}: press {number} over a nucleus, or click here for the one drawn or picked last")
-            button.setMinimumWidth(36)
+            button.setMinimumWidth(CLASS_PX)
             button.clicked.connect(lambda _on=False, number=number: self.class_wanted.emit(number))
             self._classes.addWidget(button, place // CLASS_COLUMNS, place % CLASS_COLUMNS)
         edit = QPushButton("Edit…")

@@ -116,7 +116,8 @@ class CurveView(QWidget):
         area = QRectF(self.rect()).adjusted(MARGIN_LEFT, MARGIN_TOP, -MARGIN_RIGHT, -MARGIN_BOTTOM)
         if not any(run.losses or run.scores for run in self._runs):
             painter.setPen(text)
-            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.wording.empty)
+            wrapped = int(Qt.AlignmentFlag.AlignCenter) | int(Qt.TextFlag.TextWordWrap)
+            painter.drawText(self.rect().adjusted(12, 0, -12, 0), wrapped, self.wording.empty)
             return
         low, high = self._bounds()
         painter.setPen(QPen(faint, 1))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from html import escape
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QKeyEvent, QPaintEvent
+from qtpy.QtGui import QFocusEvent, QHelpEvent, QKeyEvent, QPaintEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -19,6 +20,7 @@ from qtpy.QtWidgets import (
     QStyle,
     QStyleOptionComboBox,
     QStylePainter,
+    QToolTip,
     QWidget,
 )
 from superqt.utils import signals_blocked
@@ -40,6 +42,8 @@ CHOICE_TITLES = {
 LIST_MARGIN_PX, WIDEST_LIST_PX = 24, 600
 # What napari's style leaves free within the field of a list.
 ROOM_BESIDE_PX = 8
+# Between an icon there and the title.
+ICON_GAP_PX = 4
 LEVEL_TITLES = {"slide": "This slide's", "model": "The model's own"}
 
 
@@ -139,37 +143,60 @@ class Switch(QCheckBox):
             self.setChecked(on)
 
 
-class Choice(QComboBox):
-    """A list to choose a field's value from; the values offered may change."""
+class ElidedList(QComboBox):
+    """A list to choose from that says by an ellipsis that a title is longer than its room, and opens wide enough.
 
-    def __init__(self, session: Wishes, name: str, titles: Mapping[str, str]) -> None:
+    Parameters
+    ----------
+    left_out : Qt.TextElideMode
+        Which part of a title is left out where there is no room for all of it.
+    """
+
+    def __init__(self, left_out: Qt.TextElideMode = Qt.TextElideMode.ElideRight) -> None:
         super().__init__()
-        self._session, self._name = session, name
-        self.setToolTip(about(name, type(session))["tip"])
-        self.setAccessibleName(about(name, type(session))["title"])
+        self._left_out = left_out
+        self.view().setTextElideMode(left_out)
         # Long titles are cut off rather than widening the panel.
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
         needs_click(self)
-        self.offer(titles)
-        self.activated.connect(self._on_chosen)
-        getattr(session.events, name).connect(self._show)
 
-    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
-        """Draw it with the end of a long title left out, and say so by an ellipsis."""
+    @property
+    def shown_text(self) -> str:
+        """What is seen of the title."""
+        return str(self._option().currentText)
+
+    def _option(self) -> QStyleOptionComboBox:
         shown = QStyleOptionComboBox()
         self.initStyleOption(shown)
         room = self.style().subControlRect(
             QStyle.ComplexControl.CC_ComboBox, shown, QStyle.SubControl.SC_ComboBoxEditField, self
         )
-        right = Qt.TextElideMode.ElideRight
-        shown.currentText = self.fontMetrics().elidedText(shown.currentText, right, room.width() - ROOM_BESIDE_PX)
+        icon = 0 if shown.currentIcon.isNull() else shown.iconSize.width() + ICON_GAP_PX
+        width = room.width() - ROOM_BESIDE_PX - icon
+        shown.currentText = self.fontMetrics().elidedText(shown.currentText, self._left_out, width)
+        return shown
+
+    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        """Draw it, as much of a long title as there is room for."""
+        shown = self._option()
         painter = QStylePainter(self)
         painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, shown)
         painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, shown)
 
+    def event(self, event: QEvent) -> bool:
+        """Tell all of a title that is cut off, before what the field is for."""
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            whole, tip = self.currentText(), self.toolTip()
+            if self.shown_text != whole and whole not in tip:
+                QToolTip.showText(event.globalPos(), f"{whole}\n{tip}".strip(), self)
+                return True
+        return bool(super().event(event))
+
     def showPopup(self) -> None:  # noqa: N802 - Qt's name
-        """Show the list wide enough for the longest title."""
+        """Show the list wide enough for the longest title; of one that is longer still a tooltip tells all."""
+        for place in range(self.count()):
+            if self.itemText(place) not in str(self.itemData(place, Qt.ItemDataRole.ToolTipRole)):
+                self.setItemData(place, self.itemText(place), Qt.ItemDataRole.ToolTipRole)
         listed = self.view()
         listed.setMinimumWidth(min(listed.sizeHintForColumn(0) + LIST_MARGIN_PX, WIDEST_LIST_PX))
         super().showPopup()
@@ -180,6 +207,38 @@ class Choice(QComboBox):
             event.ignore()
         else:
             super().keyPressEvent(event)
+
+
+class Choice(ElidedList):
+    """A list to choose a field's value from; the values offered may change.
+
+    Parameters
+    ----------
+    session : Session or other wishes
+        Holds the value.
+    name : str
+        Of its field.
+    titles : mapping
+        From each value that is offered to what is shown of it.
+    left_out : Qt.TextElideMode
+        Which part of a title is left out where there is no room for all of it.
+    """
+
+    def __init__(
+        self,
+        session: Wishes,
+        name: str,
+        titles: Mapping[str, str],
+        left_out: Qt.TextElideMode = Qt.TextElideMode.ElideRight,
+    ) -> None:
+        super().__init__(left_out)
+        self._session, self._name = session, name
+        self.setToolTip(about(name, type(session))["tip"])
+        self.setAccessibleName(about(name, type(session))["title"])
+        self.setMinimumContentsLength(8)
+        self.offer(titles)
+        self.activated.connect(self._on_chosen)
+        getattr(session.events, name).connect(self._show)
 
     def offer(self, titles: Mapping[str, str]) -> None:
         """Offer these values, each with its title."""
@@ -226,16 +285,18 @@ class NumberBox(QSpinBox):
 
 
 class TextBox(QLineEdit):
-    """A line of text."""
+    """A line of text, which shows its beginning while nobody writes in it, and all of it in its tooltip."""
 
     def __init__(self, session: Wishes, name: str, placeholder: str = "") -> None:
         super().__init__()
         self._session, self._name = session, name
         told = about(name, type(session))
         self.setPlaceholderText(placeholder)
-        self.setToolTip(told["tip"])
+        self._tip = told["tip"]
         self.setAccessibleName(told["title"])
         self.textEdited.connect(self._on_typed)
+        self.textChanged.connect(self._tell_all)
+        self._tell_all(self.text())
         _tie(session, name, self._show)
 
     def _on_typed(self, text: str) -> None:
@@ -244,3 +305,15 @@ class TextBox(QLineEdit):
     def _show(self, text: str) -> None:
         if text != self.text().strip():
             self.setText(text)
+            if not self.hasFocus():
+                self.setCursorPosition(0)
+
+    def _tell_all(self, text: str) -> None:
+        # Rich text, so that a long line is wrapped.
+        self.setToolTip(f"<p>{escape(text)}</p><p>{escape(self._tip)}</p>" if text.strip() else self._tip)
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:  # noqa: N802 - Qt's name
+        """Show the beginning again, unless a menu or another window only comes between."""
+        super().focusOutEvent(event)
+        if event.reason() not in {Qt.FocusReason.PopupFocusReason, Qt.FocusReason.ActiveWindowFocusReason}:
+            self.setCursorPosition(0)

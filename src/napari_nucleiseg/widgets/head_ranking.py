@@ -36,6 +36,7 @@ COLUMNS = (
     ("Glass", "Share of its attention that lies on glass"),
     ("Gain", "How many times as much lies on nuclei as if it looked everywhere alike"),
 )
+SORTED_BY = 2
 MARGIN, DOT = 30, 3.5
 DOTS, BEST, LINE = QColor("#56b4e9"), QColor("#ffd400"), QColor("#888888")
 RANK_TIP = (
@@ -73,7 +74,10 @@ class HeadRanking(QWidget):
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setShowGrid(False)
-        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        # By it heads are sorted at first, and the sign of that stands beside its title.
+        header.setSectionResizeMode(SORTED_BY, QHeaderView.ResizeMode.ResizeToContents)
         self.table.verticalHeader().setDefaultSectionSize(20)
         self.plot = RankingPlot()
         buttons = QHBoxLayout()

@@ -171,6 +171,7 @@ class HeadsPanel(QWidget):
         self.pinned = HeadGallery(NO_PINS)
         self.unpin_button = QPushButton("Let go of all")
         self.unpin_button.setToolTip("Take all pinned maps and their layers away")
+        self.unpin_button.hide()
         pinned = QWidget()
         column = QVBoxLayout(pinned)
         column.setContentsMargins(0, 4, 0, 0)

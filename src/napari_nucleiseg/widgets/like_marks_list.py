@@ -50,6 +50,8 @@ class LikeMarksList(QListWidget):
 
     def _row(self, place: int, mark: SlideMark) -> QWidget:
         row = QWidget()
+        # The list's own colour, and that of what is selected, is seen through it.
+        row.setStyleSheet(".QWidget, QToolButton { background: transparent; }")
         # A double click on the text is one on the row.
         layout = Row(row)
         layout.setContentsMargins(6, 0, 4, 0)

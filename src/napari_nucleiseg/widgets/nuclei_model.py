@@ -20,6 +20,8 @@ ROLE = Qt.ItemDataRole
 NO_INDEX = QModelIndex()
 NOT_READ = "…"
 PERCENTILE = "Percentile"
+LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 STATUS_TITLES = {"open": "", "approved": "Approved", "rejected": "Rejected"}
 
 
@@ -114,18 +116,21 @@ class NucleiModel(QAbstractTableModel):
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = ROLE.DisplayRole) -> Any:  # noqa: N802
         """Return the titles of columns."""
-        if orientation == Qt.Orientation.Horizontal and role == ROLE.DisplayRole:
+        if orientation != Qt.Orientation.Horizontal:
+            return None
+        if role == ROLE.DisplayRole:
             return COLUMNS[section].title
-        if orientation == Qt.Orientation.Horizontal and role == ROLE.ToolTipRole:
+        if role == ROLE.ToolTipRole:
             return f"{COLUMNS[section].tip}. Click to sort by it."
-        return None
+        # Over numbers it stays in the middle, where the sign of sorting is not upon it.
+        is_text = role == ROLE.TextAlignmentRole and not COLUMNS[section].is_number
+        return LEFT if is_text else None
 
     def data(self, index: Index, role: int = ROLE.DisplayRole) -> Any:
         """Return what a cell shows."""
         column = COLUMNS[index.column()]
         if role == ROLE.TextAlignmentRole:
-            side = Qt.AlignmentFlag.AlignRight if column.is_number else Qt.AlignmentFlag.AlignLeft
-            return side | Qt.AlignmentFlag.AlignVCenter
+            return RIGHT if column.is_number else LEFT
         if role not in {ROLE.DisplayRole, ROLE.DecorationRole, ROLE.ToolTipRole} or index.row() >= self._rows:
             return None
         entry = self._nuclei.entry(index.row())

@@ -33,6 +33,8 @@ from napari_nucleiseg.widgets.parts import tipped_button
 WIDTHS = {"id": 104, "class": 130, "area": 92, "score": 74, "approved": 92, "x": 92, "y": 92, ATTENTION: 92}
 SIZE = QSize(900, 240)
 ROW_PX = 22
+# Of the button whose title stands beside an arrow.
+CLASS_PX = 76
 # Of so many selected nuclei the selection is kept when the list is made anew.
 KEPT = 5000
 NO_PROJECT = "No nuclei yet: segment the slide, or draw some."
@@ -91,6 +93,7 @@ class NucleiTable(QWidget):
         self.reject_button = tipped_button("Reject", "Take these away for good: no model brings them back  (R)")
         self.delete_button = tipped_button("Delete", "Take these away  (D)")
         self.class_button = tipped_button("Class", "Give these a class  (1–9, 0 for none)")
+        self.class_button.setMinimumWidth(CLASS_PX)
         self.class_menu = QMenu(self.class_button)
         self.class_button.setMenu(self.class_menu)
         self._buttons = (

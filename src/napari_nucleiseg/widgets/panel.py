@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -27,7 +29,7 @@ from napari_nucleiseg.widgets.wording import (
     WARNING_COLOURS,
     data_text,
     licence_text,
-    model_title,
+    model_titles,
     progress_text,
     share_text,
     use_text,
@@ -71,22 +73,27 @@ class Panel(QWidget):
     # ------------------------------------------------------------------ parts
 
     def _make_model(self) -> None:
-        self.model = Choice(self._session, "model", {self._session.model: self._session.model})
+        shown = {self._session.model: self._session.model}
+        # What tells versions apart stands at the end: what they were taught with, and their number.
+        self.model = Choice(self._session, "model", shown, Qt.TextElideMode.ElideMiddle)
         self.licence = QLabel()
         self.licence.setWordWrap(True)
         self._cards: dict[str, Any] = {}
         self._model_part = QWidget()
-        form = self._model_form = plain_form(self._model_part)
+        form = self._model_form = plain_form()
         self.level = Choice(self._session, "attention_level", LEVEL_TITLES)
         self.browse_button = QPushButton("Browse…")
         self.browse_button.setToolTip("All models and networks: what each is good for, its licence, speed and paper")
-        self.model.setMinimumContentsLength(4)  # beside the button there is less room
         row = QHBoxLayout()
-        row.addWidget(self.model, 1)
+        row.addWidget(self.licence, 1)
         row.addWidget(self.browse_button)
-        form.addRow("Model", row)
-        form.addRow("", self.licence)
+        form.addRow("Model", self.model)
         form.addRow("Level", self.level)
+        # Not a row of the form, which would cut a licence of two lines.
+        column = QVBoxLayout(self._model_part)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(form)
+        column.addLayout(row)
         self._session.events.model.connect(self._show_licence)
 
     def _make_actions(self) -> None:
@@ -126,6 +133,8 @@ class Panel(QWidget):
         self._progress_part.addWidget(self.status)
         self._progress_part.addWidget(running)
         self._progress_part.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        self._progress_part.hide()
+        self._was_used = False
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self.hint.hide()
@@ -142,6 +151,7 @@ class Panel(QWidget):
         self.density_caption = QLabel("per mm² of tissue")
         self.share = QLabel()
         self.share.setWordWrap(True)
+        self.share.hide()
         self._result_part = QWidget()
         column = QVBoxLayout(self._result_part)
         column.setContentsMargins(0, 0, 0, 0)
@@ -181,12 +191,11 @@ class Panel(QWidget):
         heatmap.addWidget(self.heads_button)
         form.addRow("Heatmap", heatmap)
         form.addRow("Device", self.device)
-        for pair in ((self.outlines, self.tissue_only), (self.thorough, self.ignore_brown)):
-            row = QHBoxLayout()
-            for switch in pair:
-                row.addWidget(switch)
-            row.addStretch(1)
-            form.addRow(row)
+        switches = QGridLayout()
+        for place, switch in enumerate((self.outlines, self.tissue_only, self.thorough, self.ignore_brown)):
+            switches.addWidget(switch, *divmod(place, 2))
+        switches.setColumnStretch(1, 1)
+        form.addRow(switches)
 
     # ------------------------------------------------------------------ what the controller says
 
@@ -194,7 +203,8 @@ class Panel(QWidget):
         """Offer these models."""
         self._cards = {card.name: card for card in cards}
         if self._cards:
-            self.model.offer({card.name: model_title(card.title or card.name) for card in cards})
+            taught = {card.name for card in cards if card.parent}
+            self.model.offer(model_titles({card.name: card.title or card.name for card in cards}, taught))
         self._show_licence(self._session.model)
 
     def _show_licence(self, name: str) -> None:
@@ -209,7 +219,7 @@ class Panel(QWidget):
         self.licence.setText(use_text(card.licence, commercial_use=free))
         self.licence.setStyleSheet("" if free else f"color: {self._warning_colour};")
         lines = [
-            card.title.replace(" um/px", " µm/px"),
+            f"{(card.title or 'Model').replace(' um/px', ' µm/px')} ({card.name})",
             f"Licence: {licence_text(card.licence)}",
             *(f"Trained on {data_text(entry)}" for entry in card.training_data),
         ]
@@ -223,6 +233,7 @@ class Panel(QWidget):
     def show_progress(self, progress: Progress | None) -> None:
         """Show how far it is; None means that nothing runs."""
         self._progress_part.setCurrentIndex(0 if progress is None else 1)
+        self._show_row()
         if progress is None:
             return
         self.doing.setText(f"{progress.title}…")
@@ -234,20 +245,27 @@ class Panel(QWidget):
     def show_outcome(self, sentence: str) -> None:
         """Show what came of the last segmentation, until the next."""
         self.status.setText(sentence)
+        self._show_row()
+
+    def _show_row(self) -> None:
+        """Keep the row of progress and outcome once it was used, so that nothing jumps; not empty above a hint."""
+        says = bool(self._progress_part.currentIndex() or self.status.text())
+        self._was_used = self._was_used or says
+        self._progress_part.setVisible(says or (self._was_used and not self._hint.text))
 
     def show_counts(self, counts: Counts | None) -> None:
         """Show how many nuclei there are; None where nothing is known."""
+        self.share.setText("" if counts is None else share_text(counts))
+        self.share.setVisible(counts is not None)
         if counts is None or counts.segmented == counts.nuclei == 0:
             self.count.setText("–")
             self.density.setText("–")
-            self.share.setText("")
             return
         density = counts.per_mm2
         self.count.setText(f"{counts.nuclei:,}")
         self.count_caption.setText(f"nuclei in {counts.where}")
         self.density.setText("–" if density is None else f"{density:,.0f}")
         self.density_caption.setText("per mm² of tissue" if counts.knows_tissue else "per mm² segmented")
-        self.share.setText(share_text(counts))
 
     def show_hint(self, hint: Hint) -> None:
         """Show a sentence; an empty one goes away."""
@@ -257,6 +275,7 @@ class Panel(QWidget):
         if style != self.hint.styleSheet():
             self.hint.setStyleSheet(style)
         self.hint.setVisible(bool(hint.text))
+        self._show_row()
         self.take_over_button.hide()
 
     def show_in_use(self, sentence: str) -> None:

@@ -29,8 +29,9 @@ def plain_form(part: QWidget | None = None, *, spacing_px: int = 6) -> QFormLayo
 def thin_line() -> QFrame:
     """Return a horizontal line that parts what is above from what is below."""
     line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
     line.setFixedHeight(1)
+    # The theme lets no frame be seen; this grey is, on light and dark.
+    line.setStyleSheet("background-color: rgba(128, 128, 128, 90);")
     return line
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
@@ -29,7 +28,7 @@ from napari_nucleiseg.viewer.stack_layers import voxel_of
 from napari_nucleiseg.viewer.stack_teaching import StackTeaching
 from napari_nucleiseg.viewer.stacks import Stacks, StackWish
 from napari_nucleiseg.widgets.dialogs import ask_licence
-from napari_nucleiseg.widgets.form import needs_click
+from napari_nucleiseg.widgets.form import ElidedList, needs_click
 from napari_nucleiseg.widgets.parts import show_progress
 from napari_nucleiseg.widgets.stack_guard import StackGuard, guard_of
 from napari_nucleiseg.widgets.stack_teaching import StackTeachPart
@@ -86,9 +85,9 @@ class StackWidget(WindowBound):
         self._on_offered()
 
     def _make_controls(self) -> None:
-        self.layer = QComboBox()
+        self.layer = ElidedList()
         self.layer.setToolTip("Image layer that shows the stack: one channel, nuclei bright; or colours, nuclei dark")
-        self.model = QComboBox()
+        self.model = ElidedList()
         self.model.setToolTip("Model for stacks: its weights, and the network they belong to")
         self.file_button = QPushButton("File…")
         self.file_button.setToolTip("Choose a weight file that was trained on stacks (best.safetensors)")
@@ -101,7 +100,7 @@ class StackWidget(WindowBound):
         self.area = _number(0, 1000, 1, 1, "Nuclei whose section is smaller than this are dropped, square micrometres")
         self.area.setValue(8)
         self.area.setSuffix(" µm²")
-        for control in (*self.voxel, self.threshold, self.area, self.layer, self.model):
+        for control in (*self.voxel, self.threshold, self.area):
             needs_click(control)
         self.start_button = QPushButton("Find nuclei")
         self.start_button.setMinimumHeight(30)
@@ -122,7 +121,6 @@ class StackWidget(WindowBound):
         about = QLabel(ABOUT)
         about.setWordWrap(True)
         for combo in (self.layer, self.model):  # long names do not widen the dock
-            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             combo.setMinimumContentsLength(3)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -251,8 +249,9 @@ class StackWidget(WindowBound):
         with signals_blocked(self.model):
             self.model.clear()
             for name, card in models.items():
-                self.model.addItem(f"{Path(name).stem}: {model_title(card.title)}" if card.title else Path(name).stem)
-                self.model.setItemData(self.model.count() - 1, name, Qt.ItemDataRole.ToolTipRole)
+                title = f"{Path(name).stem}: {model_title(card.title)}" if card.title else Path(name).stem
+                self.model.addItem(title)
+                self.model.setItemData(self.model.count() - 1, f"{title}\n{name}", Qt.ItemDataRole.ToolTipRole)
             place = self._names.index(chosen) if chosen in models else 0
             self.model.setCurrentIndex(place if models else -1)
         self._on_model_chosen(self.model.currentIndex())

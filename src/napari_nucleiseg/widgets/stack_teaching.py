@@ -57,7 +57,6 @@ class StackTeachPart(QWidget):
         self._planes: tuple[int, ...] = ()
         self._problem = ""
         self._count: int | None = None
-        self._texts: list[tuple[Any, str]] = []
         self._make_controls()
         self._lay_out()
         self._connect()
@@ -143,14 +142,12 @@ class StackTeachPart(QWidget):
         """
         self._layer, self._model, self._voxel_um = layer, model, voxel_um
         nuclei = None if layer is None else next(iter(self.stacks.nuclei_of(layer)), None)
+        keeping = self.stacks.keeping
         if nuclei != self._nuclei:
-            # Planes are right in the labels that were corrected, not in others of the same stack.
-            shown = self.stacks.viewer.layers
-            texts = [(one, text) for one, text in self._texts if one != self._nuclei and one in shown]
-            self._texts = [*texts, *([(self._nuclei, self.planes.text())] if self._nuclei in shown else [])]
             self._nuclei = nuclei
             with signals_blocked(self.planes):
-                self.planes.setText(next((text for one, text in self._texts if one == nuclei), ""))
+                # Planes are right in the labels that were corrected, not in others of the same stack.
+                self.planes.setText("" if keeping is None else keeping.planes_of(nuclei))
             self._on_planes_changed()
         self._show_state()
 
@@ -161,6 +158,9 @@ class StackTeachPart(QWidget):
                 self._planes = planes_of(self.planes.text(), volume_of(self._layer).shape[0])
             except TeachingError as error:
                 self._problem = sentence_of(error)
+        keeping = self.stacks.keeping
+        if keeping is not None and self._nuclei is not None and not self._problem:
+            keeping.note_planes(self._nuclei, self.planes.text())
         self.teaching.follow(self._nuclei, self._planes)
         self._show_state()
 

@@ -26,7 +26,7 @@ from napari_nucleiseg.widgets.form import Choice, NumberBox
 from napari_nucleiseg.widgets.parts import thin_line
 from napari_nucleiseg.widgets.slide_choice import SlideChoice
 from napari_nucleiseg.widgets.unlabelled_settings import UnlabelledSettings
-from napari_nucleiseg.widgets.wording import model_title, progress_text, trained_text, warning_colour
+from napari_nucleiseg.widgets.wording import model_title, model_titles, progress_text, trained_text, warning_colour
 
 SIZE = QSize(1000, 310)
 METHOD_TITLES = dict(
@@ -39,13 +39,13 @@ METHOD_TITLES = dict(
 SHAPE_WORDING = CurveWording(
     "shapes met (F1)",
     "",
-    "The curve appears here: how well what has the shape of\na nucleus is found in tissue that was not learned from",
+    "The curve appears here: how well what has the shape of a nucleus is found in tissue that was not learned from",
     begins_at_former=False,
 )
 WORDING = CurveWording(
     "told right",
     "chance",
-    "The curve appears here: how often the network tells\nthe magnification of tissue that it has not seen",
+    "The curve appears here: how often the network tells the magnification of tissue that it has not seen",
     begins_at_former=False,
 )
 SHAPE_INTRODUCTION = (
@@ -102,7 +102,7 @@ class UnlabelledPanel(QWidget):
     def _make_settings(self) -> QVBoxLayout:
         wishes = self.unlabelled.wishes
         self.network = Choice(wishes, "network", METHOD_TITLES)
-        self.start = Choice(wishes, "start", {FRESH: "Nothing"})
+        self.start = Choice(wishes, "start", {FRESH: "Nothing"}, Qt.TextElideMode.ElideMiddle)
         self.steps = NumberBox(wishes, "steps")
         self.more_button = QPushButton("More…")
         self.more_button.setToolTip("Crops, what is held out, the licence of the slides, where runs are kept")
@@ -228,7 +228,7 @@ class UnlabelledPanel(QWidget):
 
     def _show_models(self) -> None:
         models = self.unlabelled.models
-        self.start.offer({FRESH: "Nothing", **{name: model_title(title) for name, title in models.items()}})
+        self.start.offer({FRESH: "Nothing", **model_titles(models)})
         self._show_fit()
 
     def _show_fit(self) -> None:

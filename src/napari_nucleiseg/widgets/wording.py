@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections import Counter
+from collections.abc import Collection, Mapping
 
 from napari.utils.theme import get_theme
 
@@ -151,6 +153,24 @@ def model_title(title: str) -> str:
     return re.sub(r",? \(?[\d.]+ [uµ]m/px\)?$", "", title)
 
 
+def model_titles(titles: Mapping[str, str], taught: Collection[str] = ()) -> dict[str, str]:
+    """Return what models are called in a list to choose from, where versions of one must be told apart.
+
+    Parameters
+    ----------
+    titles : mapping
+        From names of models to their titles.
+    taught : collection of str
+        Names of those that were taught: theirs stands behind the title, as it does wherever two are called the same.
+    """
+    short = {name: model_title(title) for name, title in titles.items()}
+    often = Counter(short.values())
+    return {
+        name: f"{title} ({name})" if title != name and (name in taught or often[title] > 1) else title
+        for name, title in short.items()
+    }
+
+
 def turn_text(word: str, kind: str) -> str:
     """Return what a button to undo or redo (`word`) says; `kind` is what it would turn, empty for nothing."""
     return f"{word} {SHORT.get(kind, kind)}".strip()
@@ -229,10 +249,10 @@ def trained_text(trained: Trained) -> str:
 
 
 def share_text(counts: Counts) -> str:
-    """Return how much of the tissue there the counts speak of; empty if of all."""
-    if counts.segmented > 0.995:
-        return ""
+    """Return how much of the tissue there the counts speak of."""
+    if counts.segmented == counts.nuclei == 0:
+        return f"Nothing in {counts.where} is segmented yet"
     if counts.segmented == 0:
         return f"Nothing in {counts.where} was segmented, so there is no density"
-    share = f"{counts.segmented:.0%}" if counts.segmented >= 0.01 else "<1%"
+    share = "<1%" if counts.segmented < 0.01 else "All" if counts.segmented > 0.995 else f"{counts.segmented:.0%}"
     return f"{share} of the {'tissue in ' if counts.knows_tissue else ''}{counts.where} is segmented"
