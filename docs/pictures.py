@@ -245,6 +245,21 @@ def plotted(window: Any) -> None:
     person.wait(1.0)
 
 
+def clustered(window: Any) -> None:
+    """Cluster what is seen of the synthetic slide."""
+    window.viewer.open_sample("napari-nucleiseg", "synthetic")
+    person = Person(window)
+    person.wait(1.0)
+    window.viewer.scene.camera.zoom = 3.0
+    docks = window.panel.docks
+    docks.show_cluster()
+    person.wait(1.0)
+    docks.widget("Cluster the view").view_button.click()
+    person.wait(1.0)
+    person.until(lambda: not docks.clustering.is_running)
+    person.wait(1.0)
+
+
 def stack_of_nuclei(count: int = 90) -> tuple[Any, Any]:
     """Return a stack ``(z, y, x)`` uint8 of blurred ellipsoids with noise, and their labels int32."""
     from scipy import ndimage
@@ -349,13 +364,14 @@ PICTURES: dict[str, Callable[[Any], None]] = {
     "heatmap": heatmap,
     "without-labels": without_labels,
     "teach-regions": annotated,
-    "teach-curve": partial(lesson, points=4),
+    "teach-curve": partial(lesson, points=3),
     "teach-verdict": lesson,
     "teach-versions": versions,
     "teach-propose": proposed,
     "heads-dock": partial(heads, ranked=False),
     "heads-ranking": partial(heads, ranked=True),
     "plots": plotted,
+    "cluster": clustered,
     "stack-teach": stack_taught,
     "correct-outline": partial(
         correcting, tool="add", place=MISSED, act=lambda person: person.drag(*ring(MISSED, 4), let_go=False)
