@@ -141,17 +141,15 @@ def test_a_first_network_finds_nuclei_of_another_stack(lesson):
     assert stack_scores(truth, segment_stack(image, last.outcome.model, VOXEL_UM)).f1 > 0.8
 
 
-@pytest.mark.parametrize("name", ["unet-3d", "v-net"])
-def test_every_network_for_stacks_can_be_taught(name, lesson):
-    spec = network_spec(name, {"width": 4} if name == "unet-3d" else {})
-    network = build_network(spec)
-    with torch.no_grad():  # statistics of activations, as a network has that was trained
-        for _ in range(20):
-            network.train()(torch.rand(1, 1, 32, 32, 32) * 4 - 1)
-    model = LoadedModel(spec, ModelCard("mine", name, spec_params(name), sha256="c" * 64), network.eval())
+@pytest.mark.parametrize(("name", "is_new"), [("unet-3d", True), ("unet-3d", False), ("v-net", True)])
+def test_every_network_for_stacks_can_be_taught(name, is_new, lesson):
+    torch.manual_seed(0)
+    model = new_model(name, 4)
+    if not is_new:
+        model = replace_card(model, sha256="c" * 64)
     room = teach._prepare(model, lesson, QUICK)
     batches = room.batches(QUICK, 0)
-    learner = Learner(model, QUICK, room.losses)
+    learner = Learner(model, QUICK, room.losses, is_new=is_new)
     before = [value.detach().clone() for value in learner.network.parameters()]
     for number in (1, 2):
         total, parts = learner.step(*next(batches), number)
@@ -162,8 +160,23 @@ def test_every_network_for_stacks_can_be_taught(name, lesson):
     assert sum(changed) > len(changed) / 2
 
 
-def spec_params(name):
-    return {"width": 4} if name == "unet-3d" else {}
+def replace_card(model, **facts):
+    return LoadedModel(model.spec, replace(model.card, **facts), model.network)
+
+
+def test_a_slope_beyond_all_numbers_spoils_no_weight(registered, lesson):
+    model = bright(registered, 0.5)
+    room = teach._prepare(model, lesson, QUICK)
+    batches = room.batches(QUICK, 0)
+    learner = Learner(model, QUICK, room.losses)
+    hook = learner.network.level.register_hook(lambda slope: slope * torch.inf)
+    learner.step(*next(batches), 1)
+    assert learner.network.level.item() == pytest.approx(0.5)
+    hook.remove()
+    learner.step(*next(batches), 2)
+    batches.close()
+    assert torch.isfinite(learner.network.level).all()
+    assert learner.network.level.item() != pytest.approx(0.5, abs=1e-7)
 
 
 def test_after_a_crash_it_goes_on(lesson, tmp_path, monkeypatch):
@@ -194,6 +207,23 @@ def test_places_above_each_other_count_once(registered, lesson):
     assert all_planes.nuclei == (truth > 0).sum()
     assert len(all_planes.sums) <= 4 * len(single.sums)
     assert all_planes.sums[:, 3].sum() > single.sums[:, 3].sum()
+
+
+def test_of_a_large_stack_only_a_part_is_measured_unless_it_shows_too_few_nuclei(registered):
+    shape = (6, 1200, 1600)
+    labels = np.zeros(shape, np.int32)
+    many = [(y, x) for y in range(20, 1180, 40) for x in range(20, 1580, 40)]
+    for number, (y, x) in enumerate(many, 1):
+        labels[2:4, y : y + 10, x : x + 10] = number
+    few = np.where(labels % 40 == 1, labels, 0)
+    measured = {}
+    for name, one in (("many", labels), ("few", few)):
+        lesson = StackLesson("large", np.zeros(shape, np.uint8), one, (2, 3), ZYX(1.0, 0.5, 0.5))
+        examiner = StackExaminer(bright(registered, 0.5), lesson, divide_stack(lesson), "cpu")
+        measured[name] = [part.stop - part.start for part in examiner._box], len(examiner._ids(examiner._box))
+    assert measured["many"][0] == [288, 288]
+    assert measured["many"][1] >= 30
+    assert max(measured["few"][0]) > 288
 
 
 def test_it_says_what_is_missing(lesson, registered):

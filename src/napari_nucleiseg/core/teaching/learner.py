@@ -106,8 +106,10 @@ class Learner:
             loss, parts = loss + self.config.memory * kept, parts | {"memory": float(kept.detach())}
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.weights, 5.0)
-        self.optimiser.step()
+        norm = nn.utils.clip_grad_norm_(self.weights, 5.0)
+        # A slope beyond all numbers would spoil every weight; the next crops have another one.
+        if torch.isfinite(norm):
+            self.optimiser.step()
         self._pull_back(rate * self.config.anchor)
         self.average.update_parameters(self.network)
         return float(loss.detach()), parts

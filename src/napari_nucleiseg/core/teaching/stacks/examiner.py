@@ -19,12 +19,13 @@ from napari_nucleiseg.core.store.regions import HOLD_OUT
 from napari_nucleiseg.core.teaching.agreement import Agreement, measure
 from napari_nucleiseg.core.teaching.examples import Example
 from napari_nucleiseg.core.teaching.stacks.lesson import Box, StackDivision, StackLesson
+from napari_nucleiseg.core.teaching.verdict import LEAST_NUCLEI
 
-# So many planes say enough; measuring takes no longer the more was corrected.
-MOST_PLANES = 6
-# Longest side of what is measured, voxels of the network.
-MOST_SIDE = 384
-# What the network sees around a plane, and of a block where nobody corrected anything.
+# So many planes and nuclei say enough; measuring takes no longer the more was corrected.
+MOST_PLANES, ENOUGH_NUCLEI = 4, 2 * LEAST_NUCLEI
+# Sides of what is measured, voxels of the network: the first that shows enough nuclei.
+SIDES = (192, 288, 384, 576)
+# Side of a block where nobody corrected anything.
 _BLOCK = 64
 
 Part = tuple[slice, slice, slice]
@@ -64,14 +65,23 @@ class StackExaminer:
 
     @cached_property
     def _box(self) -> Box:
-        """What is measured: of a large held-out side the middle."""
+        """What is measured: of a large held-out side the middle, as much of it as shows enough nuclei."""
+        found = [self._middle(side) for side in SIDES]
+        return next((box for box in found if len(self._ids(box)) >= ENOUGH_NUCLEI), found[-1])
+
+    def _middle(self, most: int) -> Box:
         step, sides = model_step(self.model, self.lesson.voxel_um), self.lesson.labels.shape[1:]
         found = []
         for part, factor, side in zip(self.division.held, step[1:], sides, strict=True):
             start, stop, _ = part.indices(side)
-            spare = max(0, stop - start - round(MOST_SIDE * factor)) // 2
+            spare = max(0, stop - start - round(most * factor)) // 2
             found.append(slice(start + spare, stop - spare))
         return found[0], found[1]
+
+    def _ids(self, box: Box) -> NDArray[np.int64]:
+        """Return the ids of the nuclei that are measured in a part of the planes."""
+        found = np.unique(np.stack([np.asarray(self.lesson.labels[z][box]) for z in self._planes]))
+        return found[found > 0].astype(np.int64)
 
     def measure(self, weights: Mapping[str, Tensor] | None = None) -> Agreement:
         """Measure a network with these weights; None measures the model as it is.
@@ -80,7 +90,7 @@ class StackExaminer:
         """
         model = self.model if weights is None else self.with_weights(weights)
         box = self._box
-        parts, ids = [], []
+        parts = []
         for planes, part in self._slabs():
             seen = self._segmented(model, part)
             for z in planes:
@@ -89,9 +99,7 @@ class StackExaminer:
                 found = seen[offset[0]][offset[1] : offset[1] + truth.shape[0], offset[2] : offset[2] + truth.shape[1]]
                 one = measure(self._example(truth), np.ascontiguousarray(found))
                 parts.append(one.sums)
-                ids.append(np.unique(truth))
-        nuclei = np.unique(np.concatenate(ids))
-        return Agreement(np.sum(parts, axis=0), int((nuclei > 0).sum()), 1)
+        return Agreement(np.sum(parts, axis=0), len(self._ids(box)), 1)
 
     def kept_view(self, weights: Mapping[str, Tensor]) -> float | None:
         """Return the panoptic quality between the nuclei of both models where nobody corrected; None if nowhere."""

@@ -195,7 +195,7 @@ class _Room:
         reach = int(np.ceil(crop_px * model_step(self.model, lesson.voxel_um).z / 2))
         first, stop = max(0, lesson.planes[0] - reach), min(shape[0], lesson.planes[-1] + reach + 1)
         one = np.asarray(lesson.volume[first : first + 1])
-        need, free = (stop - first) * (one.nbytes + 4 * one[0, ..., 0].size * shape[2]), free_bytes(torch.device("cpu"))
+        need, free = (stop - first) * (one.nbytes + 4 * shape[1] * shape[2]), free_bytes(torch.device("cpu"))
         if free is not None and need > free:
             raise TeachingError(
                 f"{lesson.told} and what lies around them need {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB "
