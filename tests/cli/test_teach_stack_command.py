@@ -72,3 +72,16 @@ def test_what_does_not_fit_is_said(shell, stack, tmp_path):
         assert told in answer.err
         assert len(answer.err.splitlines()) < 4
     assert not [one for one in all_versions() if one.card.network == "unet-3d"]
+
+
+def test_what_was_taught_goes_to_other_programs_and_comes_back(shell, stack, tmp_path):
+    path, labels = stack
+    name = shell("teach-stack", path, "--labels", labels, "--planes", "6,10", "--json", *QUICK).document["name"]
+    package = tmp_path / "stacks.zip"
+    answer = shell("models", "export", name, "--as", "bioimageio", "--out", package)
+    assert answer.status == 0, answer.err
+    assert "it says the same as the model" in answer.err
+    back = shell("models", "import", package, "--name", "back", "--json")
+    assert back.status == 0, back.err
+    assert back.document["network"] == "unet-3d"
+    assert "for stacks" in back.document["told"]

@@ -48,11 +48,13 @@ def format_wanted(options: argparse.Namespace) -> str:
 def export(options: argparse.Namespace, console: Console) -> int:
     """Write a model for other programs."""
     from napari_nucleiseg.core.exchange.networks.formats import export_model
+    from napari_nucleiseg.core.models.spec import dimensions_of
     from napari_nucleiseg.core.models.weights import load_model, remember_acceptance
     from napari_nucleiseg.core.teaching.versions import find_version
 
     form, version = format_wanted(options), find_version(options.name)
-    model = load_model(str(version.path), accept_licence=options.accept_licence)
+    sides = dimensions_of(version.card.network)
+    model = load_model(str(version.path), accept_licence=options.accept_licence, dimensions=sides)
     if options.accept_licence:
         remember_acceptance(model.card)
     console.say(f"Exporting {version.name} as {NETWORK_FORMATS[form].title}, and comparing what comes out.")

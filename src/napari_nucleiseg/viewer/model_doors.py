@@ -63,11 +63,15 @@ class ModelDoors:
             If it cannot be written.
         """
         from napari_nucleiseg.core.exchange.networks.formats import export_model
+        from napari_nucleiseg.core.models.spec import dimensions_of
+        from napari_nucleiseg.core.models.weights import load_model
         from napari_nucleiseg.core.teaching.versions import find_version
 
         if form == WEIGHTS:
             return self._engine.export(find_version(card.name), path)
-        return export_model(self._engine.load(card.name), path, form, on_progress=on_progress)
+        is_for_stacks = dimensions_of(card.network) == 3
+        model = load_model(card.name, dimensions=3) if is_for_stacks else self._engine.load(card.name)
+        return export_model(model, path, form, on_progress=on_progress)
 
     def import_model(
         self,

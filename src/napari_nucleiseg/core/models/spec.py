@@ -18,6 +18,11 @@ SLIDE_LEVEL, MODEL_LEVEL = LEVELS = ("slide", "model")
 STACK_NETWORKS = ("unet-3d", "v-net")
 
 
+def dimensions_of(network: str) -> int:
+    """Return whether a network is for slides and pictures (2) or z-stacks (3), by its name."""
+    return 3 if network in STACK_NETWORKS else 2
+
+
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
     """One named output map of a model.

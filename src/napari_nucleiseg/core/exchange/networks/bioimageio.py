@@ -20,10 +20,13 @@ from torch import Tensor
 from napari_nucleiseg.core.errors import ExportError
 from napari_nucleiseg.core.exchange.networks import onnx, torchscript
 from napari_nucleiseg.core.exchange.networks.exported import (
-    INPUT,
+    GREY,
+    RGB,
     Exported,
+    drawn_stack,
     exported_of,
     facts_of,
+    input_of,
     least_side,
     side_near,
     tissue,
@@ -40,6 +43,7 @@ CONFIG = "napari-nucleiseg"
 _FILES = {TORCHSCRIPT: "weights.pt", ONNX: "weights.onnx"}
 _TEST_PX = 256
 _LONGEST_NAME, _LONGEST_DESCRIPTION, _LONGEST_TITLE = 64, 512, 128
+_TAGS = {2: ("2d", "histology"), 3: ("3d", "fluorescence-light-microscopy")}
 _DATE = (1980, 1, 1, 0, 0, 0)
 _ARXIV = re.compile(r"arXiv[: ](\d{4}\.\d{4,5})")
 
@@ -67,15 +71,14 @@ def encode(model: LoadedModel, *, authors: Sequence[str] = (), with_onnx: bool =
     weights = {TORCHSCRIPT: torchscript.encode(model, scaled=False)}
     if with_onnx:
         weights[ONNX] = onnx.encode(model, scaled=False)
-    side = side_near(model.spec, _TEST_PX)
-    picture = tissue(side, side, model.spec.mpp_um)
-    outputs = _run(network, picture, model)
+    test = _test_of(model)
+    outputs = _run(network, test, model)
     names = tensor_names(model.spec.heads)
     files = {_FILES[kind]: content for kind, content in weights.items()}
-    files["test_input.npy"] = _npy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
+    files["test_input.npy"] = _npy(test)
     files |= {f"test_output_{name}.npy": _npy(found) for name, found in zip(names, outputs, strict=True)}
     files[f"{_file_name(model.card.name)}.safetensors"] = _weight_file(model)
-    files["cover.png"] = cover_of(model, picture, outputs)
+    files["cover.png"] = cover_of(model, test, outputs)
     files["README.md"] = readme_of(model).encode()
     if not is_single(model.card.licence):
         files["LICENCE.txt"] = f"{model.card.licence}\n".encode()
@@ -96,14 +99,23 @@ def tensor_names(heads: Sequence[HeadSpec]) -> list[str]:
     names: list[str] = []
     for head in heads:
         name = re.sub(r"\W+", "_", head.name.lower(), flags=re.ASCII).strip("_")
-        name = name if name[:1].isalpha() and name != INPUT else f"map_{name}"
+        name = name if name[:1].isalpha() and name not in (RGB.name, GREY.name) else f"map_{name}"
         names.append(f"{name}_{len(names)}" if name in names else name)
     return names
 
 
+def _test_of(model: LoadedModel) -> NDArray[Any]:
+    """Return a drawn picture, uint8 ``(1, 3, y, x)``, or of a stack float32 ``(1, 1, z, y, x)``."""
+    if model.spec.dimensions == 3:
+        side = least_side(model.spec)
+        return drawn_stack(side, side, side)[None, None]
+    side = side_near(model.spec, _TEST_PX)
+    return np.ascontiguousarray(tissue(side, side, model.spec.mpp_um).transpose(2, 0, 1)[None])
+
+
 @torch.inference_mode()
-def _run(network: Exported, picture: NDArray[np.uint8], model: LoadedModel) -> list[NDArray[np.float32]]:
-    x = torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float32))
+def _run(network: Exported, test: NDArray[Any], model: LoadedModel) -> list[NDArray[np.float32]]:
+    x = torch.from_numpy(test.astype(np.float32))
     found = network((x - network.mean) / network.std)
     maps = (found,) if isinstance(found, Tensor) else found
     if any(not bool(torch.isfinite(one).all()) for one in maps):
@@ -158,7 +170,7 @@ def _document(
         "authors": [{"name": re.sub(r"[/\\]", "-", author)} for author in authors],
         "license": card.licence if is_single(card.licence) else _source("LICENCE.txt", files),
         "cite": _citations(spec.paper),
-        "tags": ["2d", "nuclei", "nucleus", "segmentation", "instance-segmentation", "histology", "pytorch"],
+        "tags": [*_TAGS[spec.dimensions], "nuclei", "nucleus", "segmentation", "instance-segmentation", "pytorch"],
         "documentation": _source("README.md", files),
         "covers": [_source("cover.png", files)],
         "attachments": [_source(name, files) for name in files if name.endswith(".safetensors")],
@@ -194,18 +206,22 @@ def _weights(kind: str, files: Mapping[str, bytes]) -> dict[str, Any]:
 
 def _input(model: LoadedModel, files: Mapping[str, bytes]) -> dict[str, Any]:
     spec = model.spec
+    given = input_of(spec)
     size = {"min": least_side(spec), "step": spec.size_multiple}
-    normalising = {"axis": "channel", "mean": [255 * one for one in spec.mean], "std": [255 * one for one in spec.std]}
+    mean, std = ([given.most * one for one in values[: len(given.channels)]] for values in (spec.mean, spec.std))
+    normalising = {"axis": "channel", "mean": mean, "std": std}
+    seen = "H&E, RGB" if given is RGB else "one channel, dark to bright stretched to 0..1"
+    kind, most = ("uint8", 255) if given is RGB else ("float32", given.most)
     return {
-        "id": INPUT,
-        "description": f"H&E at {spec.mpp_um:g} micrometres per pixel, RGB",
+        "id": given.name,
+        "description": f"{seen}, at {spec.mpp_um:g} micrometres per pixel",
         "axes": [
             {"type": "batch"},
-            {"type": "channel", "channel_names": ["red", "green", "blue"]},
-            *({**_space(axis, spec.mpp_um), "size": dict(size)} for axis in "yx"),
+            {"type": "channel", "channel_names": list(given.channels)},
+            *({**_space(axis, spec.mpp_um), "size": dict(size)} for axis in given.axes),
         ],
         "test_tensor": _source("test_input.npy", files),
-        "data": {"type": "uint8", "range": [0, 255]},
+        "data": {"type": kind, "range": [0, most]},
         # Readers make what comes out of the type of what went in, unless the last step says otherwise.
         "preprocessing": [
             {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},
@@ -218,7 +234,8 @@ def _input(model: LoadedModel, files: Mapping[str, bytes]) -> dict[str, Any]:
 def _output(model: LoadedModel, head: HeadSpec, name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
     spec = model.spec
     channels = [name] if head.channels == 1 else [f"{name}_{number}" for number in range(head.channels)]
-    size = {"tensor_id": INPUT, "offset": -2 * spec.output_margin_px}
+    given = input_of(spec)
+    size = {"tensor_id": given.name, "offset": -2 * spec.output_margin_px}
     halo = {"halo": spec.halo_px} if spec.halo_px else {}
     probability = head.activation == "sigmoid"
     return {
@@ -227,7 +244,7 @@ def _output(model: LoadedModel, head: HeadSpec, name: str, files: Mapping[str, b
         "axes": [
             {"type": "batch"},
             {"type": "channel", "channel_names": channels},
-            *({**_space(axis, spec.mpp_um), "size": {**size, "axis_id": axis}, **halo} for axis in "yx"),
+            *({**_space(axis, spec.mpp_um), "size": {**size, "axis_id": axis}, **halo} for axis in given.axes),
         ],
         "test_tensor": _source(f"test_output_{name}.npy", files),
         "data": {"type": "float32", **({"range": [0.0, 1.0]} if probability else {})},

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor, nn
 
 import napari_nucleiseg
@@ -20,10 +21,42 @@ from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.slides.synthetic import synthetic_slide
 
-INPUT = "rgb"
+# Of the largest value of an input: of RGB, and of the grey values of a stack, which are stretched to 0..1.
+_WHITE, _BRIGHT = 255.0, 1.0
 # An exported map may differ from the model's by this, plus this share of its value. Float32 gives a hundredth of it.
 TOLERANCE = 1e-4
 _SEED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What an exported model is given.
+
+    Parameters
+    ----------
+    name : str
+        Of the tensor.
+    channels : tuple of str
+        Their names.
+    axes : str
+        Letters of the axes of space.
+    most : float
+        What the brightest value is.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    axes: str
+    most: float
+
+
+RGB = Input("rgb", ("red", "green", "blue"), "yx", _WHITE)
+GREY = Input("grey", ("grey",), "zyx", _BRIGHT)
+
+
+def input_of(spec: ModelSpec) -> Input:
+    """Return what a network is given: RGB of a picture, or one channel of a stack."""
+    return RGB if spec.dimensions == 2 else GREY
 
 
 class Exported(nn.Module):
@@ -34,7 +67,8 @@ class Exported(nn.Module):
     model : LoadedModel
         On the CPU; it is not changed.
     scaled : bool
-        True: the input is RGB in 0..255, and normalising is part of it. False: the input is normalised already.
+        True: the input is RGB in 0..255, or of a stack grey values in 0..1, and normalising is part of it. False: the
+        input is normalised already.
     """
 
     mean: Tensor
@@ -43,15 +77,18 @@ class Exported(nn.Module):
     def __init__(self, model: LoadedModel, *, scaled: bool) -> None:
         super().__init__()
         self.network, self.heads, self.scaled = model.network, model.spec.heads, scaled
+        given = input_of(model.spec)
+        shape = (1, len(given.channels), *(1 for _ in given.axes))
         for name, values in (("mean", model.spec.mean), ("std", model.spec.std)):
-            self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+            value = given.most * torch.tensor(values[: len(given.channels)]).view(shape)
+            self.register_buffer(name, value, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the maps of all heads, each ``(batch, channels, y, x)``: probabilities, or values in model pixels.
+        """Return the maps of all heads, each ``(batch, channels, [z,] y, x)``: probabilities, or in model pixels.
 
         Parameters
         ----------
-        x : Tensor, shape (batch, 3, y, x)
+        x : Tensor, shape (batch, 3, y, x), or of a stack (batch, 1, z, y, x)
             Float32; see `scaled`.
         """
         found = self.network((x - self.mean) / self.std if self.scaled else x)
@@ -82,12 +119,14 @@ def exported_of(model: LoadedModel, *, scaled: bool) -> Exported:
 def facts_of(model: LoadedModel) -> dict[str, Any]:
     """Return what others must know of a model, its card with licence and training data included, as JSON has it."""
     spec = model.spec
+    given = input_of(spec)
+    colours = f"channel ({', '.join(given.channels)})"
     return {
         "made_with": f"napari-nucleiseg {napari_nucleiseg.__version__}",
         "version": model.version,
         "input": {
-            "name": INPUT,
-            "axes": "batch, channel (red, green, blue), y, x",
+            "name": given.name,
+            "axes": ", ".join(("batch", colours, *given.axes)),
             "mpp_um": spec.mpp_um,
             "mean": list(spec.mean),
             "std": list(spec.std),
@@ -124,9 +163,30 @@ def tissue(height: int, width: int, mpp_um: float) -> NDArray[np.uint8]:
     return slide.read_region(slide.region)
 
 
+def drawn_stack(depth: int, height: int, width: int) -> NDArray[np.float32]:
+    """Return a stack ``(z, y, x)`` of bright bodies as large as nuclei at 0.5 um, 0..1, always the same."""
+    noise = np.random.default_rng(_SEED).standard_normal((depth, height, width), np.float32)
+    bodies = ndimage.gaussian_filter(noise, 4.0)
+    bright = 1 / (1 + np.exp(-6 * (bodies / bodies.std() - 1)))
+    return np.asarray(np.clip(0.1 + 0.7 * bright + 0.03 * noise, 0, 1), np.float32)
+
+
+def example_of(spec: ModelSpec, wanted_px: int) -> Tensor:
+    """Return zeros to trace a network with: two at once, of unequal sides, so that what depends on the size shows."""
+    side, given = side_near(spec, wanted_px), input_of(spec)
+    return torch.zeros(2, len(given.channels), *(side for _ in given.axes[1:]), side + spec.size_multiple)
+
+
 def trial_inputs(spec: ModelSpec) -> Iterator[NDArray[np.float32]]:
-    """Iterate over inputs of several sizes, one or two pictures at once: float32 ``(batch, 3, y, x)``, RGB 0..255."""
+    """Iterate over inputs of several sizes, one or two at once.
+
+    Float32 ``(batch, 3, y, x)``, RGB 0..255; of a stack ``(batch, 1, z, y, x)``, 0..1.
+    """
     small = least_side(spec)
+    if spec.dimensions == 3:
+        for batch, depth, width in ((1, small, small), (2, small, small + spec.size_multiple)):
+            yield drawn_stack(batch * depth, small, width).reshape(batch, 1, depth, small, width)
+        return
     for batch, height, width in (
         (1, small, small),
         (2, small + spec.size_multiple, small),

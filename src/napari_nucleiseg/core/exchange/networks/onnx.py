@@ -14,7 +14,13 @@ from typing import Any
 import torch
 
 from napari_nucleiseg.core.errors import ExportError, MissingDependencyError
-from napari_nucleiseg.core.exchange.networks.exported import INPUT, exported_of, facts_as_text, least_side, side_near
+from napari_nucleiseg.core.exchange.networks.exported import (
+    example_of,
+    exported_of,
+    facts_as_text,
+    input_of,
+    least_side,
+)
 from napari_nucleiseg.core.models.programs import ONNX, Program, onnx_modules, open_program
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel
@@ -22,6 +28,7 @@ from napari_nucleiseg.core.models.weights import LoadedModel
 OPSET = 18
 FACTS = "napari-nucleiseg"
 _EXAMPLE_PX = 128
+_SIDES = {"z": "planes", "y": "rows", "x": "columns"}
 
 
 def encode(model: LoadedModel, *, scaled: bool = True) -> bytes:
@@ -38,15 +45,16 @@ def encode(model: LoadedModel, *, scaled: bool = True) -> bytes:
     """
     onnx = _modules()
     network = exported_of(model, scaled=scaled)
-    side = side_near(model.spec, _EXAMPLE_PX)
-    example = torch.zeros(2, 3, side, side + model.spec.size_multiple)
-    sizes = {0: torch.export.Dim("batch"), 2: _any_side("rows", model.spec), 3: _any_side("columns", model.spec)}
+    given = input_of(model.spec)
+    example = example_of(model.spec, _EXAMPLE_PX if model.spec.dimensions == 2 else 1)
+    sides = {place: _any_side(_SIDES[axis], model.spec) for place, axis in enumerate(given.axes, start=2)}
+    sizes = {0: torch.export.Dim("batch"), **sides}
     try:
         with _quiet(), torch.no_grad():
             made = torch.onnx.export(
                 network,
                 (example,),
-                input_names=[INPUT],
+                input_names=[given.name],
                 output_names=[head.name for head in model.spec.heads],
                 opset_version=OPSET,
                 dynamo=True,

@@ -11,6 +11,7 @@ from torch import Tensor
 from napari_nucleiseg.core.exchange.networks.exported import Exported
 from napari_nucleiseg.core.exchange.networks.package import Package
 from napari_nucleiseg.core.models.registry import network_names
+from napari_nucleiseg.core.models.spec import dimensions_of
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model, read_card
 
 ENDING = ".safetensors"
@@ -33,13 +34,14 @@ def own_model(package: Package) -> tuple[LoadedModel, bytes] | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model{ENDING}"
         path.write_bytes(content)
-        if read_card(path).network not in network_names():
+        network = read_card(path).network
+        if network not in network_names():
             return None
         # To look at it is no use of it: whoever uses it later is asked.
-        return load_model(str(path), accept_licence=True), content
+        return load_model(str(path), accept_licence=True, dimensions=dimensions_of(network)), content
 
 
 def own_outputs(model: LoadedModel, values: Tensor) -> Sequence[Tensor]:
-    """Return what a model says of RGB in 0..255, ``(batch, 3, y, x)``, in the order of its heads."""
+    """Return what a model says of what `Exported` takes, not normalised, in the order of its heads."""
     found = Exported(model, scaled=True).eval()(values)
     return (found,) if isinstance(found, Tensor) else found

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
+from napari_nucleiseg.core.exchange.networks.exported import RGB, input_of
 from napari_nucleiseg.core.models.spec import HeadSpec
 from napari_nucleiseg.core.models.weights import LoadedModel
 
@@ -16,16 +17,18 @@ _COVER_PX = 480
 _OUTLINE = (20, 220, 120)
 
 
-def cover_of(model: LoadedModel, picture: NDArray[np.uint8], outputs: Sequence[NDArray[np.float32]]) -> bytes:
+def cover_of(model: LoadedModel, test: NDArray[Any], outputs: Sequence[NDArray[np.float32]]) -> bytes:
     """Return a PNG twice as wide as high: a picture, and the same with the outlines of the nuclei that were found.
+
+    Of a stack it is the middle plane.
 
     Parameters
     ----------
     model : LoadedModel
         What found them.
-    picture : ndarray of uint8, shape (y, x, 3)
-        RGB.
-    outputs : sequence of ndarray of float32, shape (1, channels, y, x)
+    test : ndarray of uint8, shape (1, 3, y, x), or float32, shape (1, 1, z, y, x)
+        RGB, or grey values 0..1.
+    outputs : sequence of ndarray of float32, shape (1, channels, [z,] y, x)
         Of all its heads, in their order.
     """
     import cv2
@@ -34,6 +37,12 @@ def cover_of(model: LoadedModel, picture: NDArray[np.uint8], outputs: Sequence[N
     maps = {head.name: found[0] for head, found in zip(model.spec.heads, outputs, strict=True)}
     options = DecodeOptions(model.card.threshold, model.card.min_area_um2)
     labels = decoder(model.spec.decoder).decode(maps, model.spec.mpp_um, options).labels
+    if labels.ndim == 3:
+        middle = labels.shape[0] // 2
+        labels = labels[middle]
+        picture = np.repeat((255 * test[0, 0, middle, :, :, None]).astype(np.uint8), 3, axis=2)
+    else:
+        picture = test[0].transpose(1, 2, 0)
     margin = model.spec.output_margin_px
     seen = picture[margin : picture.shape[0] - margin, margin : picture.shape[1] - margin]
     large = cv2.resize(seen, (_COVER_PX, _COVER_PX), interpolation=cv2.INTER_CUBIC)
@@ -47,19 +56,22 @@ def cover_of(model: LoadedModel, picture: NDArray[np.uint8], outputs: Sequence[N
 def readme_of(model: LoadedModel) -> str:
     """Return the page of a model: what it is, what it takes and gives, licence, training data, how to validate it."""
     card, spec = model.card, model.spec
+    given = input_of(spec)
+    grey = "One channel of a stack, its grey values from the first percentile to the 99.9th stretched to 0 to 1,"
+    where, what = ("in H&E", "RGB, 0 to 255,") if given is RGB else ("in z-stacks", grey)
     commercial = "" if card.commercial_use else " They are **not for commercial use**."
     parts = [
         f"# {card.title or card.name}",
-        f"{spec.title}. Finds nuclei in H&E; exported by napari-nucleiseg as `{model.version}`.",
+        f"{spec.title}. Finds nuclei {where}; exported by napari-nucleiseg as `{model.version}`.",
         "## Licence",
         f"The weights are under {card.licence}.{commercial}",
         "## Training data",
         _lines(card.training_data) or "Not stated.",
         "## Input and output",
         (
-            f"RGB, 0 to 255, at {spec.mpp_um:g} micrometres per pixel: resample pictures of another pixel size. "
-            f"Of a large picture, tiles that overlap by {spec.halo_px} px on each side. The tissue on the cover is "
-            "drawn, no scan."
+            f"{what} at {spec.mpp_um:g} micrometres per pixel: resample what has another pixel size. "
+            f"Of a large one, tiles that overlap by {spec.halo_px} px on each side. What the cover shows is drawn, no "
+            "scan."
         ),
         _lines(f"`{head.name}`: {head.title or head.name}, {_kind(head)}" for head in spec.heads),
         (

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_nucleiseg.core.errors import ModelError, UnclearPackageError, WeightsError
 from napari_nucleiseg.core.exchange.networks.bioimageio import CONFIG
-from napari_nucleiseg.core.exchange.networks.exported import agree
+from napari_nucleiseg.core.exchange.networks.exported import GREY, agree
 from napari_nucleiseg.core.exchange.networks.facts import card_of
 from napari_nucleiseg.core.exchange.networks.layout import InputLayout, OutputLayout, Sides, read_input, read_outputs
 from napari_nucleiseg.core.exchange.networks.mapping import Mapped, Meaning, map_heads
@@ -96,6 +96,8 @@ def _read(package: Package, meaning: Meaning) -> Arrival:
             "format 0.5 are read here; bioimage.io offers most models in it, and bioimageio.spec converts others"
         )
     config = (document.get("config") or {}).get(CONFIG) or {}
+    if (config.get("input") or {}).get("name") == GREY.name:
+        return _read_stack(package, document)
     given = read_input(document)
     outputs = read_outputs(document, given)
     x = _tensor(package, given.test, given.axes, "input")
@@ -115,6 +117,27 @@ def _read(package: Package, meaning: Meaning) -> Arrival:
     spec = description.spec()
     weights, card = encode_model(network, spec, card_of(package, spec, config))
     return Arrival(LoadedModel(spec, card, network), weights, mapped.told)
+
+
+def _read_stack(package: Package, document: Mapping[str, Any]) -> Arrival:
+    """Read a network for stacks, which are understood only if they are of this program."""
+    own = own_model(package)
+    if own is None:
+        raise WeightsError("it is a network for stacks, and its weight file is missing or of a network not known here")
+    model, content = own
+    (given,), outputs = document["inputs"], document["outputs"]
+    x, *tests = (_stack_tensor(package, one) for one in (given, *outputs))
+    layouts = [OutputLayout(str(one["id"]), "", "", (), 0, 0, (), None) for one in outputs]
+    _must_repeat(lambda values: own_outputs(model, values), x, tests, layouts, document)
+    return Arrival(model, content, "It is one of this program, for stacks, the same as it was exported.")
+
+
+def _stack_tensor(package: Package, entry: Mapping[str, Any]) -> Tensor:
+    try:
+        values = np.load(io.BytesIO(package.source(entry["test_tensor"])), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise WeightsError(f"its test of {entry['id']} is damaged ({error})") from error
+    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
 
 
 def _tensor(package: Package, entry: Any, axes: str, name: str) -> Tensor:

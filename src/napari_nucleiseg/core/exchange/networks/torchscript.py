@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 
 from napari_nucleiseg.core.errors import ExportError
-from napari_nucleiseg.core.exchange.networks.exported import exported_of, facts_as_text, side_near
+from napari_nucleiseg.core.exchange.networks.exported import example_of, exported_of, facts_as_text
 from napari_nucleiseg.core.models.programs import TORCHSCRIPT, Program, open_program, torchscript_allowed
 from napari_nucleiseg.core.models.weights import LoadedModel
 
@@ -30,7 +30,7 @@ def encode(model: LoadedModel, *, scaled: bool = True) -> bytes:
     model : LoadedModel
         The model.
     scaled : bool
-        Whether it takes RGB in 0..255, or what is normalised already.
+        Whether it takes RGB in 0..255 (of a stack grey values in 0..1), or what is normalised already.
 
     Raises
     ------
@@ -38,9 +38,7 @@ def encode(model: LoadedModel, *, scaled: bool = True) -> bytes:
         If its network cannot be traced.
     """
     network = exported_of(model, scaled=scaled)
-    side = side_near(model.spec, _EXAMPLE_PX)
-    # Not square, and two at once: what depends on the size shows.
-    example = torch.zeros(2, 3, side, side + model.spec.size_multiple)
+    example = example_of(model.spec, _EXAMPLE_PX if model.spec.dimensions == 2 else 1)
     buffer = io.BytesIO()
     try:
         with torchscript_allowed(), torch.no_grad():
