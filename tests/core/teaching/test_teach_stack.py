@@ -148,7 +148,7 @@ def test_every_network_for_stacks_can_be_taught(name, is_new, lesson):
     if not is_new:
         model = replace_card(model, sha256="c" * 64)
     room = teach._prepare(model, lesson, QUICK)
-    batches = room.batches(QUICK, 0)
+    batches = room.batches(teach.RUN, QUICK, 0)
     learner = Learner(model, QUICK, room.losses, is_new=is_new)
     before = [value.detach().clone() for value in learner.network.parameters()]
     for number in (1, 2):
@@ -167,7 +167,7 @@ def replace_card(model, **facts):
 def test_a_slope_beyond_all_numbers_spoils_no_weight(registered, lesson):
     model = bright(registered, 0.5)
     room = teach._prepare(model, lesson, QUICK)
-    batches = room.batches(QUICK, 0)
+    batches = room.batches(teach.RUN, QUICK, 0)
     learner = Learner(model, QUICK, room.losses)
     hook = learner.network.level.register_hook(lambda slope: slope * torch.inf)
     learner.step(*next(batches), 1)

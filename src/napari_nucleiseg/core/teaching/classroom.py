@@ -24,9 +24,10 @@ from napari_nucleiseg.core.teaching.collect import Lesson
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.teaching.division import Division, Run, divide
 from napari_nucleiseg.core.teaching.doubts import doubts
-from napari_nucleiseg.core.teaching.examiner import Examiner
+from napari_nucleiseg.core.teaching.examiner import Examiner, Preview
 from napari_nucleiseg.core.teaching.examples import Example, by_role, count_nuclei, fingerprint_of
-from napari_nucleiseg.core.teaching.learner import Tensors, between
+from napari_nucleiseg.core.teaching.learner import Learner, Tensors, between
+from napari_nucleiseg.core.teaching.memory import fitting, free_bytes
 from napari_nucleiseg.core.teaching.notebook import Learnt, Notebook
 from napari_nucleiseg.core.teaching.verdict import Outcome, verdict
 from napari_nucleiseg.core.training.batches import TARGET_SOURCES, BatchMaker
@@ -102,6 +103,23 @@ class Classroom:
         """Steps of a run at most: where nothing is held out, those that were best for the others."""
         others = [learnt.step for learnt in notebook.lessons().values()]
         return self.config.steps if run.held or not others else max(1, round(median(others)))
+
+    def learner(self) -> Learner:
+        """Return who learns, from the former weights on."""
+        return Learner(self.model, self.config, self.losses)
+
+    def fitting(self, learner: Learner) -> tuple[FinetuneConfig, str]:
+        """Return settings whose steps fit into memory, and a sentence where they are others."""
+        free, margin = free_bytes(learner.device), self.model.spec.output_margin_px
+        return fitting(self.config, learner.kept_bytes(), free, margin)
+
+    def look(self, weights: Tensors, run: Run) -> tuple[Agreement | None, Preview | None]:
+        """Measure weights on what is held out of a run; None where nothing is."""
+        return self.examiner.look(weights, run) if run.held else (None, None)
+
+    def former(self, run: Run) -> float | None:
+        """Return the score of the former model there."""
+        return self.examiner.former_on_curve(run).choice
 
     def batches(self, run: Run, config: FinetuneConfig, start: int) -> Generator[Batch, None, None]:
         """Yield batches of labelled crops, each with half as many crops without labels."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.teaching.agreement import Agreement
-from napari_nucleiseg.core.teaching.classroom import Classroom, prepare
+from napari_nucleiseg.core.teaching.classroom import Batch, prepare
 from napari_nucleiseg.core.teaching.collect import Lesson
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.teaching.curve import Curve
 from napari_nucleiseg.core.teaching.division import Run
 from napari_nucleiseg.core.teaching.examiner import Preview
-from napari_nucleiseg.core.teaching.learner import Learner
-from napari_nucleiseg.core.teaching.memory import does_not_fit, fitting, free_bytes, smaller
+from napari_nucleiseg.core.teaching.learner import Learner, Tensors
+from napari_nucleiseg.core.teaching.memory import does_not_fit, smaller
 from napari_nucleiseg.core.teaching.notebook import Notebook
 from napari_nucleiseg.core.teaching.verdict import Outcome
 
@@ -98,18 +99,53 @@ def finetune(
     yield Step("", 0, room.total, measured=before, preview=room.examiner.preview_of_former(), note=room.told)
     for run in room.division.runs:
         if not notebook.holds(run.name):
-            yield from _teach(room, run, notebook)
+            yield from teach_run(room, run, notebook)
     yield Step("", room.total, room.total, outcome=room.judge(notebook.lessons(), notebook.seconds))
     notebook.close()
 
 
-def _teach(room: Classroom, run: Run, notebook: Notebook) -> Iterator[Step]:
+class Room(Protocol):
+    """What one run needs: a `Classroom`, or its like for stacks."""
+
+    @property
+    def config(self) -> FinetuneConfig:
+        """Settings."""
+
+    @property
+    def total(self) -> int:
+        """Steps of all runs at most."""
+
+    def steps_before(self, run: Run) -> int:
+        """Steps at most of the runs before this one."""
+
+    def limit(self, run: Run, notebook: Notebook) -> int:
+        """Steps of a run at most."""
+
+    def learner(self) -> Learner:
+        """Return who learns, from the former weights on."""
+
+    def fitting(self, learner: Learner) -> tuple[FinetuneConfig, str]:
+        """Return settings whose steps fit into memory, and a sentence where they are others."""
+
+    def batches(self, run: Run, config: FinetuneConfig, start: int) -> Generator[Batch, None, None]:
+        """Yield batches from step `start` on."""
+
+    def kept(self, weights: Tensors) -> Tensors:
+        """Return what is kept of new weights."""
+
+    def look(self, weights: Tensors, run: Run) -> tuple[Agreement | None, Preview | None]:
+        """Measure weights on what is held out of a run; None where nothing is."""
+
+    def former(self, run: Run) -> float | None:
+        """Return the score of the former model there."""
+
+
+def teach_run(room: Room, run: Run, notebook: Notebook) -> Iterator[Step]:
     """Teach one network until the curve on what is held out stops rising; note the best weights."""
-    config, done_before = room.config, room.steps_before(run)
-    learner = Learner(room.model, config, room.losses)
-    curve = Curve(config, room.limit(run, notebook))
+    done_before, learner = room.steps_before(run), room.learner()
+    curve = Curve(room.config, room.limit(run, notebook))
     step = notebook.restore(run.name, learner, curve)
-    config, note = fitting(config, learner.kept_bytes(), free_bytes(learner.device), room.model.spec.output_margin_px)
+    config, note = room.fitting(learner)
     if note:
         yield Step(run.name, done_before + step, room.total, note=note)
     batches = room.batches(run, config, step)
@@ -130,11 +166,11 @@ def _teach(room: Classroom, run: Run, notebook: Notebook) -> Iterator[Step]:
             step += 1
             seconds = time.perf_counter() - began
             measured = preview = None
-            if run.held and curve.is_due(step):
-                measured, preview = room.examiner.look(room.kept(learner.averaged()), run)
+            if curve.is_due(step):
+                measured, preview = room.look(room.kept(learner.averaged()), run)
             curve.note(step, measured, learner)
             notebook.note(run.name, step, learner, curve)
-            former = None if measured is None else room.examiner.former_on_curve(run).choice
+            former = None if measured is None else room.former(run)
             yield Step(run.name, done_before + step, room.total, loss, parts, seconds, measured, former, preview)
     finally:
         batches.close()

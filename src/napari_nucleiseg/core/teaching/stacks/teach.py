@@ -8,10 +8,10 @@ ones' place.
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,13 @@ from napari_nucleiseg.core.inference.stacks import model_step
 from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, user_folder
 from napari_nucleiseg.core.teaching.agreement import Agreement
+from napari_nucleiseg.core.teaching.classroom import Batch
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
-from napari_nucleiseg.core.teaching.curve import Curve
+from napari_nucleiseg.core.teaching.division import Run
 from napari_nucleiseg.core.teaching.examples import UNKNOWN
-from napari_nucleiseg.core.teaching.finetune import Step
+from napari_nucleiseg.core.teaching.finetune import Step, teach_run
 from napari_nucleiseg.core.teaching.learner import Learner, Tensors, between
-from napari_nucleiseg.core.teaching.memory import does_not_fit, free_bytes, smaller
+from napari_nucleiseg.core.teaching.memory import free_bytes
 from napari_nucleiseg.core.teaching.notebook import Notebook
 from napari_nucleiseg.core.teaching.stacks.examiner import StackExaminer
 from napari_nucleiseg.core.teaching.stacks.judge import judged
@@ -38,7 +39,7 @@ from napari_nucleiseg.core.training.config import AugmentConfig, TrainConfig
 from napari_nucleiseg.core.training.volume_batches import VolumeBatchMaker
 from napari_nucleiseg.core.training.volumes import LabelledStack, StackSampler
 
-RUN = "with your planes"
+RUN = Run("with your planes", (), ())
 SHARE = 0.75
 NETWORK, WIDTH = "unet-3d", 16
 _AUGMENT = AugmentConfig(scale=1.2, colour=0.1, blur_px=0.8, noise=0.03)
@@ -51,7 +52,6 @@ LEARNING = FinetuneConfig(
 """A first network for stacks."""
 
 _NO_BOXES = np.zeros((0, 3))
-Batch = tuple[Mapping[str, Tensor], Tensor]
 
 
 def new_model(network: str = NETWORK, width: int = WIDTH) -> LoadedModel:
@@ -120,22 +120,19 @@ def teach_stack(
     torch.manual_seed(chosen.seed)
     room = _prepare(model or new_model(), lesson, chosen)
     notebook = Notebook(folder, room.fingerprint)
-    before = None if room.is_new else room.examiner.measure()
-    yield Step("", 0, room.config.steps, measured=before, note=room.division.told)
-    if not notebook.holds(RUN):
-        yield from _teach(room, notebook, before)
-    learnt = notebook.lessons()[RUN]
-    weights = room.kept(learnt.weights)
-    outcome = judged(
-        room.examiner, weights, before, room.config, {"step": learnt.step, "seconds": round(notebook.seconds, 1)}
-    )
-    yield Step("", room.config.steps, room.config.steps, outcome=outcome)
+    yield Step("", 0, room.total, measured=room.before, note=room.division.told)
+    if not notebook.holds(RUN.name):
+        yield from teach_run(room, RUN, notebook)
+    learnt = notebook.lessons()[RUN.name]
+    facts = {"step": learnt.step, "seconds": round(notebook.seconds, 1)}
+    outcome = judged(room.examiner, room.kept(learnt.weights), room.before, room.config, facts)
+    yield Step("", room.total, room.total, outcome=outcome)
     notebook.close()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Room:
-    """Everything that stays the same through a fine-tune."""
+    """Everything that stays the same through a fine-tune; see `core.teaching.finetune.Room`."""
 
     model: LoadedModel
     lesson: StackLesson
@@ -147,6 +144,16 @@ class _Room:
     def is_new(self) -> bool:
         """Whether the network knows nothing yet."""
         return not self.model.card.sha256
+
+    @cached_property
+    def before(self) -> Agreement | None:
+        """How good the former model is; None where there is none."""
+        return None if self.is_new else self.examiner.measure()
+
+    @property
+    def total(self) -> int:
+        """Steps at most."""
+        return self.config.steps
 
     @property
     def fingerprint(self) -> str:
@@ -165,7 +172,31 @@ class _Room:
         """Return what is kept of new weights: a first network all, others in a proportion with the former ones."""
         return weights if self.is_new else between(self.model.network.state_dict(), weights, SHARE)
 
-    def batches(self, config: FinetuneConfig, start: int) -> Generator[Batch, None, None]:
+    def steps_before(self, _run: Run) -> int:
+        """Return 0: there is one run."""
+        return 0
+
+    def limit(self, _run: Run, _notebook: Notebook) -> int:
+        """Steps at most."""
+        return self.total
+
+    def learner(self) -> Learner:
+        """Return who learns, from the former weights on."""
+        return Learner(self.model, self.config, self.losses, is_new=self.is_new)
+
+    def fitting(self, _learner: Learner) -> tuple[FinetuneConfig, str]:
+        """Return the settings; whether cubes fit into memory shows with the first."""
+        return self.config, ""
+
+    def look(self, weights: Tensors, _run: Run) -> tuple[Agreement, None]:
+        """Measure weights on what is held out."""
+        return self.examiner.measure(weights), None
+
+    def former(self, _run: Run) -> float | None:
+        """Return the score of the former model there."""
+        return None if self.before is None else self.before.choice
+
+    def batches(self, _run: Run, config: FinetuneConfig, start: int) -> Generator[Batch, None, None]:
         """Yield batches of crops, each with half as many on which the network is to say what it said before."""
         spec = self.model.spec
         training = replace(config.as_training(self.losses), crop_px=_fitting_side(config.crop_px, self.model))
@@ -230,36 +261,3 @@ def _prepare(model: LoadedModel, lesson: StackLesson, config: FinetuneConfig) ->
     model_step(model, lesson.voxel_um)
     division = divide_stack(lesson)
     return _Room(model, lesson, config, division, StackExaminer(model, lesson, division, config.device))
-
-
-def _teach(room: _Room, notebook: Notebook, before: Agreement | None) -> Iterator[Step]:
-    """Teach until the curve on what is held out stops rising; note the best weights."""
-    config, total = room.config, room.config.steps
-    learner = Learner(room.model, config, room.losses, is_new=room.is_new)
-    curve = Curve(config, total)
-    step = notebook.restore(RUN, learner, curve)
-    batches = room.batches(config, step)
-    try:
-        while not curve.is_over(step):
-            began = time.perf_counter()
-            try:
-                loss, parts = learner.step(*next(batches), step + 1)
-            except (RuntimeError, MemoryError) as error:
-                if not does_not_fit(error):
-                    raise
-                config, note = smaller(config, error)
-                batches.close()
-                learner.forget_gradients()
-                batches = room.batches(config, step)
-                yield Step(RUN, step, total, note=note)
-                continue
-            step += 1
-            seconds = time.perf_counter() - began
-            measured = room.examiner.measure(room.kept(learner.averaged())) if curve.is_due(step) else None
-            curve.note(step, measured, learner)
-            notebook.note(RUN, step, learner, curve)
-            former = None if before is None or measured is None else before.choice
-            yield Step(RUN, step, total, loss, parts, seconds, measured, former)
-    finally:
-        batches.close()
-    notebook.finish(RUN, curve.best_weights(learner), curve.best_step(step))
