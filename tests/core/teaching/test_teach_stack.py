@@ -1,6 +1,7 @@
 """A network for stacks learns from a few corrected planes; the guard keeps it from becoming worse."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from napari_nucleiseg.core.errors import ModelError, TeachingError
 from napari_nucleiseg.core.geometry import ZYX
 from napari_nucleiseg.core.inference.stacks import segment_stack
+from napari_nucleiseg.core.models import registry
 from napari_nucleiseg.core.models.registry import build_network, network_spec, register_model
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, load_model
 from napari_nucleiseg.core.teaching.agreement import Agreement, compare
@@ -63,10 +65,11 @@ class BrightVoxels(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def registered():
-    """`BrightVoxels` as a network of the registry."""
+    """`BrightVoxels` as a network of the registry, for as long as these tests run."""
     spec = replace(network_spec("unet-3d"), name="bright-voxels", needs="", tile_px=64, halo_px=16)
-    register_model(spec)(BrightVoxels)
-    return spec
+    with patch.dict(registry._registry):
+        register_model(spec)(BrightVoxels)
+        yield spec
 
 
 def bright(spec, level):

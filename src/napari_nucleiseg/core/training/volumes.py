@@ -103,15 +103,15 @@ def _load(path: Path, root: Path, data: DataSet) -> LabelledStack:
     labels = _read_beside(root / "labels", path, volume.shape[:3]).astype(np.int32)
     weighted = (root / "weights").is_dir()
     weights = _read_beside(root / "weights", path, volume.shape[:3]).astype(np.float32) if weighted else None
-    boxes = [[(part.start + part.stop) / 2 for part in box] for box in _objects(labels)]
-    middles = np.array(boxes, np.float64).reshape(-1, 3)
-    return LabelledStack(
-        path.stem, volume, labels, weights, _voxel(path, stack.voxel_um, data), grey_levels(volume), middles
-    )
+    voxel_um = _voxel(path, stack.voxel_um, data)
+    return LabelledStack(path.stem, volume, labels, weights, voxel_um, grey_levels(volume), middles_of(labels))
 
 
-def _objects(labels: NDArray[np.int32]) -> list[tuple[slice, ...]]:
-    return [box for box in ndimage.find_objects(np.maximum(labels, 0)) if box is not None]
+def middles_of(labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return the middle of the box of each nucleus of labels ``(z, y, x)``, voxels, shape (n, 3)."""
+    boxes = (box for box in ndimage.find_objects(np.maximum(labels, 0)) if box is not None)
+    middles = [[(part.start + part.stop) / 2 for part in box] for box in boxes]
+    return np.array(middles, np.float64).reshape(-1, 3)
 
 
 def _read_beside(folder: Path, image: Path, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -26,6 +26,7 @@ _WHITE, _BRIGHT = 255.0, 1.0
 # An exported map may differ from the model's by this, plus this share of its value. Float32 gives a hundredth of it.
 TOLERANCE = 1e-4
 _SEED = 5
+_EXAMPLE_PX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +172,10 @@ def drawn_stack(depth: int, height: int, width: int) -> NDArray[np.float32]:
     return np.asarray(np.clip(0.1 + 0.7 * bright + 0.03 * noise, 0, 1), np.float32)
 
 
-def example_of(spec: ModelSpec, wanted_px: int) -> Tensor:
+def example_of(spec: ModelSpec) -> Tensor:
     """Return zeros to trace a network with: two at once, of unequal sides, so that what depends on the size shows."""
-    side, given = side_near(spec, wanted_px), input_of(spec)
+    given = input_of(spec)
+    side = side_near(spec, _EXAMPLE_PX) if given is RGB else least_side(spec)
     return torch.zeros(2, len(given.channels), *(side for _ in given.axes[1:]), side + spec.size_multiple)
 
 

@@ -27,7 +27,6 @@ from napari_nucleiseg.core.models.weights import LoadedModel
 
 OPSET = 18
 FACTS = "napari-nucleiseg"
-_EXAMPLE_PX = 128
 _SIDES = {"z": "planes", "y": "rows", "x": "columns"}
 
 
@@ -46,7 +45,7 @@ def encode(model: LoadedModel, *, scaled: bool = True) -> bytes:
     onnx = _modules()
     network = exported_of(model, scaled=scaled)
     given = input_of(model.spec)
-    example = example_of(model.spec, _EXAMPLE_PX if model.spec.dimensions == 2 else 1)
+    example = example_of(model.spec)
     sides = {place: _any_side(_SIDES[axis], model.spec) for place, axis in enumerate(given.axes, start=2)}
     sizes = {0: torch.export.Dim("batch"), **sides}
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_nucleiseg.core.errors import ModelError, UnclearPackageError, WeightsError
@@ -126,28 +127,29 @@ def _read_stack(package: Package, document: Mapping[str, Any]) -> Arrival:
         raise WeightsError("it is a network for stacks, and its weight file is missing or of a network not known here")
     model, content = own
     (given,), outputs = document["inputs"], document["outputs"]
-    x, *tests = (_stack_tensor(package, one) for one in (given, *outputs))
+    x, *tests = (
+        torch.from_numpy(np.ascontiguousarray(_test(package, one.get("test_tensor"), str(one["id"])), np.float32))
+        for one in (given, *outputs)
+    )
     layouts = [OutputLayout(str(one["id"]), "", "", (), 0, 0, (), None) for one in outputs]
     _must_repeat(lambda values: own_outputs(model, values), x, tests, layouts, document)
     return Arrival(model, content, "It is one of this program, for stacks, the same as it was exported.")
 
 
-def _stack_tensor(package: Package, entry: Mapping[str, Any]) -> Tensor:
+def _test(package: Package, entry: Any, name: str) -> NDArray[Any]:
+    """Return the values of a test, as they lie in the package."""
+    if entry is None:
+        raise WeightsError(f"it has no test for its {name}, so that nobody can tell whether it is read right")
     try:
-        values = np.load(io.BytesIO(package.source(entry["test_tensor"])), allow_pickle=False)
+        values: NDArray[Any] = np.load(io.BytesIO(package.source(entry)), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise WeightsError(f"its test of {entry['id']} is damaged ({error})") from error
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+        raise WeightsError(f"its test of {name} is damaged ({error})") from error
+    return values
 
 
 def _tensor(package: Package, entry: Any, axes: str, name: str) -> Tensor:
     """Return a test tensor, ``(batch, channels, y, x)`` float32."""
-    if entry is None:
-        raise WeightsError(f"it has no test for its {name}, so that nobody can tell whether it is read right")
-    try:
-        values = np.load(io.BytesIO(package.source(entry)), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise WeightsError(f"its test of {name} is damaged ({error})") from error
+    values = _test(package, entry, name)
     if values.ndim != len(axes):
         raise WeightsError(f"its test of {name} has {values.ndim} axes and not {len(axes)} as described")
     found = torch.from_numpy(np.ascontiguousarray(values, np.float32))

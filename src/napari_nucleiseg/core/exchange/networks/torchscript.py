@@ -18,7 +18,6 @@ from napari_nucleiseg.core.models.programs import TORCHSCRIPT, Program, open_pro
 from napari_nucleiseg.core.models.weights import LoadedModel
 
 FACTS = "napari-nucleiseg.json"
-_EXAMPLE_PX = 128
 _PLACES = ".debug_pkl"
 
 
@@ -38,7 +37,7 @@ def encode(model: LoadedModel, *, scaled: bool = True) -> bytes:
         If its network cannot be traced.
     """
     network = exported_of(model, scaled=scaled)
-    example = example_of(model.spec, _EXAMPLE_PX if model.spec.dimensions == 2 else 1)
+    example = example_of(model.spec)
     buffer = io.BytesIO()
     try:
         with torchscript_allowed(), torch.no_grad():

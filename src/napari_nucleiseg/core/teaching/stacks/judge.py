@@ -12,7 +12,7 @@ from napari_nucleiseg.core.teaching.agreement import Agreement, Gain, compare, t
 from napari_nucleiseg.core.teaching.cards import family_of
 from napari_nucleiseg.core.teaching.config import FinetuneConfig
 from napari_nucleiseg.core.teaching.stacks.examiner import StackExaminer
-from napari_nucleiseg.core.teaching.verdict import LEAST_NUCLEI, Outcome
+from napari_nucleiseg.core.teaching.verdict import LEAST_NUCLEI, Outcome, interval_text, ruling, scores_text
 from napari_nucleiseg.core.training.checkpoint import licence_of
 from napari_nucleiseg.core.training.clustering.fitted import OWN
 
@@ -73,26 +73,25 @@ def _first(after: Agreement) -> str:
 def stack_verdict(
     before: Agreement, after: Agreement, gain: Gain, kept: float | None, config: FinetuneConfig
 ) -> tuple[bool, str]:
-    """Return whether to adopt a network for stacks, and the reason; by the rules of `teaching.verdict.verdict`."""
-    scores = f"AJI {before.aji:.3f} → {after.aji:.3f}, PQ {before.pq:.3f} → {after.pq:.3f}"
-    interval = f"90 % interval of the change {gain.low:+.3f} to {gain.high:+.3f}, {after.nuclei} nuclei"
-    if after.nuclei < LEAST_NUCLEI:
+    """Return whether to adopt a network for stacks, and the reason; see `ruling`."""
+    scores, interval, found = scores_text(before, after), interval_text(after, gain), ruling(after, gain, kept, config)
+    if found in {"nothing to judge by", "too few nuclei"}:
         count = f"Only {after.nuclei} nuclei are" if after.nuclei else "No nucleus is"
         return False, (
             f"{count} held out: too few to tell a better model from a worse one ({LEAST_NUCLEI} are needed). Correct "
             "more planes and teach again."
         )
-    if kept is not None and kept < config.least_agreement:
+    if found == "forgotten":
         return False, (
             f"On planes that nobody corrected the new model agrees too little with the former one (PQ {kept:.2f}, at "
             f"least {config.least_agreement:.2f} is asked for): it has forgotten too much, or the labels are not "
             "right. Look through the planes, and correct some that lie elsewhere."
         )
-    if gain.choice <= 0:
+    if found == "not better":
         return False, (
             f"The new model is not better where it was judged ({scores}). Correct planes that show what it gets wrong."
         )
-    if gain.not_worse < config.certainty:
+    if found == "chance":
         return False, (
             f"The new model seems better ({scores}), but that may be chance ({interval}). Correct some more planes."
         )

@@ -37,7 +37,7 @@ from napari_nucleiseg.core.teaching.stacks.lesson import StackDivision, StackLes
 from napari_nucleiseg.core.training.batches import prepared
 from napari_nucleiseg.core.training.config import AugmentConfig, TrainConfig
 from napari_nucleiseg.core.training.volume_batches import VolumeBatchMaker
-from napari_nucleiseg.core.training.volumes import LabelledStack, StackSampler
+from napari_nucleiseg.core.training.volumes import LabelledStack, StackSampler, middles_of
 
 RUN = Run("with your planes", (), ())
 SHARE = 0.75
@@ -236,15 +236,9 @@ class _Room:
         for plane, known in self.division.labels.items():
             labels[plane - first] = known
         volume = np.asarray(lesson.volume[first:stop])
-        return LabelledStack(lesson.name, volume, labels, None, lesson.voxel_um, self.examiner.levels, _middles(labels))
-
-
-def _middles(labels: np.ndarray) -> np.ndarray:
-    """Return where nuclei are, as middles of their boxes, shape (n, 3)."""
-    from scipy import ndimage
-
-    boxes = [box for box in ndimage.find_objects(np.maximum(labels, 0)) if box is not None]
-    return np.array([[(part.start + part.stop) / 2 for part in box] for box in boxes], np.float64).reshape(-1, 3)
+        return LabelledStack(
+            lesson.name, volume, labels, None, lesson.voxel_um, self.examiner.levels, middles_of(labels)
+        )
 
 
 def _fitting_side(side: int, model: LoadedModel) -> int:
