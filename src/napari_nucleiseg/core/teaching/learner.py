@@ -48,6 +48,7 @@ class Learner:
     ) -> None:
         self.config, self.training = config, config.as_training(dict(losses))
         self.device, self.autocast = training_device(self.training)
+        self._may_be_mixed = config.mixed_precision
         self.layout = torch.channels_last if model.spec.dimensions == 2 else torch.channels_last_3d
         start = copy.deepcopy(model.network).to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.network: nn.Module = start.train(is_new)
@@ -107,9 +108,14 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.weights, 5.0)
-        # A slope beyond all numbers would spoil every weight; the next crops have another one.
+        # A slope beyond all numbers would spoil every weight. Half the precision gives such ones to some networks, as
+        # to V-Net on a processor: it goes on in full. Where that does not help, the next crops have another one.
         if torch.isfinite(norm):
             self.optimiser.step()
+        elif self._may_be_mixed:
+            self._may_be_mixed = False
+            self.autocast = torch.autocast(self.device.type, enabled=False)
+            return self.step(batch, unlabelled, number)
         self._pull_back(rate * self.config.anchor)
         self.average.update_parameters(self.network)
         return float(loss.detach()), parts
