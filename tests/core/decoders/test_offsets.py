@@ -75,6 +75,30 @@ def test_measures_are_those_of_the_pixels():
         assert found.scores[index] == pytest.approx(probability[ys, xs].mean(), abs=1e-5)
 
 
+@pytest.mark.parametrize("mpp_um", [0.25, 0.5, 0.7])
+def test_maps_as_they_are_stored_give_the_same_nuclei(mpp_um):
+    maps = decoder("offsets").targets(ellipses(4))
+    noise = np.random.default_rng(4).normal(0, 0.2, maps["nuclei"].shape)
+    stored = {
+        "nuclei": np.rint(np.clip(maps["nuclei"] * 0.8 + noise, 0, 1) * 255).astype(np.uint8),
+        "offsets": maps["offsets"].astype(np.float16),
+    }
+    numbers = {"nuclei": stored["nuclei"].astype(np.float32) / 255, "offsets": stored["offsets"].astype(np.float32)}
+    one, other = (decoder("offsets").decode(each, mpp_um, ALL) for each in (stored, numbers))
+    assert len(one) > 10
+    np.testing.assert_array_equal(one.labels, other.labels)
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+
+
+def test_pixels_and_labels_say_the_same():
+    labels = ellipses(5)
+    found = decoder("offsets").decode(decoder("offsets").targets(labels), MPP_UM, DecodeOptions(min_area_um2=25))
+    assert 0 < len(found) < len(np.unique(labels)) - 1
+    again = np.zeros(found.labels.size, np.int32)
+    again[found.pixels.flat] = found.pixels.labels
+    np.testing.assert_array_equal(again.reshape(found.labels.shape), found.labels)
+
+
 def test_a_pinhole_in_the_probability_leaves_no_hole_in_the_nucleus():
     labels = np.zeros((40, 40), np.int32)
     labels[10:30, 10:30] = 1

@@ -49,7 +49,7 @@ def on_device(maps, mpp_um, threshold=THRESHOLD):
 
 def in_numpy(maps, mpp_um, threshold=THRESHOLD, min_area_um2=0.0):
     needed = decoder("offsets")
-    return needed.decode(as_float(maps, needed.sparse), mpp_um, DecodeOptions(threshold, min_area_um2))
+    return needed.decode(as_float(maps, needed.as_stored), mpp_um, DecodeOptions(threshold, min_area_um2))
 
 
 def same_but_for_numbers(one, other):

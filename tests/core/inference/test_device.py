@@ -19,6 +19,27 @@ from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
 HEADS = ("nuclei", "offsets")
 
 
+class Said(nn.Module):
+    """Says what it was made with, whatever it sees."""
+
+    def __init__(self, nuclei):
+        super().__init__()
+        self.heads = {"nuclei": nuclei, "offsets": torch.zeros(1, 2, *nuclei.shape[2:])}
+
+    def forward(self, x):
+        return self.heads
+
+
+def test_probabilities_are_rounded_as_torch_rounds_them_on_every_device():
+    halves = torch.logit((torch.arange(255, dtype=torch.float64) + 0.5) / 255).float()
+    others = torch.cat([torch.randn(2000) * 6, torch.tensor([-200.0, 200.0, 0.0, -0.0, 88.0, -88.0])])
+    raw = torch.cat([halves, others, torch.zeros(3000)])[: 32 * 64].view(1, 1, 32, 64)
+    spec = network_spec("nuclei")
+    said = Forward(LoadedModel(spec, ModelCard("nuclei", "nuclei"), Said(raw)), "cpu", heads=HEADS)
+    found = said(np.zeros((1, 32, 64, 3), np.uint8))["nuclei"]
+    np.testing.assert_array_equal(found, torch.sigmoid(raw).mul(255).round().to(torch.uint8))
+
+
 @pytest.fixture
 def batch():
     return np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), dtype=np.uint8)

@@ -260,7 +260,7 @@ def test_kept_maps_of_another_pixel_size_are_not_used():
 
 def test_options_and_geometry_have_one_stable_name(slide, model):
     plan = plan_inference(slide, model.spec)
-    assert options_key(plan, model, default_options(model)) == "offsets:t0.5:a4:128+40@1x1"
+    assert options_key(plan, model, default_options(model)) == "offsets2:t0.5:a4:128+40@1x1"
 
 
 @pytest.mark.parametrize("options", [DecodeOptions(0.0), DecodeOptions(0.5, -1)])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.errors import ModelError
 from napari_nucleiseg.core.models.spec import HeadSpec
 
-Maps = Mapping[str, NDArray[np.float32] | NDArray[np.float16]]
+Maps = Mapping[str, NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,22 @@ class DecodeOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LabelledPixels:
+    """The pixels of a label image that may be other than 0.
+
+    Parameters
+    ----------
+    flat : ndarray of integers, shape (m,)
+        Raveled positions in ascending order.
+    labels : ndarray of int32, shape (m,)
+        What is there.
+    """
+
+    flat: NDArray[np.integer]
+    labels: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Instances:
     """Nuclei of one decoded field.
 
@@ -55,6 +71,8 @@ class Instances:
         ``(y0, x0, y1, x1)`` half-open.
     scores : ndarray of float32, shape (n,)
         Mean foreground probability inside the nucleus, 0..1.
+    pixels : LabelledPixels, optional
+        The same as `labels`: to pass over all of a field costs several times as much.
     """
 
     labels: NDArray[np.int32]
@@ -62,6 +80,7 @@ class Instances:
     areas: NDArray[np.int64]
     boxes: NDArray[np.int64]
     scores: NDArray[np.float32]
+    pixels: LabelledPixels | None = None
 
     def __len__(self) -> int:
         return len(self.areas)
@@ -72,8 +91,11 @@ class Decoder(Protocol):
 
     name: str
     heads: tuple[HeadSpec, ...]
-    # Heads of which only a few pixels are read: they may come as they are stored, as float16.
-    sparse: frozenset[str]
+    # Heads that may come as they are stored (probability times 255 as uint8, others as float16): to convert a whole map
+    # costs more than what is done with it.
+    as_stored: frozenset[str]
+    # One more whenever the same maps give other nuclei, so that no slide holds nuclei of both.
+    revision: int
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei.
@@ -81,7 +103,8 @@ class Decoder(Protocol):
         Parameters
         ----------
         maps : mapping of str to ndarray of float32, shape (channels, y, x)
-            Activated heads (sigmoid maps in 0..1, offsets in model pixels); `sparse` ones may be float16.
+            Activated heads (sigmoid maps in 0..1, offsets in model pixels); those of `as_stored` may also be
+            uint8 or float16, as they are stored.
         mpp_um : float
             Micrometres per pixel of the maps.
         options : DecodeOptions

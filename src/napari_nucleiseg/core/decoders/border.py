@@ -28,7 +28,8 @@ class BorderDecoder:
 
     name = "border"
     heads = (HeadSpec("separated", 1, "sigmoid", "Nucleus probability, touching borders left out"),)
-    sparse: frozenset[str] = frozenset()
+    as_stored: frozenset[str] = frozenset()
+    revision = 1
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei; see `Decoder.decode`."""

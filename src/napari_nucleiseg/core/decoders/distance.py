@@ -26,7 +26,8 @@ class DistanceDecoder:
         HeadSpec("nuclei", 1, "sigmoid", "Nucleus probability"),
         HeadSpec("distance", 1, "sigmoid", "Distance to the border"),
     )
-    sparse: frozenset[str] = frozenset()
+    as_stored: frozenset[str] = frozenset()
+    revision = 1
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei; see `Decoder.decode`."""

@@ -39,7 +39,8 @@ class HoverDecoder:
         HeadSpec("nuclei", 1, "sigmoid", "Nucleus probability"),
         HeadSpec("hover", 2, "none", "Vertical and horizontal distance to the centre", shown=False),
     )
-    sparse: frozenset[str] = frozenset()
+    as_stored: frozenset[str] = frozenset()
+    revision = 1
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei; see `Decoder.decode`."""

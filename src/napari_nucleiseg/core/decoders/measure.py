@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.decoders.base import Instances
+from napari_nucleiseg.core.decoders.base import Instances, LabelledPixels, as_float32
 
 SMOOTHING_UM = 0.4
 Probability = TypeVar("Probability", NDArray[np.float32], NDArray[np.uint8])
@@ -22,6 +22,21 @@ def smooth_probability(probability: Probability, mpp_um: float) -> Probability:
     """
     sigma = SMOOTHING_UM / mpp_um
     return cv2.GaussianBlur(np.ascontiguousarray(probability), (0, 0), sigma)  # type: ignore[return-value]
+
+
+def smooth_foreground(
+    stored: NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32], mpp_um: float
+) -> NDArray[np.float32]:
+    """Return what `smooth_probability` makes of a map ``(y, x)`` in 0..1, kept as bytes (times 255) or as numbers.
+
+    Bytes are converted while they are blurred, in half of the time.
+    """
+    if stored.dtype != np.uint8:
+        return smooth_probability(as_float32(stored), mpp_um)
+    sigma = SMOOTHING_UM / mpp_um
+    # As wide as OpenCV makes it for numbers.
+    kernel = cv2.getGaussianKernel(round(8 * sigma + 1) | 1, sigma, cv2.CV_32F)
+    return np.asarray(cv2.sepFilter2D(np.ascontiguousarray(stored), cv2.CV_32F, kernel / 255, kernel), np.float32)
 
 
 def centroids_of(labels: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -87,7 +102,12 @@ def instances_of_pixels(
     measures = measure_runs(run, ys, xs, lengths, count)
     scores = np.bincount(run, sums[inside], count) / np.maximum(measures.areas, 1)
     return Instances(
-        labels, measures.centroids.astype(np.float32), measures.areas, measures.boxes, scores.astype(np.float32)
+        labels,
+        measures.centroids.astype(np.float32),
+        measures.areas,
+        measures.boxes,
+        scores.astype(np.float32),
+        LabelledPixels(flat, numbers),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, Maps, as_float32
-from napari_nucleiseg.core.decoders.measure import centroids_of, instances_of_pixels, smooth_probability
+from napari_nucleiseg.core.decoders.measure import centroids_of, instances_of_pixels, smooth_foreground
 from napari_nucleiseg.core.models.spec import HeadSpec
 
 # Widths are micrometres, so that they mean the same at every pixel size.
@@ -32,11 +32,12 @@ class OffsetDecoder:
         HeadSpec("nuclei", 1, "sigmoid", "Nucleus probability"),
         HeadSpec("offsets", 2, "none", "Offset to the centre", shown=False),
     )
-    sparse = frozenset({"offsets"})
+    as_stored = frozenset({"nuclei", "offsets"})
+    revision = 2
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei; see `Decoder.decode`."""
-        probability = smooth_probability(maps["nuclei"][0], mpp_um)
+        probability = smooth_foreground(maps["nuclei"][0], mpp_um)
         height, width = probability.shape
         # Indices of numpy's own width: any other is converted at each use.
         flat = np.flatnonzero(probability > options.threshold)
@@ -88,8 +89,10 @@ def nearest_peak(votes: NDArray[np.float32], cell_um: float, mpp_um: float) -> N
     floor = MIN_VOTES_UM2 / mpp_um**2 / (2 * np.pi * sigma**2)
     peaks = (smooth >= cv2.dilate(smooth, disc)) & (smooth > floor)
     peak_ids = np.asarray(cv2.connectedComponents(peaks.astype(np.uint8), connectivity=8)[1], dtype=np.int32)
-    ys, xs = np.nonzero(peaks)
-    return _discs(ys, xs, peak_ids[ys, xs], votes.shape, MAX_REACH_UM / cell_um)
+    # Ten times as quick as to ask for rows and columns.
+    at = np.flatnonzero(peaks)
+    ys, xs = np.divmod(at, votes.shape[1])
+    return _discs(ys, xs, peak_ids.ravel().take(at), votes.shape, MAX_REACH_UM / cell_um)
 
 
 def _discs(

@@ -31,7 +31,8 @@ class VolumeDecoder:
         HeadSpec("nuclei", 1, "sigmoid", "Nucleus probability"),
         HeadSpec("distance", 1, "sigmoid", "Distance to the border"),
     )
-    sparse: frozenset[str] = frozenset()
+    as_stored: frozenset[str] = frozenset()
+    revision = 1
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei of maps ``(1, z, y, x)``.

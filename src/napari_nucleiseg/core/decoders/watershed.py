@@ -28,7 +28,8 @@ class WatershedDecoder:
 
     name = "watershed"
     heads = (HeadSpec("nuclei", 1, "sigmoid", "Nucleus probability"),)
-    sparse: frozenset[str] = frozenset()
+    as_stored: frozenset[str] = frozenset()
+    revision = 1
 
     def decode(self, maps: Maps, mpp_um: float, options: DecodeOptions) -> Instances:
         """Find the nuclei; see `Decoder.decode`."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, as_float32, decoder
-from napari_nucleiseg.core.decoders.measure import instances_of, smooth_probability
+from napari_nucleiseg.core.decoders.measure import instances_of, smooth_foreground, smooth_probability
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.inference.enlarge import enlarge, grow, measure
 from napari_nucleiseg.core.inference.plan import InferencePlan, Tile
@@ -21,18 +21,21 @@ from napari_nucleiseg.core.store.nuclei import LocalLabels, TileNuclei
 OWNED_MARGIN_PX = 1.0
 ROWS_AT_A_TIME = 64
 
-Maps = Mapping[str, NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32]]
+StoredMap = NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32]
+Maps = Mapping[str, StoredMap]
 
 
-def as_float(maps: Maps, sparse: frozenset[str] = frozenset()) -> dict[str, NDArray[np.float32] | NDArray[np.float16]]:
-    """Return maps as decoders want them: float32, probabilities in 0..1; `sparse` ones as they are."""
-    found: dict[str, NDArray[np.float32] | NDArray[np.float16]] = {}
+def as_float(maps: Maps, as_stored: frozenset[str] = frozenset()) -> dict[str, StoredMap]:
+    """Return maps as decoders want them: float32, probabilities in 0..1; those of `as_stored` as they are."""
+    found: dict[str, StoredMap] = {}
     for name, values in maps.items():
-        if values.dtype == np.uint8:
+        if name in as_stored:
+            found[name] = values
+        elif values.dtype == np.uint8:
             floats = as_float32(values)
             found[name] = np.multiply(floats, np.float32(1 / 255), out=floats)
         else:
-            found[name] = cast("NDArray[np.float16]", values) if name in sparse else as_float32(values)
+            found[name] = as_float32(values)
     return found
 
 
@@ -69,11 +72,10 @@ def find_nuclei(
     """
     needed = decoder(spec.decoder)
     if labels is None:
-        floats = as_float({head.name: maps[head.name] for head in needed.heads}, needed.sparse)
+        floats = as_float({head.name: maps[head.name] for head in needed.heads}, needed.as_stored)
         found = needed.decode(floats, plan.pixel_um, options)
     else:
-        (foreground,) = as_float({"nuclei": maps["nuclei"]})["nuclei"]
-        probability = smooth_probability(as_float32(foreground), plan.pixel_um)
+        probability = smooth_foreground(maps["nuclei"][0], plan.pixel_um)
         found = instances_of(np.ascontiguousarray(labels), probability, options.min_area_um2 / plan.pixel_um**2)
     owned = np.flatnonzero(_owned(found.centroids, tile))
     gate = None
@@ -111,7 +113,6 @@ def _on_level0(
     # One pixel of room, for the outline to round itself into.
     window = Region.enclosing(boxes).expand(1)
     window = window.intersect(Region(0, 0, *found.labels.shape))
-    labels = found.labels[window.slices]
     scores = found.scores[owned]
     window_px = window.translate(tile.inside_px.y, tile.inside_px.x)
     box = grid.level0_of(window_px)
@@ -122,12 +123,13 @@ def _on_level0(
             tile_index=tile.index,
             core=tile.core,
             box=box,
-            labels=_renumbered(labels, owned, len(found)),
+            labels=_kept(found, owned)[window.slices],
             centroids=found.centroids[owned].astype(np.float64) + shift,
             areas_um2=(found.areas[owned] * um2).astype(np.float32),
             boxes=boxes + np.tile(shift, 2),
             scores=scores,
         )
+    labels = found.labels[window.slices]
     if gate is not None:
         labels, gate = grow(labels), gate[window.slices]
     coarse = _renumbered(labels, owned, len(found))
@@ -135,10 +137,26 @@ def _on_level0(
     return _measured(tile, box, fine, scores=scores, um2=um2)
 
 
-def _renumbered(labels: LocalLabels, kept: NDArray[np.intp], count: int) -> LocalLabels:
-    """Return labels 1..`count` with the ids ``kept + 1`` (ascending) as 1..n and the others cleared."""
+def _kept(found: Instances, kept: NDArray[np.intp]) -> LocalLabels:
+    """Do as `_renumbered` with all labels of a field, by its pixels where they are known."""
+    if found.pixels is None:
+        return _renumbered(found.labels, kept, len(found))
+    numbers = _new_numbers(kept, len(found))
+    new = np.zeros(found.labels.shape, numbers.dtype)
+    new.reshape(-1)[found.pixels.flat] = numbers.take(found.pixels.labels)
+    return new
+
+
+def _new_numbers(kept: NDArray[np.intp], count: int) -> NDArray[Any]:
+    """Return what becomes of the labels 0..`count`: 1..n of ``kept + 1``, 0 of the others."""
     numbers: NDArray[Any] = np.zeros(count + 1, np.uint16 if len(kept) < 1 << 16 else np.int32)
     numbers[kept + 1] = np.arange(1, len(kept) + 1)
+    return numbers
+
+
+def _renumbered(labels: LocalLabels, kept: NDArray[np.intp], count: int) -> LocalLabels:
+    """Return labels 1..`count` with the ids ``kept + 1`` (ascending) as 1..n and the others cleared."""
+    numbers = _new_numbers(kept, count)
     new = np.empty(labels.shape, numbers.dtype)
     # numpy makes wide indices of the labels first: of a few rows they stay in the cache.
     for top in range(0, len(labels), ROWS_AT_A_TIME):
@@ -172,7 +190,7 @@ def _measured(
     )
 
 
-def _as_bytes(probability: NDArray[np.uint8] | NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.uint8]:
+def _as_bytes(probability: StoredMap) -> NDArray[np.uint8]:
     if probability.dtype == np.uint8:
         return np.asarray(probability, dtype=np.uint8)
     return np.asarray(np.rint(np.clip(probability, 0, 1) * 255), dtype=np.uint8)

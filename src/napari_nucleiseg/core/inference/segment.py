@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.decoders.base import DecodeOptions
+from napari_nucleiseg.core.decoders.base import DecodeOptions, decoder
 from napari_nucleiseg.core.errors import ModelError, StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.ahead import run_ahead
@@ -132,7 +132,9 @@ def default_options(model: LoadedModel) -> DecodeOptions:
 
 def options_key(plan: InferencePlan, model: LoadedModel, options: DecodeOptions) -> str:
     """Return a stable name of all that, beside the weights, decides what nuclei come out."""
-    decode = f"{model.spec.decoder}:t{options.threshold:.6g}:a{options.min_area_um2:.6g}"
+    revision = decoder(model.spec.decoder).revision
+    name = f"{model.spec.decoder}{revision if revision > 1 else ''}"
+    decode = f"{name}:t{options.threshold:.6g}:a{options.min_area_um2:.6g}"
     return f"{decode}:{plan.grid.key}"
 
 
