@@ -24,6 +24,18 @@ def test_pixels_come_back(image):
         np.testing.assert_array_equal(decode_pixels(data, image.shape), image)
 
 
+def test_few_runs_are_kept_as_such_and_take_fewer_bytes():
+    image = np.zeros((200, 300), np.uint32)
+    image[20:60, 30:80], image[100:140, 200:300], image[140:150, :40] = 2**32 - 1, 70_000, 5
+    data = encode_pixels(image)
+    assert data[:1] == b"R"
+    assert len(data) < len(encode_chunk(image))
+    np.testing.assert_array_equal(decode_pixels(data, image.shape), image)
+    view = np.zeros((300, 400), np.uint32)[50:250, 20:320]
+    view[...] = image
+    assert encode_pixels(view) == data
+
+
 def test_background_takes_no_bytes():
     assert encode_pixels(np.zeros((4, 5), np.uint32)) == b""
     assert not decode_pixels(b"", (4, 5)).any()

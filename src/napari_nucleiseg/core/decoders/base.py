@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, cast
 
 import numpy as np
@@ -55,32 +56,39 @@ class LabelledPixels:
     labels: NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Instances:
-    """Nuclei of one decoded field.
+    """Nuclei of one decoded field, numbered 1..n in raster order of nothing in particular.
 
     Parameters
     ----------
-    labels : ndarray of int32, shape (y, x)
-        0 is background, nuclei are 1..n in raster order of nothing in particular; of stacks ``(z, y, x)``.
+    shape : tuple of int
+        ``(height, width)`` of the field; of stacks ``(z, y, x)``.
+    pixels : LabelledPixels
+        Which nucleus is where. To pass over all of a field, as `labels` does, costs several times as much.
     centroids : ndarray of float32, shape (n, 2)
-        ``(y, x)`` in pixels of `labels`; row i belongs to id i + 1.
+        ``(y, x)`` in pixels; row i belongs to id i + 1.
     areas : ndarray of int64, shape (n,)
-        Pixels.
+        Pixels of each nucleus.
     boxes : ndarray of int64, shape (n, 4)
         ``(y0, x0, y1, x1)`` half-open.
     scores : ndarray of float32, shape (n,)
         Mean foreground probability inside the nucleus, 0..1.
-    pixels : LabelledPixels, optional
-        The same as `labels`: to pass over all of a field costs several times as much.
     """
 
-    labels: NDArray[np.int32]
+    shape: tuple[int, ...]
+    pixels: LabelledPixels
     centroids: NDArray[np.float32]
     areas: NDArray[np.int64]
     boxes: NDArray[np.int64]
     scores: NDArray[np.float32]
-    pixels: LabelledPixels | None = None
+
+    @cached_property
+    def labels(self) -> NDArray[np.int32]:
+        """The nuclei as a label image, int32 ``(y, x)``; 0 is background."""
+        labels = np.zeros(self.shape, np.int32)
+        labels.reshape(-1)[self.pixels.flat] = self.pixels.labels
+        return labels
 
     def __len__(self) -> int:
         return len(self.areas)

@@ -91,8 +91,6 @@ def instances_of_pixels(
     renumber = np.zeros(len(area), np.int32)
     renumber[keep] = np.arange(1, count + 1, dtype=np.int32)
     numbers = renumber.take(ids)
-    labels = np.zeros((height, width), np.int32)
-    labels.ravel()[flat] = numbers
     starts = _run_starts(flat, numbers, width)
     lengths = np.diff(starts, append=len(flat))
     sums = np.add.reduceat(probability.ravel().take(flat), starts) if len(starts) else np.zeros(0, np.float32)
@@ -102,12 +100,12 @@ def instances_of_pixels(
     measures = measure_runs(run, ys, xs, lengths, count)
     scores = np.bincount(run, sums[inside], count) / np.maximum(measures.areas, 1)
     return Instances(
-        labels,
+        (height, width),
+        LabelledPixels(flat, numbers),
         measures.centroids.astype(np.float32),
         measures.areas,
         measures.boxes,
         scores.astype(np.float32),
-        LabelledPixels(flat, numbers),
     )
 
 

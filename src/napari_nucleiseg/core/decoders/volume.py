@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, Maps
+from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, LabelledPixels, Maps
 from napari_nucleiseg.core.models.spec import HeadSpec
 
 SEED_LEVEL = 0.5
@@ -122,7 +122,8 @@ def instances_of_volume(labels: NDArray[np.int32], probability: NDArray[np.float
     boxes = np.array([[part.start for part in box] + [part.stop for part in box] for box in found], np.int64)
     scores = np.bincount(ids, probability.ravel()[flat], count + 1)[1:] / np.maximum(voxels, 1)
     return Instances(
-        kept,
+        labels.shape,
+        LabelledPixels(flat, ids),
         centroids.astype(np.float32),
         voxels.astype(np.int64),
         boxes.reshape(-1, 6),

@@ -112,7 +112,8 @@ def _on_level0(
     boxes = found.boxes[owned]
     # One pixel of room, for the outline to round itself into.
     window = Region.enclosing(boxes).expand(1)
-    window = window.intersect(Region(0, 0, *found.labels.shape))
+    height, width = found.shape
+    window = window.intersect(Region(0, 0, height, width))
     scores = found.scores[owned]
     window_px = window.translate(tile.inside_px.y, tile.inside_px.x)
     box = grid.level0_of(window_px)
@@ -138,11 +139,9 @@ def _on_level0(
 
 
 def _kept(found: Instances, kept: NDArray[np.intp]) -> LocalLabels:
-    """Do as `_renumbered` with all labels of a field, by its pixels where they are known."""
-    if found.pixels is None:
-        return _renumbered(found.labels, kept, len(found))
+    """Do as `_renumbered` with all labels of a field, by its pixels."""
     numbers = _new_numbers(kept, len(found))
-    new = np.zeros(found.labels.shape, numbers.dtype)
+    new = np.zeros(found.shape, numbers.dtype)
     new.reshape(-1)[found.pixels.flat] = numbers.take(found.pixels.labels)
     return new
 

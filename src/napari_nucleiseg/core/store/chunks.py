@@ -167,7 +167,7 @@ class ChunkPyramid:
                 chunk = self._load(key)
             if chunk is None:
                 self._write_into_empty(key, inside, new, since)
-            elif not np.array_equal(chunk[inside], new):
+            elif waiting or not np.array_equal(chunk[inside], new):
                 with self._lock:
                     chunk[inside] = new
                     self._kept.pop(key, None)

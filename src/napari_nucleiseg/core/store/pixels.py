@@ -13,11 +13,22 @@ Ids = NDArray[np.uint32]
 # Compressed ids begin with another byte, that of every zstd frame.
 _RUNS = b"R"
 _RUN_BYTES = 12
+# Runs are kept where they take so many times fewer bytes than the pixels, before either is compressed.
+_FEWER = 4
 
 
 def encode_pixels(image: Ids) -> bytes:
-    """Return ids ``(y, x)`` as bytes; none if all are background."""
-    return encode_chunk(image) if image.any() else b""
+    """Return ids ``(y, x)`` as bytes, as runs where there are few; none if all are background."""
+    flat = image.reshape(-1)
+    begins = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
+    if len(begins) * _RUN_BYTES * _FEWER > image.nbytes:
+        return encode_chunk(image) if image.any() else b""
+    ids = flat.take(begins)
+    shown = np.flatnonzero(ids)
+    if not len(shown):
+        return b""
+    lengths = np.diff(begins, append=flat.size)
+    return encode_runs(begins.take(shown), lengths.take(shown), ids.take(shown))
 
 
 def encode_runs(begins: NDArray[np.int64], lengths: NDArray[np.int64], ids: Ids) -> bytes:
