@@ -6,7 +6,7 @@ from test_training_without_labels import desk, two
 
 from napari_nucleiseg.core.models.weights import available_models
 from napari_nucleiseg.core.teaching.versions import all_versions
-from napari_nucleiseg.state import BY_SHAPE, METHODS, NETWORKS, SIZES, UnlabelledWishes
+from napari_nucleiseg.state import BY_SHAPE, BY_SHAPE_FINE, METHODS, NETWORKS, SIZES, UnlabelledWishes
 from napari_nucleiseg.viewer.unlabelled_engine import Trained
 from napari_nucleiseg.viewer.unlabelled_run import config_of, fit_of
 from unlabelled_parts import tissue_picture
@@ -121,6 +121,18 @@ def test_every_method_begins_with_sizes_that_suit_it():
     assert wishes.network == BY_SHAPE
     assert {name: getattr(wishes, name) for name in SIZES[BY_SHAPE]} == SIZES[BY_SHAPE]
     assert set(SIZES) == set(METHODS)
+
+
+def test_the_fine_network_learns_from_shapes_as_well(by_shape):
+    by_shape.work.wishes.network = BY_SHAPE_FINE
+    by_shape.work.wishes.steps, by_shape.work.wishes.measure_every = 4, 2
+    assert config_of(by_shape.work.wishes, "cpu").network == BY_SHAPE_FINE
+    by_shape.open(*two())
+    assert by_shape.train().steps == 4
+    by_shape.work.use()
+    by_shape.pump.run_until(lambda: by_shape.session.model == "by-shape", 10)
+    (card,) = [card for card in available_models() if card.name == "by-shape"]
+    assert card.network == BY_SHAPE_FINE
 
 
 def test_a_model_of_attention_is_fitted_with_its_own_sizes_whatever_would_be_trained():

@@ -74,7 +74,7 @@ def test_the_best_method_is_the_first_and_it_comes_to_a_model_that_finds_nuclei(
 def test_another_method_says_what_it_does_and_brings_its_sizes(panel, dock, qtbot):
     train(qtbot, panel, dock)
     assert dock.use_button.isVisible()
-    choose(qtbot, dock.network, 1)
+    choose(qtbot, dock.network, 2)
     assert dock.unlabelled.wishes.network == NETWORKS[0]
     assert "at which magnification" in dock.told.text()
     assert not dock.use_button.isVisible()
@@ -112,7 +112,7 @@ def test_a_fit_of_attention_is_told_as_such_and_the_next_run_as_what_it_is(panel
 
 
 def test_a_start_that_was_chosen_for_attention_does_not_count_here(panel, dock, qtbot):
-    choose(qtbot, dock.network, 1)
+    choose(qtbot, dock.network, 2)
     dock.unlabelled.wishes.start = "look"
     assert not dock.network.isEnabled()
     dock.unlabelled.wishes.start = ""

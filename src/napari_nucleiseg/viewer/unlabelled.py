@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.state import BY_SHAPE, FRESH, NETWORKS, SIZES, UnlabelledWishes
+from napari_nucleiseg.state import FRESH, NETWORKS, SHAPE_NETWORKS, SIZES, UnlabelledWishes
 from napari_nucleiseg.viewer.catalogue import Catalogue
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
@@ -160,7 +160,7 @@ class Unlabelled:
             self.said.emit(Hint(NONE_TICKED if self.sources.offered else NO_SLIDE, is_warning=True))
             return
         wishes, config = self.wishes, config_of(self.wishes, self._session.device)
-        start = FRESH if wishes.network == BY_SHAPE else wishes.start
+        start = FRESH if wishes.network in SHAPE_NETWORKS else wishes.start
         licence, folder, enough = wishes.licence.strip(), wishes.folder, self._begin(TRAIN)
 
         def work(_cancelled: Cancelled) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.weights import user_folder
 from napari_nucleiseg.core.training.by_shape.config import ByShapeConfig
 from napari_nucleiseg.core.training.scales.config import SHAPED, ScaleConfig, judge
-from napari_nucleiseg.state import BY_SHAPE, SIZES, UnlabelledWishes
+from napari_nucleiseg.state import SHAPE_NETWORKS, SIZES, UnlabelledWishes
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.weights import LoadedModel
@@ -37,7 +37,7 @@ _SAME_RUN = ("steps", "out", "device", "threads", "slides", "validate", "validat
 
 def config_of(wishes: UnlabelledWishes, device: str) -> Run:
     """Return the run that the user wants; slides and folder are not named yet."""
-    if wishes.network != BY_SHAPE:
+    if wishes.network not in SHAPE_NETWORKS:
         return _attention(wishes, device)
     return ByShapeConfig(
         network=wishes.network,
@@ -52,7 +52,7 @@ def config_of(wishes: UnlabelledWishes, device: str) -> Run:
 
 def fit_of(wishes: UnlabelledWishes, network: str, device: str) -> ScaleConfig:
     """Return how a model of attention is fitted to a slide; it has the sizes of a run of its network."""
-    if wishes.network == BY_SHAPE:
+    if wishes.network in SHAPE_NETWORKS:
         sizes: dict[str, Any] = dict(SIZES[network])
         wishes = replace(wishes, network=network, **sizes)
     config, steps = _attention(wishes, device), wishes.fit_steps

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_nucleiseg.state import BY_SHAPE, FRESH, METHODS
+from napari_nucleiseg.state import FRESH, METHODS, SHAPE_NETWORKS
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.viewer.unlabelled import FIT, Seen, Unlabelled
 from napari_nucleiseg.viewer.unlabelled_engine import Begun, Fitted, Trained
@@ -32,7 +32,12 @@ SIZE = QSize(1000, 310)
 METHOD_TITLES = dict(
     zip(
         METHODS,
-        ("Nuclei by their shape", "Attention, fast (half resolution)", "Attention, full (as published)"),
+        (
+            "Nuclei by their shape",
+            "Nuclei by their shape, fine",
+            "Attention, fast (half resolution)",
+            "Attention, full (as published)",
+        ),
         strict=True,
     )
 )
@@ -241,7 +246,7 @@ class UnlabelledPanel(QWidget):
 
     @property
     def _is_by_shape(self) -> bool:
-        return self.unlabelled.wishes.network == BY_SHAPE
+        return self.unlabelled.wishes.network in SHAPE_NETWORKS
 
     def _on_network_changed(self) -> None:
         """Say what this method does; what a run of another kind has come to is no longer shown."""

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_nucleiseg.state import BY_SHAPE, UnlabelledWishes
+from napari_nucleiseg.state import SHAPE_NETWORKS, UnlabelledWishes
 from napari_nucleiseg.widgets.form import Choice, NumberBox, NumberSlider, Switch, TextBox, about
 
 LEVEL_TITLES = {
@@ -68,7 +68,7 @@ class UnlabelledSettings(QDialog):
         self.setMinimumWidth(440)
 
     def _show_choices(self) -> None:
-        attends = self._wishes.network != BY_SHAPE
+        attends = self._wishes.network not in SHAPE_NETWORKS
         for name in ("by_shape", "imagenet"):
             self.controls[name].setEnabled(attends)
         # Shapes say how many pixels are worth a look.

@@ -80,6 +80,32 @@ def test_loss_falls_and_nuclei_are_found(config):
     assert set(steps[0].parts) == {"nuclei", "offsets", "distance", "separated"}
 
 
+def test_slopes_beyond_all_numbers_in_half_precision_are_made_again_in_full(config, tmp_path, monkeypatch):
+    seen, device, half = [], torch.device("cpu"), torch.autocast("cpu", torch.bfloat16)
+
+    def spoil(network, batch):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        if seen[-1]:
+            (*_, last) = network.parameters()
+            last.register_hook(lambda slope: slope * (float("nan") if network.is_spoilt else 1.0))
+        network.is_spoilt = seen[-1]
+
+    def spoilt(spec):
+        network = build_network(spec)
+        network.register_forward_pre_hook(spoil)
+        return network
+
+    calm = replace(config, validate=(), steps=3)
+    full = final_tensors(replace(calm, mixed_precision=False, out=str(tmp_path / "full")))
+    monkeypatch.setattr(loop, "build_network", spoilt)
+    monkeypatch.setattr(loop, "training_device", lambda _: (device, half))
+    mixed = final_tensors(calm)
+    # The averaged copy is not asked here: nothing is measured.
+    assert seen == [True, False, False, False]
+    learned = [key for key in full if "running" not in key and "num_batches" not in key]
+    assert all(torch.equal(full[key], mixed[key]) for key in learned)
+
+
 def test_same_seed_same_weights(config, tmp_path):
     first = final_tensors(replace(config, validate=()))
     again = final_tensors(replace(config, validate=(), out=str(tmp_path / "again")))

@@ -92,6 +92,7 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
     if config.threads:
         torch.set_num_threads(config.threads)
     device, autocast = training_device(config)
+    full = torch.autocast(device.type, enabled=False)
     layout = torch.channels_last if spec.dimensions == 2 else torch.channels_last_3d
     network = build_network(spec).to(device, memory_format=layout)  # type: ignore[call-overload]
     optimiser = make_optimiser(network, config)
@@ -107,13 +108,13 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
             on_device = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
             if config.self_training:
                 on_device = with_own_answers(on_device, average.module, config.self_training, autocast)
-            with autocast:
-                maps = network(on_device["image"].contiguous(memory_format=layout))
-            loss, parts = total_loss(maps, on_device, config)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimiser.step()
+            loss, parts, is_sound = _slopes(network, on_device, config, autocast)
+            if not is_sound and autocast is not full:
+                # As in teaching: half the precision gives some networks such slopes, and full precision sound ones.
+                autocast = full
+                loss, parts, is_sound = _slopes(network, on_device, config, autocast)
+            if is_sound:
+                optimiser.step()
             average.update_parameters(network)
             is_due = step % config.validate_every == 0 or step == config.steps
             scores = validator.scores(average.module, device) if validator and is_due else None
@@ -121,6 +122,20 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
             seconds, note = time.perf_counter() - began, checkpoint.note(step)
             told = TrainStep(step, config.steps, float(loss.detach()), parts, rate, seconds, scores, is_best, note)
             yield replace(told, network=average.module) if is_due else told
+
+
+def _slopes(
+    network: nn.Module, batch: dict[str, Tensor], config: TrainConfig, autocast: torch.autocast
+) -> tuple[Tensor, dict[str, float], bool]:
+    """Find which way the weights are to go; return loss, parts, and whether no slope is beyond all numbers."""
+    layout = torch.channels_last if batch["image"].ndim == 4 else torch.channels_last_3d
+    with autocast:
+        maps = network(batch["image"].contiguous(memory_format=layout))
+    loss, parts = total_loss(maps, batch, config)
+    network.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    return loss, parts, bool(torch.isfinite(norm))
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> float:
