@@ -108,6 +108,7 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
             on_device = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
             if config.self_training:
                 on_device = with_own_answers(on_device, average.module, config.self_training, autocast)
+            on_device["image"] = on_device["image"].contiguous(memory_format=layout)
             loss, parts, is_sound = _slopes(network, on_device, config, autocast)
             if not is_sound and autocast is not full:
                 # As in teaching: half the precision gives some networks such slopes, and full precision sound ones.
@@ -128,9 +129,8 @@ def _slopes(
     network: nn.Module, batch: dict[str, Tensor], config: TrainConfig, autocast: torch.autocast
 ) -> tuple[Tensor, dict[str, float], bool]:
     """Find which way the weights are to go; return loss, parts, and whether no slope is beyond all numbers."""
-    layout = torch.channels_last if batch["image"].ndim == 4 else torch.channels_last_3d
     with autocast:
-        maps = network(batch["image"].contiguous(memory_format=layout))
+        maps = network(batch["image"])
     loss, parts = total_loss(maps, batch, config)
     network.zero_grad(set_to_none=True)
     loss.backward()
