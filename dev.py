@@ -2,7 +2,7 @@
 """One file that makes the environment and runs the demo, the tests and the checks.
 
 python3 dev.py demo [--screenshot out.png] [--slide PATH]    open the program on a sample slide
-python3 dev.py test [--fast] [pytest arguments]              run the tests
+python3 dev.py test [--fast] [pytest arguments]              run the tests; with --lint everything of lint too
 python3 dev.py lint                                          style, types and import contracts
 python3 dev.py setup                                         only make the environment
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_python()
         check_display(options)
         install_system_packages(options.command)
-        make_environment(EXTRAS[options.command])
+        make_environment(EXTRAS["lint" if getattr(options, "lint", False) else options.command])
         return run_command(options, rest)
     except SetupError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -105,7 +105,7 @@ def run_command(options: argparse.Namespace, rest: Sequence[str]) -> int:
     if options.command == "demo":
         return run_demo(options.screenshot, options.slide)
     if options.command == "test":
-        return run_tests(rest, fast=options.fast)
+        return run_tests(rest, fast=options.fast, lint=options.lint)
     if options.command == "lint":
         return run_lint()
     print("The environment is ready.")
@@ -121,9 +121,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     demo.add_argument("--slide", type=Path, metavar="PATH", help="open this slide instead of the sample")
     test = commands.add_parser("test", help="run the tests; further arguments go to pytest")
     test.add_argument("--fast", action="store_true", help="leave out the tests that take longer than ten seconds")
+    test.add_argument("--lint", action="store_true", help="check style, types and import contracts beside all tests")
     commands.add_parser("lint", help="check style, types and import contracts")
     commands.add_parser("setup", help="only make the environment")
     options, rest = parser.parse_known_args(arguments)
+    if options.command == "test" and options.lint and (options.fast or not are_of_all(rest)):
+        parser.error("--lint goes with all tests only; to check the source alone: dev.py lint")
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {shlex.join(rest)}")
     return options, rest
@@ -228,8 +231,16 @@ def make_environment(extras: Sequence[str]) -> None:
     install_torch()
     wanted = sorted(installed.union(extras))
     say(f"Installing the package and what it needs ({', '.join(wanted)})")
-    pip("install", "--constraint", str(CONSTRAINTS), "--editable", f"{ROOT}[{','.join(wanted)}]")
+    pip("install", "--no-compile", "--constraint", str(CONSTRAINTS), "--editable", f"{ROOT}[{','.join(wanted)}]")
+    compile_packages()
     STAMP.write_text(json.dumps({"key": key, "extras": wanted}))
+
+
+def compile_packages() -> None:
+    """Compile what was installed on all cores; pip does it on one, which is nearly half of all its work."""
+    # Some packages come with files for other versions of Python; what cannot be compiled is not imported either.
+    command = [venv_program("python"), "-m", "compileall", "-qq", "-j", "0", str(VENV)]
+    subprocess.run(command, capture_output=True, check=False)
 
 
 def environment_key() -> str:
@@ -271,7 +282,7 @@ def install_torch() -> None:
         if needs_cpu_build():
             install_cpu_torch()
         else:
-            pip("install", TORCH_ANY)
+            pip("install", "--no-compile", TORCH_ANY)
         version = installed_torch()
     CONSTRAINTS.write_text(f"torch=={version}\n")
 
@@ -300,7 +311,7 @@ def install_cpu_torch() -> None:
         ["--index-url", TORCH_CPU_INDEX, "--retries", "2", TORCH_ANY],
     )
     for attempt in attempts:
-        command = [str(venv_program("python")), "-m", "pip", "install", "--quiet", *attempt]
+        command = [str(venv_program("python")), "-m", "pip", "install", "--quiet", "--no-compile", *attempt]
         if subprocess.run(command, capture_output="--no-index" in attempt, check=False).returncode == 0:
             return
     message = (
@@ -415,16 +426,22 @@ class Lane(threading.Thread):
         self.join()
 
 
-def run_tests(pytest_arguments: Sequence[str], *, fast: bool) -> int:
+def run_tests(pytest_arguments: Sequence[str], *, fast: bool, lint: bool = False) -> int:
     """Run pytest; on Linux pytest-xvfb gives each run of it a screen of its own where Xvfb is there.
 
-    All tests together are several runs, two of them side by side.
+    All tests together are several runs, two of them side by side; with ``lint`` the checks of the source are one more.
     """
-    if not fast and all(word.startswith("--") for word in pytest_arguments):
-        return run_all(commands_of_all(pytest_arguments))
+    if not fast and are_of_all(pytest_arguments):
+        first = [[sys.executable, str(ROOT / "dev.py"), "lint"]] if lint else []
+        return run_all([*first, *commands_of_all(pytest_arguments)])
     command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments, *(["-m", "not slow"] if fast else [])]
     with clean_environment() as environment:
         return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+
+
+def are_of_all(pytest_arguments: Sequence[str]) -> bool:
+    """Tell whether these arguments of pytest choose no tests."""
+    return all(word.startswith("--") for word in pytest_arguments)
 
 
 def commands_of_all(pytest_arguments: Sequence[str]) -> list[list[str]]:
@@ -475,6 +492,8 @@ def clean_environment() -> Iterator[dict[str, str]]:
     """Yield environment variables under which a run neither reads nor writes the user's napari settings."""
     with tempfile.TemporaryDirectory(prefix="nucleiseg-") as folder:
         environment = {**os.environ, "NAPARI_CONFIG": str(Path(folder) / "settings.yaml"), "QT_API": "pyside6"}
+        # Without it each of many processes compiles all tests, and all that pytest rewrites for its plugins.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         environment.setdefault("OMP_NUM_THREADS", "1")  # more threads than cores make small networks many times slower
         environment.pop("QT_QPA_PLATFORM", None)  # Qt's offscreen platform draws no OpenGL
         yield environment

@@ -310,6 +310,30 @@ def test_what_is_installed_is_not_installed_again(dev, started, monkeypatch):
     assert started.commands == []
 
 
+@pytest.mark.usefixtures("environment")
+def test_what_is_installed_is_compiled_afterwards_on_all_cores(dev, started, monkeypatch, tmp_path):
+    monkeypatch.setattr(dev, "environment_key", lambda: "changed since")
+    monkeypatch.setattr(dev, "install_torch", lambda: None)
+    monkeypatch.setattr(dev, "CONSTRAINTS", tmp_path / "constraints.txt")
+    dev.make_environment(("pyside6",))
+    installed, compiled = (list(map(str, command)) for command in started.commands[-2:])
+    assert "--no-compile" in installed
+    assert compiled[1:] == ["-m", "compileall", "-qq", "-j", "0", str(tmp_path)]
+    assert dev.read_stamp("changed since") == {"pyside6"}
+
+
+def test_a_package_that_cannot_be_compiled_whole_is_no_fault(dev, started):
+    started.answers.append(1)
+    dev.compile_packages()
+    assert len(started.commands) == 1
+
+
+def test_tests_compile_what_they_import_once(dev, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    with dev.clean_environment() as environment:
+        assert "PYTHONDONTWRITEBYTECODE" not in environment
+
+
 # ---------------------------------------------------------------------- tests
 
 
@@ -388,6 +412,31 @@ def test_all_tests_are_run_in_two_lanes_and_each_run_can_fail(dev, pytest_runs, 
     assert all("--durations=15" in command for command in pytest_runs.lanes)
     assert pytest_runs.commands == []
     assert "told by the second lane" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("failing", [None, "lint"])
+def test_the_source_is_checked_beside_all_tests(dev, pytest_runs, failing):
+    pytest_runs.failing = lambda command: 2 if failing in command else 0
+    assert dev.run_tests([], fast=False, lint=True) == (2 if failing else 0)
+    checks = [command for command in pytest_runs.lanes if "pytest" not in command]
+    assert checks == [[sys.executable, str(Path(dev.ROOT) / "dev.py"), "lint"]]
+    assert len(pytest_runs.lanes) == 1 + len(dev.commands_of_all([]))
+
+
+@pytest.mark.parametrize("words", [["--lint", "--fast"], ["--lint", "tests/core"]])
+def test_the_source_is_not_checked_beside_some_tests(dev, words, capsys):
+    with pytest.raises(SystemExit):
+        dev.parse_arguments(["test", *words])
+    assert "dev.py lint" in capsys.readouterr().err
+
+
+def test_what_the_checks_of_the_source_need_is_installed_with_the_tests(dev, monkeypatch):
+    made = []
+    monkeypatch.setattr(dev, "install_system_packages", lambda _command: None)
+    monkeypatch.setattr(dev, "make_environment", made.append)
+    monkeypatch.setattr(dev, "run_command", lambda options, _rest: 0 if options.lint else 1)
+    assert dev.main(["test", "--lint", "--durations=3"]) == 0
+    assert made == [dev.EXTRAS["lint"]]
 
 
 def test_a_lane_takes_what_waits_until_nothing_does(dev, pytest_runs):
