@@ -14,7 +14,7 @@ from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.jobs import Jobs
 from napari_nucleiseg.viewer.messages import Hint, Progress
 from napari_nucleiseg.viewer.segmentation import Planned, Told, Wish, run
-from napari_nucleiseg.viewer.sentences import hint_after, hint_before
+from napari_nucleiseg.viewer.sentences import hint_after, hint_before, tiles_in
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.models.spec import ModelSpec
@@ -187,7 +187,7 @@ class Segmenter:
             self.outcome_changed.emit("All tiles were done before")
         if todo:
             seconds = time.monotonic() - self._began
-            self.outcome_changed.emit(f"{todo:,} {'tile' if todo == 1 else 'tiles'} in {seconds:.1f} s")
+            self.outcome_changed.emit(tiles_in(todo, seconds))
         self._end_progress()
         self._display.polygon = wish.polygon
         self._display.redraw()

@@ -29,6 +29,7 @@ LOOKS_BROWN = (
 )
 # So long it is said of a slide: who has read it may leave brown alone.
 BROWN_S = 60.0
+SHORTEST_S = 0.1
 OUT_OF_SIGHT = "The slide is out of sight. Press the home button to see it."
 
 
@@ -105,3 +106,9 @@ def question_after(wish: Wish, error: BaseException, models: Callable[[], Sequen
         card = next((card for card in models() if card.name == wish.model), None)
         return None if card is None else LicenceQuestion(card)
     return None
+
+
+def tiles_in(count: int, seconds: float) -> str:
+    """Say how long some tiles took."""
+    took = f"{seconds:.1f} s" if seconds >= SHORTEST_S else f"less than {SHORTEST_S} s"
+    return f"{count:,} {'tile' if count == 1 else 'tiles'} in {took}"

@@ -50,15 +50,10 @@ class UnlabelledSettings(QDialog):
             "level": Choice(wishes, "level", LEVEL_TITLES),
         }
         column = QVBoxLayout(self)
-        column.addLayout(self._form("To train", "crop_px", "batch_size", "hold_out", "measure_every", "sparsity"))
-        for name in ("by_shape", "imagenet"):
-            column.addWidget(self.controls[name])
+        column.addLayout(self._form())
         for change in (wishes.events.by_shape, wishes.events.network):
             change.connect(self._show_choices)
         self._show_choices()
-        column.addLayout(self._form("To keep", "licence"))
-        column.addLayout(self._folder())
-        column.addLayout(self._form("To fit the model at hand", "fit_steps", "level"))
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.rejected.connect(self.reject)
         column.addWidget(buttons)
@@ -74,19 +69,26 @@ class UnlabelledSettings(QDialog):
         # Shapes say how many pixels are worth a look.
         self.controls["sparsity"].setEnabled(attends and not self._wishes.by_shape)
 
-    def _form(self, title: str, *names: str) -> QFormLayout:
+    def _form(self) -> QFormLayout:
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self._add(form, "To train", "crop_px", "batch_size", "hold_out", "measure_every", "sparsity")
+        for name in ("by_shape", "imagenet"):
+            form.addRow(self.controls[name])
+        self._add(form, "To keep", "licence")
+        form.addRow(about("folder", UnlabelledWishes)["title"], self._folder())
+        self._add(form, "To fit the model at hand", "fit_steps", "level")
+        return form
+
+    def _add(self, form: QFormLayout, title: str, *names: str) -> None:
         form.addRow(QLabel(f"<b>{title}</b>"))
         for name in names:
             form.addRow(about(name, UnlabelledWishes)["title"], self.controls[name])
-        return form
 
     def _folder(self) -> QHBoxLayout:
         self.folder_button = QPushButton("Choose…")
         self.folder_button.clicked.connect(self._on_folder_clicked)
         row = QHBoxLayout()
-        row.addWidget(QLabel(about("folder", UnlabelledWishes)["title"]))
         row.addWidget(self.controls["folder"], 1)
         row.addWidget(self.folder_button)
         return row
