@@ -4,12 +4,16 @@ import importlib
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
 import pytest
+from qtpy.QtCore import QRect
+from qtpy.QtGui import QScreen
 
 from dark_model import CARD, SPEC, Dark, disc_picture
+from napari_nucleiseg.cli.window import open_window
 from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.viewer.outlines import OUTLINE
@@ -77,6 +81,22 @@ def test_a_display_of_any_kind_is_believed(shell, monkeypatch, platform, variabl
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert shell("demo").err == "Error: a window was opened\n"
+
+
+@pytest.mark.parametrize(
+    ("screen", "wanted"),
+    [((1920, 1080), (1500, 950)), ((1366, 768), (1366, 728)), ((1440, 1200), (1440, 950))],
+    ids=["large", "laptop", "narrow"],
+)
+@pytest.mark.usefixtures("qtbot")
+def test_the_window_is_no_larger_than_the_screen(monkeypatch, screen, wanted):
+    sizes = []
+    made = SimpleNamespace(window=SimpleNamespace(resize=lambda *size: sizes.append(size)))
+    monkeypatch.setattr("napari.Viewer", lambda **_: made)
+    monkeypatch.setattr("napari_nucleiseg.widgets.commands.open_panel", lambda _viewer: None)
+    monkeypatch.setattr(QScreen, "availableGeometry", lambda _screen: QRect(0, 0, *screen))
+    assert open_window().viewer is made
+    assert sizes == [wanted]
 
 
 @pytest.mark.usefixtures("qtbot")

@@ -1,6 +1,7 @@
 """Nothing is cut off in a narrow panel, in either theme; every control explains itself."""
 
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
@@ -93,6 +94,39 @@ def test_what_follows_correcting_stands_in_three_rows_of_three(full_panel):
     assert (grid.rowCount(), grid.columnCount(), grid.count()) == (3, 3, 9)
     widths = [grid.itemAt(place).widget().width() for place in range(9)]
     assert max(widths) < 1.3 * min(widths)
+
+
+def test_no_dock_makes_the_window_larger_than_the_screen_of_a_laptop(viewer, panel, disc_slide, qtbot):
+    viewer.window.resize(1366, 728)
+    open_and_settle(viewer, panel, disc_slide, qtbot)
+    docks, opened = panel.docks, []
+    for show in (
+        docks.show_table, docks.show_regions, docks.show_history, docks.show_teach, docks.show_versions,
+        docks.show_unlabelled, docks.show_models, docks.show_cluster, docks.show_heads, docks.show_like,
+        docks.show_by_text, docks.show_plots, docks.show_batch,
+    ):  # fmt: skip
+        show()
+        qtbot.wait(50)
+        opened.append((show.__name__, viewer.window.geometry()[2:]))
+    until_idle(qtbot, panel)
+    assert [one for one in opened if one[1] != (1366, 728)] == []
+
+
+def test_a_dock_that_is_too_low_is_scrolled_and_its_controls_take_the_keys(viewer, panel, disc_slide, qtbot):
+    open_and_settle(viewer, panel, disc_slide, qtbot)
+    panel.docks.show_teach()
+    teach = panel.docks.widget("Teach")
+    frame = teach.parent().parent()
+    assert isinstance(frame, QScrollArea)
+    assert frame.focusPolicy() == Qt.FocusPolicy.NoFocus
+    viewer.window.resize(1200, 1)  # as low as it goes
+    qtbot.waitUntil(lambda: frame.verticalScrollBar().isVisible(), timeout=WAIT_MS)
+    assert frame.height() < teach.minimumSizeHint().height() <= teach.height()
+    shown = [button for button in teach.findChildren(QAbstractButton) if button.isVisible()]
+    lowest = max(shown, key=lambda button: button.mapTo(teach, button.rect().bottomLeft()).y())
+    assert lowest.visibleRegion().isEmpty()
+    frame.ensureWidgetVisible(lowest)
+    assert not lowest.visibleRegion().isEmpty()
 
 
 def test_the_menu_explains_itself_and_opens_what_it_says(full_panel, qtbot):

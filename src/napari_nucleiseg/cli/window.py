@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.slides.stacks import Stack
 
 _SIZE = (1500, 950)
+_TITLE_BAR_PX = 40
 _SETTLED_S = 2.0
 _LONGEST_S = 300.0
 
@@ -86,8 +87,16 @@ def open_window() -> Window:
     from napari_nucleiseg.widgets.commands import open_panel
 
     viewer = napari.Viewer(title="napari-nucleiseg")
-    viewer.window.resize(*_SIZE)
+    viewer.window.resize(*_size_on_screen())
     return Window(viewer, open_panel(viewer))
+
+
+def _size_on_screen() -> tuple[int, int]:
+    """Return the wished size of the window, or less where the screen is smaller: that of a laptop has 1366 x 768."""
+    from qtpy.QtWidgets import QApplication
+
+    free = QApplication.primaryScreen().availableGeometry()
+    return min(_SIZE[0], free.width()), min(_SIZE[1], free.height() - _TITLE_BAR_PX)
 
 
 def _require_display() -> None:

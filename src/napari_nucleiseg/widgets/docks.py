@@ -31,6 +31,7 @@ from napari_nucleiseg.viewer.plots import Plots
 from napari_nucleiseg.viewer.regions import Regions
 from napari_nucleiseg.viewer.unlabelled import Unlabelled
 from napari_nucleiseg.viewer.versions import Versions
+from napari_nucleiseg.widgets.dock_frame import DockFrame
 
 if TYPE_CHECKING:
     from napari_nucleiseg.widgets.like import LikePanel
@@ -65,6 +66,7 @@ class Docks:
     def __init__(self, viewer: Any, controller: Controller) -> None:
         self._viewer, self._controller = viewer, controller
         self._widgets: dict[str, QWidget] = {}
+        self._frames: dict[str, DockFrame] = {}
         self._docks: dict[str, Any] = {}
         # Regions are seen on the slide also while nobody looks at their list.
         self.regions = Regions(controller.editing, controller.display)
@@ -239,11 +241,14 @@ class Docks:
         return self._widgets.get(name)
 
     def _show(self, name: str, area: str, make: Callable[[], QWidget]) -> None:
-        widget = self._widgets.get(name)
-        if widget is None:
-            widget = self._widgets[name] = make()
-        if widget.parent() is None:  # new, or its dock was closed
-            self._docks[name] = self._viewer.window.add_dock_widget(widget, name=name, area=area, tabify=True)
+        if name not in self._widgets:
+            made = self._widgets[name] = make()
+            self._frames[name] = DockFrame(made)
+            if hasattr(made, "leave_dock"):
+                self._frames[name].left.connect(made.leave_dock)
+        frame = self._frames[name]
+        if frame.parent() is None:  # new, or its dock was closed
+            self._docks[name] = self._viewer.window.add_dock_widget(frame, name=name, area=area, tabify=True)
         self._docks[name].show()
         self._docks[name].raise_()
 
@@ -263,10 +268,10 @@ class Docks:
         self._viewer.events.theme.disconnect(self._on_theme_changed)
         self.unlabelled.close()
         self.batch.close()
-        for widget in self._widgets.values():
-            widget.hide()
-            if widget.parent() is not None:
-                self._viewer.window.remove_dock_widget(widget)
-            widget.deleteLater()
+        for frame in self._frames.values():
+            frame.hide()
+            if frame.parent() is not None:
+                self._viewer.window.remove_dock_widget(frame)
+            frame.deleteLater()
         self._widgets.clear()
         self._docks.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -365,11 +365,9 @@ class HeadsPanel(QWidget):
         self.heads.open()
         self.pointing.open()
 
-    def event(self, event: QEvent) -> bool:
-        """Ask and follow no longer once the dock is closed: napari then takes this out of it."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.heads.wishes.asking = self.heads.wishes.follow = False
-        return bool(super().event(event))
+    def leave_dock(self) -> None:
+        """Ask and follow no longer once the dock is closed."""
+        self.heads.wishes.asking = self.heads.wishes.follow = False
 
 
 def _pair(first: QWidget, second: QWidget) -> QWidget:
