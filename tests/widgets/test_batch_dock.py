@@ -426,7 +426,7 @@ def test_closing_the_dock_does_not_stop_the_run(viewer, panel, ready, network, q
     network.log.hold_after = 1
     click(qtbot, ready.start_button)
     qtbot.waitUntil(lambda: shown(ready, STATE)[0].startswith("Segmenting"), timeout=WAIT_MS)
-    viewer.window.remove_dock_widget(ready)
+    viewer.window.remove_dock_widget(panel.docks.frame("Batch"))
     network.log.gate.set()
     settled(qtbot, panel)
     panel.docks.show_batch()

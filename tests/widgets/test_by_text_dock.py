@@ -203,7 +203,7 @@ def test_what_is_missing_or_wrong_is_said(dock, slide, by_text, panel, clip, tmp
     assert dock.view_button.isVisible()
 
 
-def test_nuclei_get_the_colour_of_what_they_are_most_like(scored, by_text, viewer, clip):
+def test_nuclei_get_the_colour_of_what_they_are_most_like(scored, panel, by_text, viewer, clip):
     look, numbers = by_text.found.look, by_text.numbers()
     assert len(look) == len(VIEW.is_dark) == 64
     np.testing.assert_array_equal(numbers[1:] == 1, is_dark(by_text))
@@ -226,9 +226,9 @@ def test_nuclei_get_the_colour_of_what_they_are_most_like(scored, by_text, viewe
     assert layer is by_text._layer.layer  # nothing was scored anew
     assert layer.get_color(1)[3] == 0
     assert not scored.accept_button.isEnabled()
-    scored.parent().hide()
+    panel.docks.frame("By text").parent().hide()
     assert by_text._layer.layer is None
-    scored.parent().show()
+    panel.docks.frame("By text").parent().show()
     assert by_text._layer.layer is not None
     viewer.layers.clear()
     assert by_text.found is None  # another slide has other nuclei

@@ -116,7 +116,7 @@ def test_the_command_opens_it_and_what_is_missing_is_said(viewer, panel, qtbot, 
     assert "There is no transformer to look with" in dock.hint.text()
     # One that is there the next time it is opened is listed.
     write_encoders()
-    viewer.window.remove_dock_widget(dock)
+    viewer.window.remove_dock_widget(panel.docks.frame("Attention heads"))
     click(qtbot, panel.panel.heads_button)
     until_idle(qtbot, panel)
     assert dock.encoder.currentText() == "tiny"
@@ -444,7 +444,7 @@ def test_closing_in_the_middle_leaves_nothing(viewer, panel, dock, qtbot, what):
     qtbot.waitUntil(lambda: len(layers(viewer)) == 1, timeout=WAIT_MS)
     click(qtbot, dock.ask_button)
     if what == "dock":
-        viewer.window.remove_dock_widget(dock)
+        viewer.window.remove_dock_widget(panel.docks.frame("Attention heads"))
         engine.gate.set()
         until_idle(qtbot, panel)
         # Closed, it asks nothing; opened again, it is as it was left.

@@ -358,7 +358,7 @@ def test_what_cannot_be_compared_is_said(dock, panel, viewer, monkeypatch, qtbot
 
 def test_closing_hides_all_keeps_marks_and_leaves_no_work_behind(marked, panel, viewer, qtbot):
     like, engine = panel.docks.like, panel.docks.like.view.engine
-    panel.docks._docks["Find the like"].close()
+    panel.docks.frame("Find the like").parent().close()
     settle(qtbot, panel)
     assert like.wishes.hand == OFF
     assert like.layers.layer(OUTLINES) is like.layers.layer(MARKS) is None

@@ -421,7 +421,7 @@ def test_every_control_explains_itself(dock):
 
 def test_a_closed_dock_follows_nothing_and_opens_as_it_was(dock, panel, qtbot):
     choose(dock, "network segnet", qtbot)
-    panel.docks._docks["Models"].close()
+    panel.docks.frame("Models").parent().close()
     assert not dock.browser._connections.is_open
     panel.docks.show_models()
     qtbot.waitUntil(lambda: dock.isVisible() and dock.browser._connections.is_open, timeout=WAIT_MS)

@@ -229,7 +229,7 @@ def test_letters_that_judge_nothing_are_left_to_the_viewer(table, panel, qtbot):
 
 
 def test_a_closed_table_comes_back(viewer, table, panel, qtbot):
-    viewer.window.remove_dock_widget(table)
+    viewer.window.remove_dock_widget(panel.docks.frame("Nuclei table"))
     assert not table.model._nuclei.is_open
     assert "nucleus in the table" not in viewer.layers
     click(qtbot, panel.panel.correct.table_button)

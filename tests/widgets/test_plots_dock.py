@@ -32,6 +32,7 @@ PLAIN, SHIFT, ALT, CONTROL = (
 def dock(viewer, panel, disc_slide, qtbot):
     """The plots beside the panel, on a slide that is segmented."""
     panel.docks.plots.engine = PlacedPlots()
+    viewer.window.resize(1200, 950)  # room for all of the dock, which is scrolled otherwise
     open_and_settle(viewer, panel, disc_slide, qtbot)
     click(qtbot, panel.panel.view_button)
     until_idle(qtbot, panel)
@@ -107,7 +108,7 @@ def test_a_key_and_the_menu_open_it_too(viewer, panel, disc_slide, qtbot, monkey
     qtbot.keyClick(canvas, Qt.Key.Key_M, SHIFT)
     dock = panel.docks.widget("Measurements")
     assert dock.isVisible()
-    viewer.window.remove_dock_widget(dock)
+    viewer.window.remove_dock_widget(panel.docks.frame("Measurements"))
     assert not dock.isVisible()
     assert not dock.plots.is_open
     monkeypatch.setattr(commands, "open_panel", lambda _viewer: panel)
@@ -330,8 +331,9 @@ def test_a_selection_is_shown_in_the_table_and_rows_are_selected_in_the_plot(sca
 
     # Both docks beside each other, as a person may put them.
     window = panel.window()
-    window.splitDockWidget(scatter.parent(), table.parent(), Qt.Orientation.Horizontal)
-    scatter.parent().show()
+    plots_dock, table_dock = panel.docks.frame("Measurements").parent(), panel.docks.frame("Nuclei table").parent()
+    window.splitDockWidget(plots_dock, table_dock, Qt.Orientation.Horizontal)
+    plots_dock.show()
     qtbot.waitUntil(lambda: scatter.isVisible() and table.isVisible(), timeout=WAIT_MS)
     until_idle(qtbot, panel)
     table.view.selectRow(7)
@@ -399,7 +401,7 @@ def test_nuclei_are_coloured_by_what_is_plotted_and_the_ends_are_told(viewer, do
 def test_nothing_is_measured_while_it_is_closed(viewer, dock, panel, qtbot):
     dock.plots.select_all()
     until_idle(qtbot, panel)
-    viewer.window.remove_dock_widget(dock)
+    viewer.window.remove_dock_widget(panel.docks.frame("Measurements"))
     until_idle(qtbot, panel)
     assert not any(SELECTED in layer.name for layer in viewer.layers)
     asked = len(dock.plots.engine.asked)

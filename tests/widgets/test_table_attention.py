@@ -145,7 +145,7 @@ def test_opening_the_table_measures_what_is_shown_and_what_went_while_it_was_clo
     asked = []
     measure = panel.docks.heads_nuclei.measure
     monkeypatch.setattr(panel.docks.heads_nuclei, "measure", lambda **how: (asked.append(how), measure(**how)))
-    viewer.window.remove_dock_widget(table)
+    viewer.window.remove_dock_widget(panel.docks.frame("Nuclei table"))
     show_map(panel, map_along(1))
     until_idle(qtbot, panel)
     assert asked == []  # nobody looks at the table
@@ -154,7 +154,7 @@ def test_opening_the_table_measures_what_is_shown_and_what_went_while_it_was_clo
     until_idle(qtbot, panel)
     assert asked == [{"quiet": True}]
     table.view.sortByColumn(ATTENTION, FALLING)
-    viewer.window.remove_dock_widget(table)
+    viewer.window.remove_dock_widget(panel.docks.frame("Nuclei table"))
     panel.docks.heads.drop()
     click(qtbot, panel.panel.correct.table_button)
     until_idle(qtbot, panel)

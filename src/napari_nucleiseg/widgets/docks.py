@@ -240,6 +240,10 @@ class Docks:
         """Return what a dock shows; None as long as nobody has asked for it."""
         return self._widgets.get(name)
 
+    def frame(self, name: str) -> DockFrame | None:
+        """Return what napari has in that dock, around what it shows; None as long as nobody has asked for it."""
+        return self._frames.get(name)
+
     def _show(self, name: str, area: str, make: Callable[[], QWidget]) -> None:
         if name not in self._widgets:
             made = self._widgets[name] = make()
