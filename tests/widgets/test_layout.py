@@ -1,7 +1,8 @@
 """Nothing is cut off in a narrow panel, in either theme; every control explains itself."""
 
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QRect, Qt
+from qtpy.QtGui import QScreen
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
@@ -96,6 +97,13 @@ def test_what_follows_correcting_stands_in_three_rows_of_three(full_panel):
     assert max(widths) < 1.3 * min(widths)
 
 
+@pytest.fixture
+def laptop(monkeypatch):
+    """A screen of 1366 x 768 pixels, as far as anybody asks."""
+    monkeypatch.setattr(QScreen, "availableGeometry", lambda _screen: QRect(0, 0, 1366, 768))
+
+
+@pytest.mark.usefixtures("laptop")
 def test_no_dock_makes_the_window_larger_than_the_screen_of_a_laptop(viewer, panel, disc_slide, qtbot):
     viewer.window.resize(1366, 728)
     open_and_settle(viewer, panel, disc_slide, qtbot)
@@ -112,14 +120,13 @@ def test_no_dock_makes_the_window_larger_than_the_screen_of_a_laptop(viewer, pan
     assert [one for one in opened if one[1] != (1366, 728)] == []
 
 
+@pytest.mark.usefixtures("laptop")
 def test_a_dock_that_is_too_low_is_scrolled_and_its_controls_take_the_keys(viewer, panel, disc_slide, qtbot):
+    viewer.window.resize(1200, 1)  # as low as it goes
     open_and_settle(viewer, panel, disc_slide, qtbot)
     panel.docks.show_teach()
-    teach = panel.docks.widget("Teach")
-    frame = teach.parent().parent()
-    assert isinstance(frame, QScrollArea)
+    teach, frame = panel.docks.widget("Teach"), panel.docks.frame("Teach")
     assert frame.focusPolicy() == Qt.FocusPolicy.NoFocus
-    viewer.window.resize(1200, 1)  # as low as it goes
     qtbot.waitUntil(lambda: frame.verticalScrollBar().isVisible(), timeout=WAIT_MS)
     assert frame.height() < teach.minimumSizeHint().height() <= teach.height()
     shown = [button for button in teach.findChildren(QAbstractButton) if button.isVisible()]
@@ -127,6 +134,15 @@ def test_a_dock_that_is_too_low_is_scrolled_and_its_controls_take_the_keys(viewe
     assert lowest.visibleRegion().isEmpty()
     frame.ensureWidgetVisible(lowest)
     assert not lowest.visibleRegion().isEmpty()
+
+
+def test_a_dock_has_the_height_it_needs_where_the_screen_has_room(viewer, panel, disc_slide, qtbot):
+    viewer.window.resize(1200, 1)
+    open_and_settle(viewer, panel, disc_slide, qtbot)
+    panel.docks.show_teach()
+    teach, frame = panel.docks.widget("Teach"), panel.docks.frame("Teach")
+    qtbot.waitUntil(lambda: frame.height() >= teach.minimumSizeHint().height() > 100, timeout=WAIT_MS)
+    assert not frame.verticalScrollBar().isVisible()
 
 
 def test_the_menu_explains_itself_and_opens_what_it_says(full_panel, qtbot):

@@ -32,7 +32,6 @@ PLAIN, SHIFT, ALT, CONTROL = (
 def dock(viewer, panel, disc_slide, qtbot):
     """The plots beside the panel, on a slide that is segmented."""
     panel.docks.plots.engine = PlacedPlots()
-    viewer.window.resize(1200, 950)  # room for all of the dock, which is scrolled otherwise
     open_and_settle(viewer, panel, disc_slide, qtbot)
     click(qtbot, panel.panel.view_button)
     until_idle(qtbot, panel)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtWidgets import QScrollArea, QWidget
 
-# With napari's layer list above it, a dock of this height still leaves the window lower than the screen of a laptop.
 _LEAST_WIDTH, _LEAST_HEIGHT = 300, 100
+# What a window needs above and below a dock: napari's menus, layer controls, layer list and status, and the title bar.
+_ELSEWHERE_PX = 640
 
 
 class DockFrame(QScrollArea):
-    """A panel in a dock: as large as it likes, and scrolled where it cannot be, so that the window need not grow.
+    """A panel in a dock: as large as it likes, and scrolled where the screen is too small for that.
 
     Parameters
     ----------
@@ -38,8 +39,9 @@ class DockFrame(QScrollArea):
         return self._panel.sizeHint()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return what can be used still, if the panel needs more."""
-        return self._panel.minimumSizeHint().boundedTo(QSize(_LEAST_WIDTH, _LEAST_HEIGHT))
+        """Return what the panel needs, or less where the screen is too low for it and the rest of the window."""
+        height = max(_LEAST_HEIGHT, self.screen().availableGeometry().height() - _ELSEWHERE_PX)
+        return self._panel.minimumSizeHint().boundedTo(QSize(_LEAST_WIDTH, height))
 
     def event(self, event: QEvent) -> bool:
         """Tell when the dock is closed."""
