@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 _LEAST_WIDTH, _LEAST_HEIGHT = 300, 100
@@ -31,7 +32,6 @@ class DockFrame(QScrollArea):
         self._panel = panel
         self.setFrameShape(QScrollArea.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its controls take keys, it does not
-        self.setWidgetResizable(True)
         self.setWidget(panel)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
@@ -41,7 +41,26 @@ class DockFrame(QScrollArea):
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Return what the panel needs, or less where the screen is too low for it and the rest of the window."""
         height = max(_LEAST_HEIGHT, self.screen().availableGeometry().height() - _ELSEWHERE_PX)
-        return self._panel.minimumSizeHint().boundedTo(QSize(_LEAST_WIDTH, height))
+        return self._needed().boundedTo(QSize(_LEAST_WIDTH, height))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Give the panel all there is."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _needed(self) -> QSize:
+        return self._panel.minimumSizeHint().expandedTo(self._panel.minimumSize())
+
+    def _fit(self) -> None:
+        # What Qt would do itself with a panel of wrapped words is to scroll it before they have to move together.
+        self._panel.resize(self.viewport().size().expandedTo(self._needed()))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Pass on that the panel needs another size; of itself a scroll area does not."""
+        if watched is self._panel and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+            self._fit()
+        return bool(super().eventFilter(watched, event))
 
     def event(self, event: QEvent) -> bool:
         """Tell when the dock is closed."""
