@@ -7,8 +7,8 @@ from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 _LEAST_WIDTH, _LEAST_HEIGHT = 300, 100
-# What a window needs above and below a dock: napari's menus, layer controls, layer list and status, and the title bar.
-_ELSEWHERE_PX = 640
+# What a window needs above and below a dock: title bar, menus, layer controls, layer list, the tabs of docks and status.
+_ELSEWHERE_PX = 665
 
 
 class DockFrame(QScrollArea):
