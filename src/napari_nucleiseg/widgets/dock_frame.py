@@ -7,7 +7,7 @@ from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 _LEAST_WIDTH, _LEAST_HEIGHT = 300, 100
-# What a window needs above and below a dock: title bar, menus, layer controls, layer list, the tabs of docks and status.
+# What a window needs besides a dock: title bar, menus, layer controls, layer list, the tabs of docks and status.
 _ELSEWHERE_PX = 665
 
 
