@@ -6,6 +6,7 @@ it. It prints what happened as JSON. With ``--pictures DIR`` it leaves a picture
 is clustered by a network that takes no time, any other slide by the default one.
 """
 
+import threading
 import time
 from pathlib import Path
 
@@ -23,12 +24,16 @@ SIDE_UM = 130
 
 
 class PacedEngine(ClusterEngine):
-    """Takes as long for a step as a person needs to press Stop."""
+    """Takes as long for a step as a person needs to see it, and waits while Stop is being pressed."""
+
+    may_go = threading.Event()
+    may_go.set()
 
     def fit(self, picture, config, enough):
         for step in super().fit(picture, config, enough):
             yield step
             time.sleep(0.3)
+            self.may_go.wait(60)
 
 
 def fit(hand, dock, button, *, until=None, name=""):
@@ -48,7 +53,9 @@ def fit(hand, dock, button, *, until=None, name=""):
         if maps:
             hand.picture(f"cluster-{name}-step-{max(steps)}")
         if until is not None and steps and max(steps) >= until:
+            PacedEngine.may_go.clear()
             hand.press_only(dock.stop_button)
+            PacedEngine.may_go.set()
             until = None
     clustering.progress_changed.disconnect(on_progress)
     hand.settle(0.2)

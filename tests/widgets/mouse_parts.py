@@ -133,9 +133,10 @@ class Hand:
         """Press without waiting for what comes of it."""
         spot = spot or widget.rect().center()
         self.bring(widget, spot)
-        place = widget.mapToGlobal(spot)
-        self.run("mousemove", place.x(), place.y())
-        self.spin(0.05)
+        place = None
+        while place != (place := widget.mapToGlobal(spot)):  # it may move aside for a message; a hand follows it
+            self.run("mousemove", place.x(), place.y())
+            self.spin(0.05)
         self.run("click", 1)
         self.spin(0.1)
 
