@@ -239,7 +239,7 @@ def make_environment(extras: Sequence[str]) -> None:
 def compile_packages() -> None:
     """Compile what was installed on all cores; pip does it on one, which is nearly half of all its work."""
     # Some packages come with files for other versions of Python; what cannot be compiled is not imported either.
-    command = [venv_program("python"), "-m", "compileall", "-qq", "-j", "0", str(VENV)]
+    command = [str(venv_program("python")), "-m", "compileall", "-qq", "-j", "0", str(VENV)]
     subprocess.run(command, capture_output=True, check=False)
 
 
