@@ -278,4 +278,5 @@ class Docks:
                 self._viewer.window.remove_dock_widget(frame)
             frame.deleteLater()
         self._widgets.clear()
+        self._frames.clear()
         self._docks.clear()
