@@ -19,6 +19,11 @@ class DockFrame(QScrollArea):
     panel : QWidget
         What is shown.
 
+    Attributes
+    ----------
+    panel : QWidget
+        The same.
+
     Signals
     -------
     left
@@ -29,14 +34,14 @@ class DockFrame(QScrollArea):
 
     def __init__(self, panel: QWidget) -> None:
         super().__init__()
-        self._panel = panel
+        self.panel = panel
         self.setFrameShape(QScrollArea.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its controls take keys, it does not
         self.setWidget(panel)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Return the size that the panel likes."""
-        return self._panel.sizeHint()
+        return self.panel.sizeHint()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Return what the panel needs, or less where the screen is too low for it and the rest of the window."""
@@ -49,15 +54,15 @@ class DockFrame(QScrollArea):
         self._fit()
 
     def _needed(self) -> QSize:
-        return self._panel.minimumSizeHint().expandedTo(self._panel.minimumSize())
+        return self.panel.minimumSizeHint().expandedTo(self.panel.minimumSize())
 
     def _fit(self) -> None:
         # What Qt would do itself with a panel of wrapped words is to scroll it before they have to move together.
-        self._panel.resize(self.viewport().size().expandedTo(self._needed()))
+        self.panel.resize(self.viewport().size().expandedTo(self._needed()))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Pass on that the panel needs another size; of itself a scroll area does not."""
-        if watched is self._panel and event.type() == QEvent.Type.LayoutRequest:
+        if watched is self.panel and event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
             self._fit()
         return bool(super().eventFilter(watched, event))

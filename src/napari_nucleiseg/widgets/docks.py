@@ -65,7 +65,6 @@ class Docks:
 
     def __init__(self, viewer: Any, controller: Controller) -> None:
         self._viewer, self._controller = viewer, controller
-        self._widgets: dict[str, QWidget] = {}
         self._frames: dict[str, DockFrame] = {}
         self._docks: dict[str, Any] = {}
         # Regions are seen on the slide also while nobody looks at their list.
@@ -109,7 +108,7 @@ class Docks:
         from napari_nucleiseg.widgets.nuclei_table import NucleiTable
 
         self.show_table()
-        table = self._widgets[TABLE]
+        table = self.widget(TABLE)
         if isinstance(table, NucleiTable):
             table.nuclei.show_only(ids)
 
@@ -221,7 +220,7 @@ class Docks:
         from napari_nucleiseg.widgets.judging import JudgingPanel
 
         self._show(JUDGING, "bottom", lambda: JudgingPanel(self.judging, self.regions))
-        panel = self._widgets[JUDGING]
+        panel = self.widget(JUDGING)
         if isinstance(panel, JudgingPanel) and not (self.judging.is_running or self.judging.is_shown):
             panel.ask()
 
@@ -232,25 +231,25 @@ class Docks:
         self._show(BATCH, "right", lambda: BatchPanel(self.batch, self._viewer.theme))
 
     def _on_theme_changed(self, _event: Any = None) -> None:
-        for panel in self._widgets.values():
-            if hasattr(panel, "set_theme"):
-                panel.set_theme(self._viewer.theme)
+        for frame in self._frames.values():
+            if hasattr(frame.panel, "set_theme"):
+                frame.panel.set_theme(self._viewer.theme)
 
     def widget(self, name: str) -> QWidget | None:
         """Return what a dock shows; None as long as nobody has asked for it."""
-        return self._widgets.get(name)
+        frame = self._frames.get(name)
+        return None if frame is None else frame.panel
 
     def frame(self, name: str) -> DockFrame | None:
         """Return what napari has in that dock, around what it shows; None as long as nobody has asked for it."""
         return self._frames.get(name)
 
     def _show(self, name: str, area: str, make: Callable[[], QWidget]) -> None:
-        if name not in self._widgets:
-            made = self._widgets[name] = make()
-            self._frames[name] = DockFrame(made)
-            if hasattr(made, "leave_dock"):
-                self._frames[name].left.connect(made.leave_dock)
-        frame = self._frames[name]
+        frame = self._frames.get(name)
+        if frame is None:
+            frame = self._frames[name] = DockFrame(make())
+            if hasattr(frame.panel, "leave_dock"):
+                frame.left.connect(frame.panel.leave_dock)
         if frame.parent() is None:  # new, or its dock was closed
             self._docks[name] = self._viewer.window.add_dock_widget(frame, name=name, area=area, tabify=True)
         self._docks[name].show()
@@ -277,6 +276,5 @@ class Docks:
             if frame.parent() is not None:
                 self._viewer.window.remove_dock_widget(frame)
             frame.deleteLater()
-        self._widgets.clear()
         self._frames.clear()
         self._docks.clear()
