@@ -118,7 +118,7 @@ def test_a_copy_of_a_file_does_not_double_what_was_taught_from_it(home, base):
     (home / "models" / "copy.safetensors").write_bytes(second.path.read_bytes())
     listed = [branch.version.name for branch in versions.tree()]
     assert sorted(listed) == sorted(
-        {"nuclei", "nuclei-label-free", "nuclei-research", "base", "base-2", "base-3", "copy"}
+        {"nuclei", "nuclei-fine", "nuclei-label-free", "nuclei-research", "base", "base-2", "base-3", "copy"}
     )
 
 
