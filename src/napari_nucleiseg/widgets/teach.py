@@ -111,10 +111,10 @@ class TeachPanel(QWidget):
         running.addWidget(self.bar, 1)
         running.addWidget(self.stop_button)
         column = QVBoxLayout()
+        column.addLayout(buttons)  # above all else: seen also where the dock is low, and scrolled
+        column.addLayout(running)
         column.addWidget(self.advice, 1)
         column.addWidget(NextRegionBar(next_region))
-        column.addLayout(running)
-        column.addLayout(buttons)
         return column
 
     def _make_right(self) -> QGridLayout:
