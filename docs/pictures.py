@@ -415,6 +415,9 @@ def make(name: str, out: Path) -> None:
     method = Image.Quantize.MEDIANCUT if name in OF_GREYS else Image.Quantize.MAXCOVERAGE
     Image.fromarray(picture).quantize(255, method, dither=Image.Dither.NONE).save(out / f"{name}.png", optimize=True)
     print(f"{name}.png")
+    teaching = window.panel.controller.teaching
+    teaching.cancel()  # a window that still teaches asks before it closes
+    Person(window).until(lambda: not teaching.is_running)
     window.viewer.close()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from qtpy.QtCore import QRect, Qt
-from qtpy.QtGui import QScreen
+from qtpy.QtGui import QPixmap, QScreen
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from gui_parts import WAIT_MS, choose_action, open_and_settle, until_idle
 from napari_nucleiseg.viewer.messages import Counts, Hint, Progress
 from napari_nucleiseg.widgets.facts import ElidedLabel
+from napari_nucleiseg.widgets.teach import PREVIEW_PX
 
 
 def cut_off(widget):
@@ -129,6 +130,7 @@ def test_a_dock_that_is_too_low_is_scrolled_and_its_controls_take_the_keys(viewe
     assert frame.focusPolicy() == Qt.FocusPolicy.NoFocus
     qtbot.waitUntil(lambda: frame.verticalScrollBar().isVisible(), timeout=WAIT_MS)
     assert frame.height() < teach.minimumSizeHint().height() <= teach.height()
+    assert not teach.teach_button.visibleRegion().isEmpty()
     shown = [button for button in teach.findChildren(QAbstractButton) if button.isVisible()]
     lowest = max(shown, key=lambda button: button.mapTo(teach, button.rect().bottomLeft()).y())
     assert lowest.visibleRegion().isEmpty()
@@ -142,6 +144,10 @@ def test_a_dock_has_the_height_it_needs_where_the_screen_has_room(viewer, panel,
     panel.docks.show_teach()
     teach, frame = panel.docks.widget("Teach"), panel.docks.frame("Teach")
     qtbot.waitUntil(lambda: frame.height() >= teach.minimumSizeHint().height() > 100, timeout=WAIT_MS)
+    assert not frame.verticalScrollBar().isVisible()
+    teach.preview.setPixmap(QPixmap(PREVIEW_PX, PREVIEW_PX))  # now it needs more
+    qtbot.waitUntil(lambda: frame.height() >= teach.minimumSizeHint().height() > PREVIEW_PX, timeout=WAIT_MS)
+    qtbot.wait(50)
     assert not frame.verticalScrollBar().isVisible()
 
 

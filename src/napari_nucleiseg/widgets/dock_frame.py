@@ -41,12 +41,13 @@ class DockFrame(QScrollArea):
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Return the size that the panel likes."""
-        return self.panel.sizeHint()
+        return self.panel.sizeHint().grownBy(self.contentsMargins())
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Return what the panel needs, or less where the screen is too low for it and the rest of the window."""
         height = max(_LEAST_HEIGHT, self.screen().availableGeometry().height() - _ELSEWHERE_PX)
-        return self._needed().boundedTo(QSize(_LEAST_WIDTH, height))
+        # A line around it, as napari's style draws one, takes room from the panel.
+        return self._needed().grownBy(self.contentsMargins()).boundedTo(QSize(_LEAST_WIDTH, height))
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
         """Give the panel all there is."""

@@ -101,18 +101,16 @@ class TeachPanel(QWidget):
         self.versions_button.setMinimumHeight(34)
         self.versions_button.setToolTip("All models that were taught, how good they are, and which is in use")
         self.stop_button = QPushButton("Stop")
+        self.stop_button.setMinimumHeight(34)
         self.stop_button.setToolTip("Stop after this step; the model in use stays as it is")
         self.bar = QProgressBar()
         buttons = QHBoxLayout()
-        for button in (self.teach_button, self.trust_button):
-            buttons.addWidget(button, 1)
+        for widget in (self.teach_button, self.trust_button, self.bar):
+            buttons.addWidget(widget, 1)
+        buttons.addWidget(self.stop_button)
         buttons.addWidget(self.versions_button)
-        running = QHBoxLayout()
-        running.addWidget(self.bar, 1)
-        running.addWidget(self.stop_button)
         column = QVBoxLayout()
         column.addLayout(buttons)  # above all else: seen also where the dock is low, and scrolled
-        column.addLayout(running)
         column.addWidget(self.advice, 1)
         column.addWidget(NextRegionBar(next_region))
         return column
