@@ -89,7 +89,6 @@ class TeachPanel(QWidget):
         self.advice.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.advice.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.teach_button = QPushButton("Teach")
-        self.teach_button.setMinimumHeight(34)
         self.teach_button.setToolTip(
             "Make a better model of what you corrected on the open slides. It is used only if it is better on nuclei "
             "that it has not seen."
@@ -98,10 +97,8 @@ class TeachPanel(QWidget):
         self.trust_button.setToolTip("Teach with all regions as they are")
         self.trust_button.hide()
         self.versions_button = QPushButton("Versions…")
-        self.versions_button.setMinimumHeight(34)
         self.versions_button.setToolTip("All models that were taught, how good they are, and which is in use")
         self.stop_button = QPushButton("Stop")
-        self.stop_button.setMinimumHeight(34)
         self.stop_button.setToolTip("Stop after this step; the model in use stays as it is")
         self.bar = QProgressBar()
         buttons = QHBoxLayout()
@@ -109,6 +106,8 @@ class TeachPanel(QWidget):
             buttons.addWidget(widget, 1)
         buttons.addWidget(self.stop_button)
         buttons.addWidget(self.versions_button)
+        for button in (self.teach_button, self.trust_button, self.stop_button, self.versions_button):
+            button.setMinimumHeight(34)
         column = QVBoxLayout()
         column.addLayout(buttons)  # above all else: seen also where the dock is low, and scrolled
         column.addWidget(self.advice, 1)
