@@ -10,6 +10,10 @@ from napari_nucleiseg.core.exchange import label_import
 from napari_nucleiseg.core.exchange.imports import import_nuclei
 from napari_nucleiseg.core.exchange.label_tiff import write_label_tiff
 from napari_nucleiseg.core.exchange.ome_zarr import write_ome_zarr
+from napari_nucleiseg.core.exchange.source import source_of_labels
+from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.store.check import check
+from napari_nucleiseg.core.store.nuclei import TileNuclei
 
 
 def image_with_labels(path, labels, version):
@@ -25,6 +29,31 @@ def image_with_labels(path, labels, version):
     below.attrs.update(listed if version == "0.4" else {"ome": listed})
 
 
+def assert_same_nuclei(one, other):
+    """The same pixels belong together, whatever their numbers."""
+    pairs = {(int(a), int(b)) for a, b in np.unique(np.stack([one.ravel(), other.ravel()]), axis=1).T}
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+    assert (0, 0) in pairs
+
+
+def low(labels):
+    """The first three nuclei, with the numbers that the first tile's have."""
+    ids = np.unique(labels[labels > 0])[:3]
+    return np.where(np.isin(labels, ids), np.searchsorted(ids, labels) + 1, 0)
+
+
+def write_discs(project, core, centres, version):
+    """Have a model find discs in its first tile."""
+    yy, xx = np.mgrid[: core.height, : core.width]
+    found = np.zeros((core.height, core.width), np.int32)
+    for number, (y, x) in enumerate(centres, start=1):
+        found[(yy - y) ** 2 + (xx - x) ** 2 <= 25] = number
+    boxes = np.array([(y - 5, x - 5, y + 6, x + 6) for y, x in centres], np.int64)
+    ones = np.ones(len(centres), np.float32)
+    project.write_tile(TileNuclei(0, core, core, found, np.array(centres, float), ones, boxes, ones), version, "k")
+
+
+OURS = ("ours.", "older.")
 WRITERS = {
     "ours.labels.zarr": lambda path, source, _labels: write_ome_zarr(source, path),
     "older.zarr": lambda path, source, _labels: write_ome_zarr(source, path, version="0.4"),
@@ -50,12 +79,17 @@ def test_every_kind_of_label_image_comes_back_exactly(monkeypatch, project, sour
     monkeypatch.setattr(label_import, "CELL_PX", cell)
     WRITERS[name](tmp_path / name, source, labels)
     report = import_nuclei(project, tmp_path / name)
-    np.testing.assert_array_equal(project.labels.read(project.labels.whole), labels)
+    imported = project.labels.read(project.labels.whole)
     count = len(np.unique(labels)) - 1
-    assert (report.nuclei, report.ids_kept, report.overlapped) == (count, count, 0)
+    if name.startswith(OURS):
+        np.testing.assert_array_equal(imported, labels)
+    else:
+        assert_same_nuclei(imported, labels)
+        assert imported[imported > 0].min() >= 2**31  # those below are for what models find
+    assert (report.nuclei, report.ids_kept, report.overlapped) == (count, count * name.startswith(OURS), 0)
     assert report.sentences[0] == f"{count} nuclei taken from {name}."
     table = project.nuclei_in(project.labels.whole)
-    areas = np.bincount(np.searchsorted(table.ids, labels[labels > 0]))
+    areas = np.bincount(np.searchsorted(table.ids, imported[imported > 0]))
     np.testing.assert_allclose(table.areas_um2, areas * 0.125)
     project.editor.undo()
     assert not project.labels.read(project.labels.whole).any()
@@ -67,9 +101,47 @@ def test_numbers_beyond_32_bit_and_negative_ones(project, labels, tmp_path):
     zarr.create_array(tmp_path / "a.zarr", data=huge)
     report = import_nuclei(project, tmp_path / "a.zarr")
     count = len(np.unique(labels)) - 2
-    assert (report.nuclei, report.ids_kept) == (count, count - 1)
-    assert project.labels.read(project.labels.whole)[0, 0] >= 2**31
-    assert not project.labels.read(project.labels.whole)[labels == 9].any()
+    assert (report.nuclei, report.ids_kept) == (count, 0)
+    assert_same_nuclei(project.labels.read(project.labels.whole), np.where(labels == 9, 0, labels))
+
+
+def test_a_number_beyond_those_of_an_export_is_not_kept_and_nuclei_can_still_be_drawn(project, labels, tmp_path):
+    last = np.where(labels == 11, 2**32 - 1, labels)
+    write_label_tiff(source_of_labels(last, YX(0.5, 0.25), name="field", origin="nuclei@123"), tmp_path / "last.tif")
+    report = import_nuclei(project, tmp_path / "last.tif")
+    assert report.ids_kept == report.nuclei - 1
+    assert_same_nuclei(project.labels.read(project.labels.whole), labels)
+    assert project.editor.new_id() < 2**32 - 2**24 + 2**20
+
+
+def test_what_others_number_from_1_leaves_the_numbers_of_models_alone(project, tmp_path):
+    image = np.zeros((700, 900), np.uint16)
+    image[::4, ::4] = np.arange(1, 175 * 225 + 1).reshape(175, 225)  # more than a tile of a model has numbers
+    tifffile.imwrite(tmp_path / "many.tif", image)
+    assert import_nuclei(project, tmp_path / "many.tif").nuclei == 175 * 225
+    core = Region(0, 0, 700, 450)
+    write_discs(project, core, [(101, 102)], "m@1")
+    found = project.nuclei_in(core)
+    assert np.count_nonzero(found.ids < 2**31) == 1
+
+
+def test_an_undone_import_done_again_takes_nothing_from_a_model_that_looked_meanwhile(
+    project, labels, tmp_path
+):
+    write_label_tiff(source_of_labels(low(labels), YX(0.5, 0.25), name="field", origin="m@1"), tmp_path / "ours.tif")
+    import_nuclei(project, tmp_path / "ours.tif")
+    project.editor.undo()
+    core = Region(0, 0, 700, 450)
+    write_discs(project, core, [(250, 250), (300, 250), (350, 250)], "m@1")
+    before = project.nuclei_in(core)
+    project.editor.redo()
+    problems = check(project)
+    assert problems.is_sound, problems
+    after = project.nuclei_in(core)
+    kept = np.isin(after.ids, before.ids)
+    np.testing.assert_array_equal(after.centroids[kept], before.centroids)
+    project.editor.undo()
+    np.testing.assert_array_equal(project.nuclei_in(core).centroids, before.centroids)
 
 
 def test_what_is_there_stays_unless_it_is_to_be_replaced(project, tmp_path):
@@ -85,7 +157,7 @@ def test_what_is_there_stays_unless_it_is_to_be_replaced(project, tmp_path):
     assert (report.nuclei, report.left_out) == (1, {"there_already": 1})
     report = import_nuclei(project, tmp_path / "b.tif", overlap="replace")
     assert report.nuclei == 2
-    np.testing.assert_array_equal(project.labels.read(project.labels.whole), second)
+    assert_same_nuclei(project.labels.read(project.labels.whole), second)
 
 
 def stack(path):

@@ -1,5 +1,7 @@
 """The chunk cache: readers see every change at once, files are plain zarr, memory is bounded, threads do not mix."""
 
+import importlib
+import os
 import threading
 import tracemalloc
 
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.store import files
 from napari_nucleiseg.core.store.chunks import ChunkPyramid
 from napari_nucleiseg.core.store.files import decode_chunk, encode_chunk, write_file
 from napari_nucleiseg.core.store.labels import LabelStore
@@ -218,3 +221,12 @@ def test_chunks_of_any_type_come_back():
     for dtype in (np.uint8, np.float16, np.uint32):
         chunk = np.random.default_rng(0).integers(0, 99, (3, 5)).astype(dtype)
         np.testing.assert_array_equal(decode_chunk(encode_chunk(chunk), chunk.shape, chunk.dtype), chunk)
+
+
+def test_files_are_binary_on_windows(monkeypatch):
+    monkeypatch.setattr(os, "O_BINARY", 0x8000, raising=False)
+    try:
+        assert importlib.reload(files).BINARY == 0x8000
+    finally:
+        monkeypatch.undo()
+        importlib.reload(files)

@@ -208,3 +208,18 @@ def test_a_full_disk_is_told(store, monkeypatch):
     with pytest.raises(StoreError, match="is full"):
         store.put("m@1", 0, maps_of(0))
     assert store.tiles("m@1") == set()
+
+
+def test_a_damaged_description_costs_the_maps_of_that_model_and_nothing_else(tmp_path):
+    folder = tmp_path / "p.nucleiseg"
+    with Project.create(folder, blank_slide(1000, 1300)) as project:
+        project.maps.declare("m@1", LAYOUT)
+        project.maps.put("m@1", 0, maps_of(0))
+    (described,) = (folder / "maps.zarr").glob("*/offsets/zarr.json")
+    described.write_bytes(b"")
+    with Project.open(folder) as project:
+        project.maps.declare("m@1", LAYOUT)
+        project.maps.put("m@1", 0, maps_of(0))
+        found = project.maps.get("m@1", 0)
+    for head, expected in maps_of(0).items():
+        np.testing.assert_array_equal(found[head], expected)

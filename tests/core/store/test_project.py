@@ -6,7 +6,7 @@ import os
 import sqlite3
 import subprocess
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from napari_nucleiseg.core.errors import MissingPixelSizeError, StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store import ledger
 from napari_nucleiseg.core.store.check import check
+from napari_nucleiseg.core.store.ledger import database_uri
 from napari_nucleiseg.core.store.project import Project, default_folder, holder
 
 SHAPE = (600, 600)
@@ -329,3 +330,68 @@ def test_notes_for_a_crash_stay_short(fresh_project, monkeypatch):
 def test_the_folder_says_what_it_is_to_other_programs(tmp_path):
     Project.create(tmp_path / "p", blank_slide()).close()
     assert "ome" in json.loads((tmp_path / "p" / "labels.zarr" / "zarr.json").read_text())["attributes"]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_change_that_did_not_reach_the_image_is_there_with_the_next(fresh_project, monkeypatch, failing):
+    grid = Grid((600, 600), 200)
+    tiles = random_tiles(3, grid)
+    expected = fresh_project()
+    for tile in tiles:
+        expected.write_tile(tile, "m@1", "k")
+    image, table = whole(expected)
+    project = fresh_project()
+    project.write_tile(tiles[0], "m@1", "k")
+    apply, calls = project.labels.apply, []
+
+    def fails_once(*arguments):
+        calls.append(arguments)
+        if len(calls) == failing + 1:
+            raise OSError(errno.EIO, "Input/output error")
+        apply(*arguments)
+
+    monkeypatch.setattr(project.labels, "apply", fails_once)
+    refused = 0
+    for tile in tiles[1:]:
+        try:
+            project.write_tile(tile, "m@1", "k")
+        except StoreError:
+            refused += 1
+    assert refused == 1
+    folder = project.folder
+    project.close()
+    with Project.open(folder) as again:
+        np.testing.assert_array_equal(whole(again)[0], image)
+        assert_same_table(whole(again)[1], table)
+        assert check(again).is_sound
+
+
+def test_a_slide_whose_name_is_no_utf_8_has_a_project(tmp_path):
+    slide = blank_slide(path=os.fsdecode(b"/slides/caf\xe9.svs"))
+    with Project.create(tmp_path / "p.nucleiseg", slide) as project:
+        assert project.slide_name == "caf\ufffd.svs"
+    with Project.open(tmp_path / "p.nucleiseg", slide) as again:
+        assert again.slide_name == "caf\ufffd.svs"
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        (
+            PureWindowsPath(r"\\server\share\a b.nucleiseg\project.sqlite"),
+            "file:////server/share/a%20b.nucleiseg/project.sqlite?mode=ro",
+        ),
+        (PureWindowsPath(r"C:\slides\project.sqlite"), "file:///C:/slides/project.sqlite?mode=ro"),
+        (PurePosixPath("/slides/a#1/project.sqlite"), "file:///slides/a%231/project.sqlite?mode=ro"),
+    ],
+)
+def test_sqlite_is_told_where_a_database_lies(path, uri):
+    assert database_uri(path, "mode=ro") == uri
+
+
+def test_numbers_of_nuclei_end_with_a_sentence(fresh_project):
+    project = fresh_project()
+    project.editor._next_id = 2**32 - 1
+    assert project.editor.new_id() == 2**32 - 1
+    with pytest.raises(StoreError, match="export them and begin a new one"):
+        project.editor.new_id()

@@ -115,6 +115,7 @@ def _patch(image: LabelImage, ids: NDArray[Any], boxes: NDArray[np.int64]) -> Pa
     owners = np.minimum(np.searchsorted(ids, values), len(ids) - 1)
     mine = ids[owners] == values
     attributes = np.zeros(len(ids), ATTRIBUTES)
-    attributes["id"] = np.where(ids <= MOST_ID, ids, 0)
+    # Other programs count from 1, where the nuclei of the first tile have their ids.
+    attributes["id"] = np.where(ids <= MOST_ID, ids, 0) if image.is_ours else 0
     attributes["score"] = 1
     return Patch(region, pixels[mine], owners[mine], attributes, is_disjoint=True)

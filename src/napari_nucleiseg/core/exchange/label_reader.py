@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from zarr.errors import BaseZarrError
 
 from napari_nucleiseg.core.errors import ImportFileError
+from napari_nucleiseg.core.exchange.label_tiff import SOFTWARE
+from napari_nucleiseg.core.exchange.ome_zarr import MARK
 from napari_nucleiseg.core.geometry import Region
 
 _SEGMENTS_KEPT = 64
@@ -38,6 +40,8 @@ class LabelImage:
         Returns the ids ``(y, x)`` of a `Region` inside.
     close : callable
         Closes the file.
+    is_ours : bool
+        Whether an export of ours wrote it, so that its ids are those of a project.
     """
 
     path: str
@@ -45,6 +49,7 @@ class LabelImage:
     dtype: np.dtype[Any]
     read: Callable[[Region], NDArray[Any]]
     close: Callable[[], None]
+    is_ours: bool = False
 
 
 def open_labels(path: str | os.PathLike[str], shape: tuple[int, int]) -> LabelImage:
@@ -115,7 +120,8 @@ def _open_zarr(path: Path) -> LabelImage:
         return np.asarray(array[(*planes, *region.slices)]).reshape(region.height, region.width)
 
     height, width = (int(length) for length in array.shape[-2:])
-    return LabelImage(str(path), (height, width), np.dtype(array.dtype), read, lambda: None)
+    is_ours = MARK.items() <= dict(node.attrs).items()
+    return LabelImage(str(path), (height, width), np.dtype(array.dtype), read, lambda: None, is_ours)
 
 
 def _array_of(group: zarr.Group) -> zarr.Array[Any]:
@@ -151,7 +157,8 @@ def _open_tiff(path: Path) -> LabelImage:
         page = _plane(path, file.series[0].levels[0])
         read = _mapped(path, page) if page.is_memmappable else _segmented(file, page)
         shape = int(page.imagelength), int(page.imagewidth)
-        return LabelImage(str(path), shape, np.dtype(page.dtype or np.float64), read, file.close)
+        dtype, is_ours = np.dtype(page.dtype or np.float64), page.software == SOFTWARE
+        return LabelImage(str(path), shape, dtype, read, file.close, is_ours)
     except BaseException:
         file.close()
         raise

@@ -15,6 +15,8 @@ from napari_nucleiseg.core.exchange.source import LabelArray, LabelSource, Progr
 from napari_nucleiseg.core.exchange.whole_file import whole_path
 
 TILE_PX = 512
+# By this the ids of a file are known as those of a project.
+SOFTWARE = "napari-nucleiseg"
 # A row of tiles is read in strips of this width, so that memory does not grow with the slide.
 _STRIP_PX = 16 * TILE_PX
 _BIG_BYTES = 2**32 - 2**25
@@ -69,6 +71,7 @@ def write_label_tiff(
                 subifds=len(levels) - 1 if number == 0 else None,
                 subfiletype=1 if number else 0,
                 metadata=_metadata(source) if number == 0 else None,
+                software=SOFTWARE,
             )
     on_progress(rows, rows)
 

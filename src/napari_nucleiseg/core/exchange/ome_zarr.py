@@ -18,6 +18,8 @@ from napari_nucleiseg.core.geometry import Region
 CHUNK_PX = 512
 VERSIONS = ("0.5", "0.4")
 _STRIDE_PX = 2048
+# By this the ids of a store are known as those of a project.
+MARK = {"software": "napari-nucleiseg"}
 
 
 def write_ome_zarr(
@@ -61,9 +63,9 @@ def _is_zarr(folder: Path) -> bool:
 def _write(source: LabelSource, folder: Path, version: str, on_progress: Progress) -> None:
     ome = _ome(source, version)
     root = (
-        zarr.create_group(str(folder), zarr_format=3, attributes={"ome": {"version": version, **ome}})
+        zarr.create_group(str(folder), zarr_format=3, attributes={"ome": {"version": version, **ome}, **MARK})
         if version == "0.5"
-        else zarr.create_group(str(folder), zarr_format=2, attributes=ome)
+        else zarr.create_group(str(folder), zarr_format=2, attributes={**ome, **MARK})
     )
     blocks = [
         (number, region)

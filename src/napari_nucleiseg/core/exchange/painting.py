@@ -25,7 +25,8 @@ from napari_nucleiseg.core.store.tiles import bounding
 Overlap = Literal["keep", "replace"]
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
 KIND = "import"
-MOST_ID = (1 << 32) - 1
+# Above are the ids that people's next nuclei may need: one label of 4294967295 in a file must not use all of them up.
+MOST_ID = (1 << 32) - (1 << 24)
 
 Pixels = NDArray[np.int64]
 Ids = NDArray[np.uint32]

@@ -87,8 +87,16 @@ class Editor:
     # ------------------------------------------------------------------ pixels
 
     def new_id(self) -> int:
-        """Return an id that no nucleus has or had; for any thread."""
+        """Return an id that no nucleus has or had; for any thread.
+
+        Raises
+        ------
+        StoreError
+            If there is none left: they are 32 bits wide.
+        """
         with self._counting:
+            if self._next_id >= 1 << 32:
+                raise StoreError("this project has no numbers left for more nuclei; export them and begin a new one")
             self._next_id += 1
             return self._next_id - 1
 
@@ -162,8 +170,8 @@ class Editor:
             encoded = encode_pixels(pixels[0]), encode_pixels(pixels[1])
             edit = NewEdit(heading, place, records, retouch.touched, encoded)
             step, noted = self._note(database, edit, pixels[1])
-        self._redo.apply([noted])
         self._census.recount([retouch.frame])
+        self._redo.apply([noted])
         return Changed(step, place, frozenset(retouch.touched))
 
     def add(self, newcomers: Newcomers, image: Ids, *, kind: str, step: int | None = None) -> Changed:
@@ -199,8 +207,8 @@ class Editor:
                 records = Records({NUCLEI: dict.fromkeys(ids)}, {NUCLEI: dict(zip(ids, rows, strict=True))})
                 edit = NewEdit(Heading(kind, self.person, step), place, records, ids, (before, after))
                 number, noted = self._note(database, edit, image)
-            self._redo.apply([noted])
             self._census.recount([place])
+            self._redo.apply([noted])
             return Changed(number, place, frozenset(ids))
 
     def _note(self, database: sqlite3.Connection, edit: NewEdit, after: Ids) -> tuple[int, Noted]:
@@ -371,8 +379,8 @@ class Editor:
                 turn.restore()
                 mark(database, number, undone=back)
                 noted = [] if turn.image is None else [self._redo.note(database, turn.region, turn.image)]
-            self._redo.apply(noted)
             self._census.recount([turn.frame])
+            self._redo.apply(noted)
             return Changed(step, turn.region, frozenset(turn.ids))
 
     # ------------------------------------------------------------------ inside

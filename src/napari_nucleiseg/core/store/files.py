@@ -17,7 +17,7 @@ ZSTD_LEVEL = 1
 FEW_FILES = 8
 PAUSES_S = (0.005, 0.02, 0.1)
 # On Windows a file is text unless this says otherwise.
-BINARY = getattr(os, "OBINARY", 0)
+BINARY = getattr(os, "O_BINARY", 0)
 
 
 def encode_chunk(chunk: NDArray[Any]) -> bytes:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -175,8 +175,17 @@ def _open_for_reading(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def database_uri(path: PurePath, mode: str) -> str:
+    """Return the name by which SQLite opens an absolute path in a mode such as ``mode=ro``."""
+    uri = path.as_uri()
+    # A drive of the network on Windows: SQLite takes no name of a machine where it stands by itself.
+    if uri.startswith("file://") and not uri.startswith("file:///"):
+        uri = uri.replace("file://", "file:////", 1)
+    return f"{uri}?{mode}"
+
+
 def _open(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?{mode}"
+    uri = database_uri(path.absolute(), mode)
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
 
 

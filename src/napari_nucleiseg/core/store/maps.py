@@ -311,9 +311,11 @@ class MapStore:
         found: dict[tuple[str, int], tuple[float, int]] = {}
         for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
             known = _read_group(folder)
-            if known is None:
+            heads = _read_heads(folder)
+            # Maps can be made again: those whose description is damaged are as if they had never been kept.
+            if known is None or heads is None:
                 continue
-            version, self._layouts[version], self._heads[version] = known[0], known[1], _read_heads(folder)
+            version, self._layouts[version], self._heads[version] = known[0], known[1], heads
             for key, when, size in _kept_tiles(folder, version, tuple(self._heads[version])):
                 found[key] = when, size
         for key, (_, size) in sorted(found.items(), key=lambda item: item[1][0]):
@@ -340,12 +342,15 @@ def _read_group(folder: Path) -> tuple[str, MapLayout] | None:
         return None
 
 
-def _read_heads(folder: Path) -> dict[str, tuple[int, np.dtype[Any]]]:
+def _read_heads(folder: Path) -> dict[str, tuple[int, np.dtype[Any]]] | None:
     heads = {}
     for path in sorted(folder.glob("*/zarr.json")):
         if not path.parent.name.endswith(OVERVIEW):
-            stated = json.loads(path.read_text(encoding="utf-8"))
-            heads[path.parent.name] = int(stated["shape"][1]), np.dtype(stated["data_type"])
+            try:
+                stated = json.loads(path.read_text(encoding="utf-8"))
+                heads[path.parent.name] = int(stated["shape"][1]), np.dtype(stated["data_type"])
+            except (OSError, ValueError, KeyError, TypeError, IndexError):
+                return None
     return heads
 
 

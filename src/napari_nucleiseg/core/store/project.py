@@ -176,7 +176,7 @@ class Project:
 
     def _following(self, slide: Slide | None) -> Self:
         """Note the name of a slide that has been renamed, by which its project is told from that of a copy."""
-        name = self.slide_name if slide is None else Path(slide.path).name
+        name = self.slide_name if slide is None else _name_of(slide)
         if self.writable and name != self.slide_name:
             self.slide_name = name
             self.ledger.writer.execute("UPDATE meta SET value = ? WHERE key = 'slide'", (name,))
@@ -317,10 +317,15 @@ def _reading_only(folder: Path) -> str:
     )
 
 
+def _name_of(slide: Slide) -> str:
+    """Return the name of a slide's file; one that is no UTF-8, as old archives unpack it, with marks in its place."""
+    return os.fsencode(Path(slide.path).name).decode("utf-8", "replace")
+
+
 def _meta(slide: Slide, mpp_um: YX) -> dict[str, str]:
     height, width = slide.shape
     return {
-        "slide": Path(slide.path).name,
+        "slide": _name_of(slide),
         "fingerprint": slide.fingerprint,
         "height": str(height),
         "width": str(width),

@@ -44,12 +44,14 @@ class RedoLog:
         self._labels = labels
         self._ledger = ledger
         self._kept: deque[tuple[int, int]] = deque()
+        self._is_behind = False
 
     def make_room(self) -> None:
         """Write chunks if many wait, and settle the older half of the notes if those have become many.
 
         Before a transaction: where the disk is full, nothing has changed yet, and what is through never seems to fail.
         """
+        self._catch_up()
         self._labels.chunks.trim()
         if sum(size for _, size in self._kept) > REDO_BYTES:
             self._shorten(REDO_BYTES // 2)
@@ -63,10 +65,16 @@ class RedoLog:
         return Noted(*put_redo(database, region, after), region, image)
 
     def apply(self, changes: Iterable[Noted]) -> None:
-        """Change the image and its pyramid in memory, once the transaction that noted this is through."""
+        """Change the image and its pyramid in memory, once the transaction that noted this is through.
+
+        Where that fails, as when a drive is gone for a moment, the notes outlive it: the next change, or settling,
+        brings the image to what they say, and until then none of them is dropped.
+        """
         for noted in changes:
+            self._is_behind = True
             self._kept.append((noted.entry, noted.size))
             self._labels.apply(noted.region, noted.image, noted.entry)
+            self._is_behind = False
 
     def replay(self) -> None:
         """Bring changes into the image that the chunk files may lack."""
@@ -75,6 +83,13 @@ class RedoLog:
             self._kept.append((entry, size))
             self._labels.apply(region, image, entry)
             self._labels.chunks.trim()
+
+    def _catch_up(self) -> None:
+        """Bring the image to what the notes say, if a change did not reach it."""
+        if self._is_behind:
+            self._labels.chunks.forget()
+            self.replay()
+            self._is_behind = False
 
     def flush(self) -> None:
         """Write every changed chunk; the notes stay until the files are sure to outlive a power cut."""
@@ -86,6 +101,7 @@ class RedoLog:
 
     def _shorten(self, most_bytes: int) -> None:
         """Write the chunks that old notes stand for, then drop those notes; at most `most_bytes` of notes remain."""
+        self._catch_up()
         kept = sum(size for _, size in self._kept)
         last = 0
         dropped = 0

@@ -122,8 +122,8 @@ class TileWriter:
                 changed.append(self._redo.note(database, region, image))
             self._retire(database, nuclei, run, leaving)
             put_tile(database, nuclei.tile_index, run, nuclei.core, len(nuclei))
-        self._redo.apply(changed)
         self._census.recount(noted.region for noted in changed)
+        self._redo.apply(changed)
 
     def _leaving(
         self, database: sqlite3.Connection, nuclei: TileNuclei, run: int, touched: Mapping[int, _Record]

@@ -97,11 +97,14 @@ class Turn:
         """Return the nuclei that the edit left in the table and that are gone: a model has replaced or hidden them.
 
         The id of one that is gone may be another's by now: each run of a model counts the nuclei of a tile anew, and
-        passes over those that are a person's at that time, so that even the same run may count otherwise.
+        passes over those that are a person's at that time, so that even the same run may count otherwise. So may that
+        of one that the edit left nowhere and that is to come back: it stays away.
         """
-        left = {key: row for key, row in self._left.get(NUCLEI, {}).items() if row is not None}
-        now = rows_of(self._database, NUCLEI, left)
-        return {key for key, row in left.items() if key not in now or not self._is_same(now[key], row, current)}
+        stated = self._left.get(NUCLEI, {})
+        now = rows_of(self._database, NUCLEI, stated)
+        left = {key: row for key, row in stated.items() if row is not None}
+        gone = {key for key, row in left.items() if key not in now or not self._is_same(now[key], row, current)}
+        return gone | {key for key in now if key not in left and self._wanted[NUCLEI][key] is not None}
 
     def _is_same(self, now: Row, left: Row, current: Ids | None) -> bool:
         """Whether a row is that of the nucleus which the edit left, not of another with its id."""

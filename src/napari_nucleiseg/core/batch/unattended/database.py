@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.store.failure import explained
+from napari_nucleiseg.core.store.ledger import database_uri
 from napari_nucleiseg.core.store.lock import WriterLock
 
 NAME = "batch.sqlite"
@@ -206,7 +207,8 @@ def read_run_database(folder: Path) -> tuple[dict[str, SlideRow], tuple[RunRow, 
     path = folder / NAME
     if not path.is_file():
         raise StoreError(f"{folder} holds no results of a batch run (no {NAME}); choose the folder that --out named")
-    with explained(folder), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    uri = database_uri(path.absolute(), "mode=ro")
+    with explained(folder), closing(sqlite3.connect(uri, uri=True)) as connection:
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
             return {}, ()  # a run is about to make it
         _check_format(connection, folder)
