@@ -1,6 +1,7 @@
 """Correcting nuclei in a real window, with the mouse and the keys, as a person would."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -396,3 +397,20 @@ def test_two_clicks_make_a_straight_cut(person):
     assert person.kinds() == ["split"]
     assert person.panel.panel.hint.text() == ""
     assert_sound(person)
+
+
+def test_a_slide_that_opens_amid_a_stroke_can_be_corrected_as_well(person, disc_slide, tmp_path, qtbot):
+    second = tmp_path / "second.tif"
+    shutil.copyfile(disc_slide, second)
+    person.point_at((384, 512))
+    person.send(QEvent.Type.MouseButtonPress, (384, 512), LEFT, LEFT)
+    person.send(QEvent.Type.MouseMove, (384, 520), NONE, LEFT)
+    assert person.editing.is_drawing
+    first = person.editing.opened
+    person.viewer.open(second, plugin="napari-nucleiseg")
+    qtbot.waitUntil(lambda: not person.panel.session.editing, timeout=WAIT_MS)
+    person.settle()
+    person.viewer.layers.selection.active = first.layer
+    person.settle()
+    qtbot.mouseClick(person.panel.panel.correct.toggle, LEFT)
+    qtbot.waitUntil(lambda: person.editing.window.layer is not None, timeout=WAIT_MS)

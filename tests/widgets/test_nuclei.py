@@ -435,3 +435,32 @@ def test_another_model_brings_the_settings_that_are_best_for_it(panel, engine, q
     assert panel.panel.threshold.box.value() == 0.35
     panel.session.model = "nuclei"
     assert (panel.session.threshold, panel.session.min_area_um2) == (CARD.threshold, CARD.min_area_um2)
+
+
+def test_a_shape_and_the_eye_of_one_slide_say_nothing_of_another(viewer, opened, qtbot, tmp_path, disc_slide):
+    click(qtbot, opened.panel.view_button)
+    until_idle(qtbot, opened)
+    first = viewer.layers[0]
+    other = tmp_path / "other.tif"
+    other.write_bytes(disc_slide.read_bytes())
+    viewer.open(other, plugin="napari-nucleiseg")
+    until_idle(qtbot, opened)
+    click(qtbot, opened.panel.view_button)
+    until_idle(qtbot, opened)
+    viewer.layers.selection.active = first
+    until_idle(qtbot, opened)
+    opened.panel.shape_button.click()
+    viewer.layers["Regions"].add_polygons(np.array([[96.0, 96.0], [96.0, 480.0], [480.0, 96.0]]))
+    click(qtbot, opened.panel.shape_button)
+    until_idle(qtbot, opened)
+    assert opened.panel.count_caption.text() == "nuclei in shape"
+    viewer.layers.selection.active = viewer.layers["other"]
+    until_idle(qtbot, opened)
+    assert opened.panel.count_caption.text() == "nuclei in view"
+    viewer.layers["discs nuclei"].visible = False
+    assert opened.panel.outlines.isChecked()
+    assert viewer.layers["other nuclei"].visible
+    viewer.layers.selection.active = first
+    assert not opened.panel.outlines.isChecked()
+    viewer.layers.selection.active = viewer.layers["other"]
+    assert opened.panel.outlines.isChecked()

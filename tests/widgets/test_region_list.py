@@ -6,6 +6,7 @@ from qtpy.QtCore import QPoint, Qt
 
 from dark_model import disc_centres
 from gui_parts import WAIT_MS, click, hover, open_and_settle, until_idle
+from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.store.regions import read_regions
 from napari_nucleiseg.viewer.visible import visible_region
 
@@ -205,3 +206,12 @@ def test_segmenting_a_shape_draws_on_no_annotated_region(viewer, regions, panel,
     draw(qtbot, viewer, panel, regions, (500, 600), (700, 900))
     click(qtbot, panel.panel.shape_button)
     assert layer_of(viewer).mode != "add_rectangle"
+
+
+def test_regions_of_another_pixel_size_are_gone_with_its_results(viewer, regions, panel, qtbot):
+    draw(qtbot, viewer, panel, regions)
+    assert layer_of(viewer) in viewer.layers
+    panel.controller.set_pixel_size(YX(0.25, 0.25))
+    until(qtbot, panel, lambda: regions.table.rowCount() == 0)
+    assert panel.docks.regions.regions == ()
+    assert not [layer for layer in viewer.layers if layer.name.endswith("regions")]

@@ -172,7 +172,7 @@ class Controller:
         self.cancel()
         self.session.editing = False
         self.slide_changed.emit(self.slide)
-        self.display.forget_count()
+        self.display.turn_to_slide()
         self.hint_changed.emit(Hint())
         if opened is not None:
             self._show_scale_bar()

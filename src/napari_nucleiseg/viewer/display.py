@@ -59,6 +59,14 @@ class Display:
         session.events.heatmap.connect(self.show_heatmap)
         session.events.outlines.connect(self._on_outlines_changed)
 
+    def turn_to_slide(self) -> None:
+        """Begin with the slide that is in hand now: a shape was another's, and its nuclei have an eye of their own."""
+        self.polygon = None
+        self.forget_count()
+        opened = self.shelf.now
+        if opened is not None and opened.nuclei is not None:
+            self.session.outlines = opened.nuclei.visible
+
     def tile_finished(self, region: Region) -> None:
         """Draw and count anew, soon and not too often, if anybody sees where the tile lies.
 
@@ -89,8 +97,9 @@ class Display:
         return True
 
     def _on_eye_clicked(self, event: Any) -> None:
-        """The layer list's eye and the panel's box say the same."""
-        if not self._eye_closed:
+        """The layer list's eye and the panel's box say the same of the slide in hand."""
+        opened = self.shelf.now
+        if not self._eye_closed and opened is not None and opened.nuclei == event.source:
             self.session.outlines = event.source.visible
 
     @contextmanager

@@ -131,6 +131,7 @@ class Editing:
     def _on_layer_removed(self, event: Any) -> None:
         if self.window.layer is not None and event.value == self.window.layer:
             self.window.close()
+            self.is_drawing = False
             self.end()
 
     # ------------------------------------------------------------------ where the view is
@@ -191,6 +192,7 @@ class Editing:
 
     def _close_window(self) -> None:
         layer = self.window.close()
+        self.is_drawing = False  # a button that is released after its layer has gone tells nobody
         layers = self._viewer.layers
         if layer is not None and layer in layers:
             layers.remove(layer)

@@ -78,7 +78,7 @@ class Regions:
             (editing.edited, self._on_edited),
             (editing.failed, self._on_failed),
             (editing.session.events.editing, self._on_editing_changed),
-            (self._shelf.switched, self._on_slide_switched),
+            (self._shelf.switched, self.begin_anew),
             (self._viewer.layers.events.inserted, self._on_layers_changed),
             (self._viewer.scene.camera.events.zoom, self._on_zoomed),
         )
@@ -276,7 +276,8 @@ class Regions:
             self._layer.editable = self.can_change
         self.changed.emit()
 
-    def _on_slide_switched(self) -> None:
+    def begin_anew(self) -> None:
+        """Show the regions of the slide in hand, or of its pixel size, and no others."""
         self._drop_layer()
         self.regions, self.shares = (), {}
         self._jobs.later(LANE, 0.0, self.refresh)

@@ -142,7 +142,8 @@ class Docks:
         self._show(UNLABELLED, "bottom", lambda: UnlabelledPanel(self.unlabelled, self._viewer.theme))
 
     def _on_slide_changed(self, _slide: Any) -> None:
-        """Another pixel size, too, says whether a slide can be learned from; its nuclei are others then."""
+        """Another pixel size, too, says whether a slide can be learned from; its nuclei and regions are others then."""
+        self.regions.begin_anew()
         self.unlabelled.refresh()
         self.judging.stop()
 
