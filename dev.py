@@ -357,7 +357,7 @@ def run_demo(screenshot: Path | None, slide: Path | None) -> int:
 
 WINDOW_TESTS = "tests/widgets"
 # After some 200 windows in one process the last tests fail; and the more runs, the less one lane waits for the other.
-WINDOW_RUNS = 5
+WINDOW_RUNS = 9
 # Runs of the other tests, the longest first; one more, longer than these, has all that is not named here.
 OTHER_RUNS = (
     ("tests/core/batch", "tests/core/exchange", "tests/core/inference"),

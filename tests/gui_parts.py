@@ -18,7 +18,7 @@ from napari_nucleiseg.viewer.jobs import Jobs
 # No settings file: neither the user's is read nor anything written; must be set before napari is imported.
 os.environ["NAPARI_CONFIG"] = ""
 
-__all__ = ["disc_file", "disc_png", "disc_slide", "engine", "frozen", "imported", "panel", "viewer"]
+__all__ = ["disc_file", "disc_png", "disc_slide", "engine", "frozen", "imported", "known_plugins", "panel", "viewer"]
 
 
 WAIT_MS = 30_000
@@ -28,7 +28,7 @@ def until_idle(qtbot, panel):
     """Wait until nothing is segmented any more and the last redraw and count have arrived."""
     # What one piece of work has to say may begin another one.
     for _ in range(3):
-        qtbot.wait(20)
+        qtbot.wait(5)
         qtbot.waitUntil(lambda: not (panel.controller.is_running or panel.controller.is_busy), timeout=WAIT_MS)
 
 
@@ -189,8 +189,20 @@ def imported():
     from napari_nucleiseg.widgets import nuclei  # noqa: F401
 
 
+@pytest.fixture(scope="session")
+def known_plugins():
+    """What is installed is looked for once: napari's fixture makes every window read all manifests anew."""
+    from npe2 import PluginManifest
+
+    found = tuple(PluginManifest.discover())
+    assert {"napari", "napari-nucleiseg"} <= {one.manifest.name for one in found if one.manifest}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(PluginManifest, "discover", lambda paths=(): iter(found))
+        yield
+
+
 @pytest.fixture
-def frozen(imported):
+def frozen(imported, known_plugins):
     """What there is before the window is left alone by the garbage collector, which napari runs for every window.
 
     Each window leaves some thousand objects of napari's menus behind; looking through them all again took longer with
