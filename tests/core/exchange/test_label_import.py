@@ -125,9 +125,7 @@ def test_what_others_number_from_1_leaves_the_numbers_of_models_alone(project, t
     assert np.count_nonzero(found.ids < 2**31) == 1
 
 
-def test_an_undone_import_done_again_takes_nothing_from_a_model_that_looked_meanwhile(
-    project, labels, tmp_path
-):
+def test_an_undone_import_done_again_takes_nothing_from_a_model_that_looked_meanwhile(project, labels, tmp_path):
     write_label_tiff(source_of_labels(low(labels), YX(0.5, 0.25), name="field", origin="m@1"), tmp_path / "ours.tif")
     import_nuclei(project, tmp_path / "ours.tif")
     project.editor.undo()
