@@ -42,6 +42,16 @@ def test_nothing_done_is_a_failure(slides, tmp_path):
     assert main(["batch", str(slides / "b.svs"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 1
 
 
+def test_a_slide_that_its_labels_would_replace_is_told_and_kept(tmp_path, capsys):
+    path = tmp_path / "x.ome.tif"
+    tifffile.imwrite(path, np.ascontiguousarray(data.immunohistochemistry()), photometric="rgb", metadata=None)
+    before = path.read_bytes()
+    words = ["batch", str(path), "--out", str(tmp_path), "--format", "tif", "--no-measure", "--mpp", ".25"]
+    assert main([*words, "--workers", "1", "--device", "cpu"]) == 1
+    assert f"Error: {path} would be replaced by its own results" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_a_scheduler_means_dask(monkeypatch):
     from napari_nucleiseg.cli import batch
 

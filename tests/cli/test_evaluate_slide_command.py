@@ -117,5 +117,32 @@ def test_what_does_not_work_is_one_sentence(shell, slide, truth, tmp_path, words
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.parametrize("flag", ["--errors", "--json"])
+@pytest.mark.parametrize(
+    "target", ["truth.geojson", "link.geojson", "slide.tif", "slide.nucleiseg/project.sqlite", "slide.nucleiseg"]
+)
+@pytest.mark.parametrize("named", ["slide.tif", "slide.nucleiseg"])
+def test_what_is_compared_is_never_written_over(shell, slide, truth, tmp_path, monkeypatch, flag, target, named):
+    def read(*_arguments, **_more):
+        raise AssertionError
+
+    monkeypatch.setattr("napari_nucleiseg.core.exchange.reference.open_reference", read)
+    (tmp_path / "link.geojson").symlink_to(truth)
+    before = truth.read_bytes(), slide.read_bytes(), (default_folder(slide) / "project.sqlite").read_bytes()
+    answer = shell("evaluate", tmp_path / named, "--reference", truth, "--no-ahd", flag, tmp_path / target)
+    assert answer.status == 1
+    assert "would be lost. Choose" in answer.err
+    after = truth.read_bytes(), slide.read_bytes(), (default_folder(slide) / "project.sqlite").read_bytes()
+    assert after == before
+
+
+def test_errors_and_scores_are_two_files(shell, slide, truth, tmp_path):
+    out = tmp_path / "out.json"
+    answer = shell("evaluate", slide, "--reference", truth, "--errors", out, "--json", tmp_path / "." / "out.json")
+    assert answer.status == 1
+    assert f"--errors and --json would both write {out}. Choose two names." in answer.err
+    assert not out.exists()
+
+
 def test_regions_can_be_chosen_as_the_functions_have_it():
     assert get_args(RegionChoice) == REGIONS

@@ -108,6 +108,88 @@ def test_what_does_not_work_is_one_sentence(shell, slide, tmp_path, words, sente
     assert "Traceback" not in answer.err
 
 
+def contents(folder):
+    """All files, but for the notes that SQLite keeps while somebody looks."""
+    names = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.endswith(("-wal", "-shm"))]
+    return {path.relative_to(folder): path.read_bytes() for path in names}
+
+
+@pytest.mark.parametrize("source", ["a.tif", "a.nucleiseg"])
+@pytest.mark.parametrize(
+    ("out", "form"),
+    [
+        ("a.tif", "csv"),
+        ("a.tif", "tif"),
+        ("link.csv", "csv"),
+        ("hard.csv", "csv"),
+        ("copy.tif", "tif"),
+        ("a.nucleiseg", "zarr"),
+        ("a.nucleiseg", "csv"),
+        ("a.nucleiseg/project.sqlite", "csv"),
+        ("a.nucleiseg/labels.zarr", "zarr"),
+        ("a.nucleiseg/new.csv", "csv"),
+        ("folder/project.sqlite", "csv"),
+    ],
+)
+def test_an_export_never_destroys_what_it_is_made_of(shell, slide, tmp_path, source, out, form):
+    (tmp_path / "link.csv").symlink_to(slide)
+    (tmp_path / "hard.csv").hardlink_to(slide)
+    (tmp_path / "folder").symlink_to(default_folder(slide))
+    shutil.copy(slide, tmp_path / "copy.tif")
+    before = contents(tmp_path)
+    answer = shell("export", tmp_path / source, "--out", tmp_path / out, "--format", form)
+    assert answer.status == 1
+    assert "would be lost. Choose" in answer.err
+    assert contents(tmp_path) == before
+    assert (tmp_path / "link.csv").is_symlink()
+
+
+def test_the_slide_of_a_renamed_project_is_not_destroyed_either(shell, slide, tmp_path):
+    (tmp_path / "far").mkdir()
+    folder = default_folder(slide).rename(tmp_path / "far" / "other.nucleiseg")
+    before = slide.read_bytes()
+    answer = shell("export", folder, "--out", slide)
+    assert answer.status == 1
+    assert f"{slide} is the slide itself" in answer.err
+    assert slide.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.tif", "out.labels.zarr"])
+def test_an_earlier_export_beside_the_project_is_replaced(shell, slide, tmp_path, name):
+    out = tmp_path / "a.nucleiseg" / ".." / name
+    assert shell("export", slide, "--out", out).status == 0
+    assert shell("export", slide, "--out", out).status == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("missing.geojson", None, "does not exist. Check the name."),
+        ("bad.geojson", "hello", "is not GeoJSON"),
+        ("bad.doc", "hello", "is of no kind that can be imported"),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_taken_leaves_no_project(shell, slide, tmp_path, name, content, sentence):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    folder = default_folder(slide)
+    kept = folder.rename(tmp_path / "kept")
+    answer = shell("import", tmp_path / name, "--slide", slide)
+    assert answer.status == 1
+    assert sentence in answer.err
+    assert not folder.exists()
+    kept.rename(folder)
+    before = contents(folder)
+    assert shell("import", tmp_path / name, "--slide", slide).status == 1
+    assert set(contents(folder)) == set(before)
+
+
+def test_the_pixel_size_of_a_project_is_not_given_again(shell, slide, tmp_path):
+    answer = shell("import", tmp_path / "a.geojson", "--project", default_folder(slide), "--mpp", 99)
+    assert answer.status == 2
+    assert "--mpp goes with --slide; a project that is there already knows its pixel size" in answer.err
+
+
 @pytest.mark.parametrize(
     "words", [("import", "a.geojson"), ("export", "a.svs"), ("import", "a", "--slide", "b", "--project", "c")]
 )

@@ -9,6 +9,7 @@ import pytest
 import napari_nucleiseg
 from napari_nucleiseg.cli import COMMANDS, main
 from napari_nucleiseg.core.errors import ModelError
+from napari_nucleiseg.core.geometry import Region
 
 HEAVY = ("numpy", "torch", "zarr", "rich", "napari", "qtpy", "cv2", "scipy", "skimage", "tifffile", "dask")
 
@@ -143,6 +144,23 @@ def test_an_interruption_is_status_130(shell, monkeypatch):
     answer = shell("doctor")
     assert answer.status == 130
     assert "the same command goes on from there" in answer.err
+
+
+def test_an_interruption_is_json_too_where_json_was_asked_for(shell, monkeypatch):
+    break_with(monkeypatch, KeyboardInterrupt())
+    answer = shell("doctor", "--json")
+    assert answer.status == 130
+    assert answer.document["kind"] == "KeyboardInterrupt"
+    assert answer.document["error"] == answer.err.strip()
+
+
+@pytest.mark.parametrize("words", [("--region", "-100,-100,150,150"), ("--region=-100,-100,150,150",)])
+def test_a_region_may_begin_left_of_and_above_the_slide(shell, monkeypatch, words):
+    asked = []
+    monkeypatch.setattr("napari_nucleiseg.cli.measure.run", lambda options, _console: asked.append(options) or 0)
+    assert shell("measure", "a.svs", *words, "--out", "a.csv").status == 0
+    assert asked[0].region == Region(-100, -100, 150, 150)
+    assert asked[0].out == "a.csv"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

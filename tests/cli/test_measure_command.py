@@ -64,6 +64,54 @@ def test_a_region_as_csv(shell, slide, tmp_path):
     assert float(row["nearest_um"]) == pytest.approx(np.hypot(90, 190) * 0.25, rel=1e-3)
 
 
+def test_a_region_that_begins_beside_the_slide(shell, slide, tmp_path):
+    answer = shell("measure", slide, "--region", "-100,-100,150,150", "--out", tmp_path / "b.csv")
+    assert answer.status == 0, answer.err
+    (row,) = rows_of_csv(tmp_path / "b.csv")
+    assert float(row["y_px"]) < 50
+
+
+@pytest.mark.parametrize(
+    ("region", "sentence"),
+    [
+        ("90000,0,4,4", "the region 90000,0,4,4 (y, x, height, width) lies beside that. Give one on the slide."),
+        ("0,0,0,4", "the region is empty; give y, x, height and width"),
+    ],
+)
+def test_a_region_without_any_of_the_slide_is_refused(shell, slide, tmp_path, region, sentence):
+    answer = shell("measure", slide, "--region", region, "--out", tmp_path / "b.csv")
+    assert answer.status == 1
+    assert sentence in answer.err
+    assert not (tmp_path / "b.csv").exists()
+    assert not (default_folder(slide) / "measures").exists()
+
+
+@pytest.mark.parametrize("command", [("measure",), ("export", "--measures")])
+@pytest.mark.parametrize("out", ["a.csv", "a.nucleiseg/project.csv"])
+def test_nothing_is_measured_for_a_table_that_would_destroy_what_it_is_made_of(shell, slide, tmp_path, command, out):
+    copy = slide.with_name("a.csv")
+    slide.rename(copy)  # a slide is known by its first bytes, whatever its name
+    before = copy.read_bytes()
+    name, *more = command
+    answer = shell(name, default_folder(slide), *more, "--slide", copy, "--out", tmp_path / out)
+    assert answer.status == 1
+    assert "would be lost. Choose" in answer.err
+    assert copy.read_bytes() == before
+    assert not (default_folder(slide) / "measures").exists()
+    assert not (default_folder(slide) / "project.csv").exists()
+
+
+def test_another_slide_than_that_of_the_project_is_told(shell, slide, tmp_path):
+    folder = default_folder(slide)
+    wrong = tmp_path / "far" / "wrong.tif"
+    wrong.parent.mkdir()
+    tifffile.imwrite(wrong, np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+    slide.rename(tmp_path / "far" / "a.tif")
+    answer = shell("measure", folder, "--slide", wrong)
+    assert answer.status == 1
+    assert f"{wrong} is another slide, not a.tif of {folder}" in answer.err
+
+
 def test_a_slide_elsewhere_is_named(shell, slide, tmp_path):
     (tmp_path / "far").mkdir()
     moved = slide.rename(tmp_path / "far" / "a.tif")

@@ -144,6 +144,24 @@ def test_a_picture_of_a_pixel_or_a_line_has_no_nuclei_and_a_result(shell, tmp_pa
     assert (labels.shape, labels.any()) == (shape, False)
 
 
+@pytest.mark.usefixtures("_dark_model")
+def test_the_same_command_on_a_folder_with_its_results_does_nothing_again(shell, png):
+    for _ in range(2):
+        answer = shell("segment", png.parent, "--out", png.parent, "--mpp", 0.5, "--json")
+        assert answer.status == 0
+    assert [slide["from_before"] for slide in answer.document["slides"]] == [True]
+
+
+@pytest.mark.usefixtures("_dark_model")
+def test_empty_and_damaged_slides_of_a_folder_are_told(shell, png, out):
+    (png.parent / "slide17.svs").touch()
+    (png.parent / "text.svs").write_text("not a slide")
+    answer = shell("segment", png.parent, "--out", out, "--mpp", 0.5)
+    assert answer.status == 3
+    for name in ("slide17.svs", "text.svs"):
+        assert f"Error: {png.parent / name} is no slide or picture of a kind that can be read" in answer.err
+
+
 # ---------------------------------------------------------------------- bad input, through the real model
 
 
@@ -270,6 +288,23 @@ def test_a_folder_without_permission(shell, png, tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     refused(shell("segment", png, "--out", locked, "--mpp", 0.5), "nothing can be written to")
+
+
+def test_a_picture_beside_which_its_labels_would_have_its_name(shell, png, tmp_path):
+    own = tmp_path / "own" / "a.tif"
+    own.parent.mkdir()
+    tifffile.imwrite(own, disc_picture((192, 256)), photometric="rgb")
+    before = own.read_bytes()
+    refused(shell("segment", own, "--out", own.parent, "--mpp", 0.5), "a.tif would be replaced by its own results")
+    refused(shell("segment", png, "--out", own.parent, "--mpp", 0.5), f"{own} is there already and is no result of")
+    assert own.read_bytes() == before
+
+
+@pytest.mark.parametrize("area", ["nan", "inf", "-1"])
+def test_a_smallest_area_that_makes_no_sense(shell, png, out, area):
+    answer = shell("segment", png, "--out", out, "--mpp", 0.5, f"--min-area={area}")
+    refused(answer, "the smallest area cannot be negative and must be a finite number")
+    assert not out.exists()
 
 
 def test_a_threshold_that_makes_no_sense(shell, png, out):

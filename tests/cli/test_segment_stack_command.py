@@ -67,6 +67,20 @@ def test_the_voxel_size_is_asked_for_where_the_file_says_none(shell, tmp_path):
     assert "has no channel 3" in shell("segment-stack", path, "--model", "b", "--out", out, "--channel", "3").err
 
 
+@pytest.mark.usefixtures("_bright")
+def test_an_interruption_is_json_too_and_leaves_no_labels(shell, stack, tmp_path, monkeypatch):
+    def stop(*_arguments, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_nucleiseg.core.inference.stacks.segment_stack", stop)
+    out = tmp_path / "labels.tif"
+    answer = shell("segment-stack", stack[0], "--model", "bright", "--out", out, "--json")
+    assert answer.status == 130
+    sentence = "Interrupted. Nothing was written; the same command begins anew."
+    assert answer.document == {"error": sentence, "kind": "KeyboardInterrupt"}
+    assert not out.exists()
+
+
 def test_models_for_stacks_and_for_slides_keep_apart(shell, stack, weights, png, tmp_path):
     path, _ = stack
     out = tmp_path / "labels.tif"

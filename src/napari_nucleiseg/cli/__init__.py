@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from keyword import iskeyword
 from types import ModuleType
 
 import napari_nucleiseg
-from napari_nucleiseg.cli.console import INTERRUPTED, OK, Console, status_of_error
+from napari_nucleiseg.cli.console import OK, Console, status_of_error, status_of_interruption
 from napari_nucleiseg.cli.log import log_told
 from napari_nucleiseg.core.errors import NucleiSegError
 
@@ -48,6 +49,8 @@ COMMANDS = {
     "demo": "open napari on a sample slide",
 }
 
+_COORDINATES = re.compile(r"-\d+(,-?\d+)+")
+
 EPILOG = """exit status:
   0  all is well
   1  something went wrong; the sentence on stderr says what and what to do
@@ -65,15 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         Words after the program's name; default those of the process.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = _joined(sys.argv[1:] if arguments is None else arguments)
     options = _parser(words).parse_args(words)
     console = Console(as_json=bool(getattr(options, "json", False)))
     try:
         with log_told(console, debug=options.debug):
             return int(_module(options.command).run(options, console))
     except KeyboardInterrupt:
-        console.say("Interrupted. What is done is kept; the same command goes on from there.")
-        return INTERRUPTED
+        return status_of_interruption(console)
     except BrokenPipeError:
         # Whoever read the output has seen enough (``| head``); the interpreter must not flush into the pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,6 +84,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         return status_of_error(error, console)
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Join ``--region`` and ``-100,-100,150,150``, which argparse would take for another option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and _COORDINATES.fullmatch(word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _module(command: str) -> ModuleType:

@@ -148,6 +148,15 @@ def status_of_error(error: NucleiSegError | OSError, console: Console) -> int:
     return FAILED
 
 
+def status_of_interruption(
+    console: Console, sentence: str = "Interrupted. What is done is kept; the same command goes on from there."
+) -> int:
+    """Tell what becomes of work that was interrupted and return the exit status."""
+    console.say(sentence)
+    console.result({"error": sentence, "kind": KeyboardInterrupt.__name__})
+    return INTERRUPTED
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text.replace(",", "").rstrip("%") or "0")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_nucleiseg.cli.console import OK, Console
 from napari_nucleiseg.cli.project import open_project
+from napari_nucleiseg.core.errors import ExportError
+from napari_nucleiseg.core.exchange.whole_file import check_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,11 +59,15 @@ def add_slide_arguments(group: _Takes) -> None:
 
 def run_slide(options: argparse.Namespace, console: Console) -> int:
     """Score a slide's nuclei and print."""
+    targets = [target for target in (options.errors, options.json) if target not in {None, "-"}]
+    _check_targets(targets, options)
     from napari_nucleiseg.core.batch.slide_evaluation import evaluate_slide, regions_to_evaluate
     from napari_nucleiseg.core.exchange.mistakes import write_mistakes
     from napari_nucleiseg.core.exchange.reference import open_reference
 
     with open_project(options.project, writable=False) as project, console.progress() as bars:
+        for target in targets:
+            check_target(target, project.fingerprint, [project.folder])
         opened = open_reference(options.reference, project, annotations=options.annotations, on_progress=bars.update)
         with opened as reference:
             regions = regions_to_evaluate(project, reference, options.regions)
@@ -86,6 +93,14 @@ def run_slide(options: argparse.Namespace, console: Console) -> int:
     _show(report, console)
     console.result(report.as_dict())
     return OK
+
+
+def _check_targets(targets: Sequence[str], options: argparse.Namespace) -> None:
+    """Refuse to write over what is named to be read, or twice to one file."""
+    for place, target in enumerate(targets):
+        check_target(target, inputs=(options.reference, options.project))
+        if any(Path(target).resolve() == Path(other).resolve() for other in targets[:place]):
+            raise ExportError(f"--errors and --json would both write {target}. Choose two names.")
 
 
 def _show(report: SlideReport, console: Console) -> None:

@@ -10,6 +10,7 @@ from napari_nucleiseg.cli.console import OK, Console, ProgressBars
 from napari_nucleiseg.cli.measure import check_room, measured_source
 from napari_nucleiseg.cli.project import open_project, projects_with_slides
 from napari_nucleiseg.core.exchange.formats import FORMATS, export, format_of
+from napari_nucleiseg.core.exchange.whole_file import check_target
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.exchange.source import LabelSource
@@ -45,11 +46,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
         slides = [options.slide] if options.slide else []
         with closing(projects_with_slides([options.project], slides, console)) as found:
             for _, project, slide, bars in found:
+                check_target(options.out, project.fingerprint, (options.project, slide.path, project.folder))
                 _write(options, console, measured_source(project, slide, bars)[0], project.census.total(), bars)
         return OK
     with open_project(options.project, writable=False) as project, console.progress() as bars:
         from napari_nucleiseg.core.measurement.kept import source_for_export
 
+        check_target(options.out, project.fingerprint, (options.project, project.folder))
         _write(options, console, source_for_export(project, name), project.census.total(), bars)
     return OK
 

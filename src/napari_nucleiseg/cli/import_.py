@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_nucleiseg.cli.console import OK, Console
 from napari_nucleiseg.cli.project import open_project
+from napari_nucleiseg.core.errors import ImportFileError
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
@@ -19,11 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "full-resolution pixels. The project lies beside the slide and is made if there is none; --project names "
         "another. All nuclei are one step of the history, which the window can undo."
     )
+    # Which arguments belong together argparse cannot say.
+    parser.set_defaults(refuse=parser.error)
     parser.add_argument("file", metavar="FILE", help="what to import")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--slide", metavar="SLIDE", help="slide that the nuclei belong to")
     where.add_argument("--project", metavar="DIR", help="project folder that is there already")
-    parser.add_argument("--mpp", type=float, metavar="UM", help="micrometres per pixel, if the slide does not say")
+    parser.add_argument("--mpp", type=float, metavar="UM", help="of --slide: micrometres per pixel, if it does not say")
     parser.add_argument(
         "--overlap",
         choices=("keep", "replace"),
@@ -41,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Import and say what was taken, and what was not and why."""
+    if options.project and options.mpp is not None:
+        options.refuse("--mpp goes with --slide; a project that is there already knows its pixel size")
+    if not Path(options.file).exists():
+        raise ImportFileError(f"{options.file} does not exist. Check the name.")
+
     from napari_nucleiseg.core.exchange.imports import import_nuclei
 
     with _project(options) as project, console.progress() as bars:
@@ -53,12 +65,28 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _project(options: argparse.Namespace) -> Project:
+@contextmanager
+def _project(options: argparse.Namespace) -> Iterator[Project]:
+    """Open the project to import into; one that is made for a file of which nothing can be taken does not stay."""
     if options.project:
-        return open_project(options.project, writable=True)
+        with open_project(options.project, writable=True) as project:
+            yield project
+        return
     from napari_nucleiseg.core.slides.registry import open_slide
     from napari_nucleiseg.core.store.finding import find_project, usual_folder
     from napari_nucleiseg.core.store.project import Project
+    from napari_nucleiseg.core.store.regions import read_regions
 
-    slide = open_slide(options.slide, mpp_um=options.mpp)
-    return Project.open_or_create(find_project(slide) or usual_folder(slide), slide)
+    with closing(open_slide(options.slide, mpp_um=options.mpp)) as slide:
+        folder = find_project(slide) or usual_folder(slide)
+        is_new, is_left_empty = not folder.exists(), False
+        try:
+            with Project.open_or_create(folder, slide) as project:
+                try:
+                    yield project
+                except ImportFileError:
+                    is_left_empty = not (project.census.total() or read_regions(project.ledger.reader))
+                    raise
+        finally:
+            if is_new and is_left_empty:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from napari_nucleiseg.cli.console import OK, Console, ProgressBars
 from napari_nucleiseg.cli.project import projects_with_slides
 from napari_nucleiseg.cli.segment import region_of
-from napari_nucleiseg.core.errors import ExportError
+from napari_nucleiseg.core.errors import DataError, ExportError
 from napari_nucleiseg.core.exchange.formats import FORMATS, export, format_of
+from napari_nucleiseg.core.exchange.whole_file import check_target
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.exchange.source import LabelSource
@@ -48,10 +49,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     slides = [options.slide] if options.slide else []
     with closing(projects_with_slides([options.project], slides, console)) as found:
         for _, project, slide, bars in found:
+            out = options.out or str(project.folder.with_suffix(FORMATS[name].ending))
+            check_target(out, project.fingerprint, (options.project, slide.path, project.folder))
+            if options.region is not None:
+                _require_region(slide, options.region)
             began = time.perf_counter()
             source, nuclei = measured_source(project, slide, bars, options.region)
             seconds = time.perf_counter() - began
-            out = options.out or str(project.folder.with_suffix(FORMATS[name].ending))
             export(source, out, name, partial(bars.update, "writing"))
             bars.say(f"{nuclei:,} nuclei measured in {seconds:.1f} s and written to {out} ({FORMATS[name].title})")
             columns = [column.name for column in source.measured_columns]
@@ -59,6 +63,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 {"file": out, "format": name, "nuclei": nuclei, "seconds": round(seconds, 3), "columns": columns}
             )
     return OK
+
+
+def _require_region(slide: Slide, region: Region) -> None:
+    """Refuse a region that holds nothing of the slide, as ``segment`` does."""
+    from napari_nucleiseg.core.batch.segmentation import require_overlap
+
+    if region.is_empty:
+        raise DataError("the region is empty; give y, x, height and width in level-0 pixels")
+    require_overlap(slide, region)
 
 
 def measured_source(

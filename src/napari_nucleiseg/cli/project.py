@@ -85,10 +85,17 @@ def projects_with_slides(
                 done.add(project.folder)
                 slide = find_slide(project, given)
                 if slide is None:
-                    raise SlideError(
-                        f"The slide {project.slide_name} of {path} is not beside it. Say where it is with --slide PATH."
-                    )
+                    raise SlideError(_where_is_it(project, path, slides))
                 try:
                     yield path, project, slide, bars
                 finally:
                     slide.close()
+
+
+def _where_is_it(project: Project, path: str, slides: Sequence[str]) -> str:
+    """Return what to do about a slide that is not found, neither beside its project nor among those that were named."""
+    name = project.slide_name
+    if not slides:
+        return f"The slide {name} of {path} is not beside it. Say where it is with --slide PATH."
+    others = f"{slides[0]} is another slide" if len(slides) == 1 else f"{', '.join(slides)} are other slides"
+    return f"{others}, not {name} of {path}, which is not beside it either. Say where that one is with --slide PATH."

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_nucleiseg.cli.console import INTERRUPTED, OK, Console
+from napari_nucleiseg.cli.console import OK, Console, status_of_interruption
 from napari_nucleiseg.core.errors import ExportError, VoxelSizeError
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 on_progress=lambda step: bars.update("blocks", step.done, step.total, f"{step.nuclei:,} nuclei"),
             )
     except KeyboardInterrupt:
-        console.say("Interrupted. Nothing was written; the same command begins anew.")
-        return INTERRUPTED
+        return status_of_interruption(console, "Interrupted. Nothing was written; the same command begins anew.")
     write_stack_labels(out, labels, voxel_um)
     nuclei = int(labels.max(initial=0))
     console.say(f"{nuclei:,} nuclei in {out}")

@@ -2,15 +2,20 @@
 
 import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from napari_nucleiseg.core.batch import inputs
 from napari_nucleiseg.core.batch.inputs import find_inputs, is_picture, stem_of
+from napari_nucleiseg.core.batch.record import Entry, Record
+from napari_nucleiseg.core.batch.unattended.database import RunDatabase, SlideRow
 from napari_nucleiseg.core.errors import SlideError
+from napari_nucleiseg.core.exchange.label_tiff import SOFTWARE
 from napari_nucleiseg.core.slides.registry import open_slide
 
 
@@ -70,6 +75,61 @@ def test_a_png_is_a_picture_and_a_scan_is_not(tmp_path, picture, write_scan):
     write_scan(tmp_path / "a.svs", picture)
     assert not is_picture(open_slide(tmp_path / "a.svs"))
     assert is_picture(open_slide(png(tmp_path / "a.png")))
+
+
+def test_empty_and_damaged_slides_of_a_folder_are_listed_so_that_their_error_is_told(tmp_path):
+    png(tmp_path / "a.png")
+    (tmp_path / "slide17.svs").touch()
+    (tmp_path / "text.SVS").write_text("not a slide")
+    (tmp_path / "gone.ndpi").symlink_to(tmp_path / "unplugged" / "gone.ndpi")
+    (tmp_path / "cut.ome.zarr").mkdir()
+    for name in ("._x.svs", ".DS_Store", "case.json", "notes.txt", "table.csv", "a.svs.md5"):
+        (tmp_path / name).write_text("no slide")
+    assert [entry.stem for entry in find_inputs([tmp_path])] == ["a", "cut", "gone", "slide17", "text"]
+
+
+def label_tiff(path, software=SOFTWARE, dtype=np.uint32):
+    shape = (8, 8, 3) if dtype is np.uint8 else (8, 8)
+    kind = "rgb" if dtype is np.uint8 else "minisblack"
+    tifffile.imwrite(path, np.ones(shape, dtype), photometric=kind, software=software)
+    return path
+
+
+def stems(folder):
+    return [Path(entry.path).name for entry in find_inputs([folder])]
+
+
+def test_results_that_lie_in_a_folder_are_no_inputs(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        png(tmp_path / name)
+    label_tiff(tmp_path / "a.tif")
+    label_tiff(tmp_path / "b.tif", software="")
+    Record(tmp_path).add(Entry("b", "b.png", "f", "s", ["b.tif"], 3))
+    zarr.create_group(str(tmp_path / "c.labels.zarr"))
+    zarr.create_group(str(tmp_path / "c.labels-0.4.zarr"), zarr_format=2)
+    assert stems(tmp_path) == ["a.png", "b.png", "c.png"]
+
+
+def test_a_folder_is_left_as_it_is_when_it_is_searched(tmp_path):
+    png(tmp_path / "a.png")
+    find_inputs([tmp_path])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_label_images_that_a_batch_run_noted_are_no_inputs(tmp_path):
+    png(tmp_path / "a.png")
+    label_tiff(tmp_path / "b.ome.tif", software="")
+    with RunDatabase(tmp_path) as database:
+        database.put(SlideRow("b", "elsewhere/b.png", state="done", outputs=(str(tmp_path / "b.ome.tif"),)))
+    assert stems(tmp_path) == ["a.png"]
+
+
+def test_peoples_own_label_images_and_pictures_under_a_name_of_ours_stay_inputs(tmp_path):
+    label_tiff(tmp_path / "a.tif", software="ImageJ")
+    label_tiff(tmp_path / "b.tif", software="", dtype=np.uint8)
+    label_tiff(tmp_path / "c.tif", dtype=np.uint8)
+    Record(tmp_path).add(Entry("b", "b.png", "f", "s", ["b.tif"], 3))
+    assert stems(tmp_path) == ["a.tif", "b.tif", "c.tif"]
 
 
 def write_tiff(path, levels=1, **options):

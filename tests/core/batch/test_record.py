@@ -2,7 +2,7 @@
 
 import pytest
 
-from napari_nucleiseg.core.batch.record import NAME, Entry, Record
+from napari_nucleiseg.core.batch.record import NAME, Entry, Record, recorded_names
 from napari_nucleiseg.core.errors import StoreError
 
 
@@ -42,6 +42,18 @@ def test_a_line_that_a_crash_cut_off_is_passed_over_and_swallows_nothing(tmp_pat
     record = Record(tmp_path)
     assert record.find("a", "f", "first")
     assert record.find("a", "f", "second")
+
+
+def test_names_are_known_from_when_they_are_about_to_be_written(tmp_path):
+    assert recorded_names(tmp_path / "none") == frozenset()
+    add(tmp_path, entry(outputs=("a.tif", "a.csv")))
+    record = Record(tmp_path)
+    record.begin(["b.csv"])
+    record.begin([])
+    with (tmp_path / NAME).open("a") as file:
+        file.write('[]\n{"writes": 3, "outputs": [4]}\n{"writes": ["c.cs')
+    assert recorded_names(tmp_path) == {"a.tif", "a.csv", "b.csv"}
+    assert Record(tmp_path).find("a", "f", "s") == entry(outputs=("a.tif", "a.csv"))
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):

@@ -8,6 +8,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from browned import browned_discs
 from dark_model import disc_centres, disc_picture
@@ -21,6 +22,7 @@ from napari_nucleiseg.core.batch.job import (
 )
 from napari_nucleiseg.core.batch.segmentation import segment_slides
 from napari_nucleiseg.core.errors import ModelError, StoreError
+from napari_nucleiseg.core.exchange.formats import FORMATS
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.project import Project
 
@@ -211,6 +213,112 @@ def test_a_renamed_slide_goes_on_with_its_project_and_a_copy_does_not(tmp_path, 
     assert copy.outputs == (str(out / "copy.nucleiseg"),)
 
 
+def write_rgb(path, picture):
+    tifffile.imwrite(path, picture, photometric="rgb", metadata=None)
+    return path
+
+
+def test_a_picture_is_never_replaced_by_its_own_labels(tmp_path, picture, network):
+    path = write_rgb(tmp_path / "a.tif", picture)
+    before = path.read_bytes()
+    for out in (tmp_path, tmp_path / "link"):
+        if not out.exists():
+            out.symlink_to(tmp_path, target_is_directory=True)
+        for formats in ((), ("tif",), ("geojson", "tif")):
+            (failed,) = of(run(path, out=out, formats=formats), SlideFailed)
+            assert failed.reason.startswith(f"{path} would be replaced by its own results")
+            assert "choose another folder for the results (--out)" in failed.reason
+            assert failed.kind == "ExportError"
+    assert network.log.tiles == 0
+    assert path.read_bytes() == before
+    assert not (tmp_path / "a.geojson").exists()
+    (finished,) = of(run(path, out=tmp_path / "out"), SlideFinished)
+    assert finished.nuclei == len(disc_centres(picture.shape[:2]))
+
+
+@pytest.mark.parametrize(
+    ("format_name", "ending"),
+    [(name, ".tif" if name == "tif" else form.ending) for name, form in FORMATS.items()],
+)
+def test_what_is_no_result_of_ours_is_not_replaced_in_any_format(pictures, tmp_path, network, format_name, ending):
+    stranger = tmp_path / "out" / f"a{ending}"
+    stranger.parent.mkdir()
+    if ending.endswith(".zarr"):
+        zarr.create_group(str(stranger), attributes={"mine": 1})
+    elif ending == ".tif":
+        tifffile.imwrite(stranger, np.full((9, 9), 7, np.uint32))
+    else:
+        stranger.write_text("mine")
+    file = stranger / "zarr.json" if stranger.is_dir() else stranger
+    before = file.read_bytes()
+    (failed,) = of(run(pictures / "a.png", out=tmp_path / "out", formats=(format_name,)), SlideFailed)
+    assert failed.reason.startswith(f"{stranger} is there already and is no result of an earlier run")
+    assert "choose another folder for the results (--out), or move that file away" in failed.reason
+    assert network.log.tiles == 0
+    assert file.read_bytes() == before
+
+
+def test_a_picture_put_under_the_name_of_an_earlier_result_is_not_replaced(pictures, tmp_path, picture):
+    run(pictures / "a.png", out=tmp_path / "out")
+    write_rgb(tmp_path / "out" / "a.tif", picture)
+    (failed,) = of(run(pictures / "a.png", out=tmp_path / "out", threshold=0.7), SlideFailed)
+    assert "is no result of an earlier run" in failed.reason
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "a.tif"), picture)
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_own_results_are_replaced_by_what_the_record_or_the_file_says(pictures, tmp_path, forgotten):
+    formats = ("tif", "zarr", "zarr-0.4") + ("geojson", "csv", "coco") * (not forgotten)
+    first = of(run(pictures, out=tmp_path / "out", formats=formats), SlideFinished)
+    if forgotten:
+        (tmp_path / "out" / "segmented.jsonl").unlink()
+    again = of(run(pictures, out=tmp_path / "out", formats=formats, threshold=0.7), SlideFinished)
+    assert [event.outputs for event in again] == [event.outputs for event in first]
+    assert [event.from_before for event in again] == [False, False]
+
+
+def test_label_images_of_earlier_versions_are_known_by_the_record(pictures, tmp_path):
+    run(pictures / "a.png", out=tmp_path / "out")
+    labels = tifffile.imread(tmp_path / "out" / "a.tif")
+    tifffile.imwrite(tmp_path / "out" / "a.tif", labels, software="")
+    assert of(run(pictures / "a.png", out=tmp_path / "out", threshold=0.7), SlideFinished)
+
+
+def test_results_of_a_run_that_was_cut_off_are_replaced_by_the_next(pictures, tmp_path, monkeypatch):
+    from napari_nucleiseg.core.batch import segmentation
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segmentation.Record, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(pictures / "a.png", out=tmp_path / "out", formats=("csv",))
+    assert (tmp_path / "out" / "a.csv").exists()
+    assert of(run(pictures / "a.png", out=tmp_path / "out", formats=("csv",)), SlideFinished)
+
+
+@pytest.mark.parametrize("format_name", ["tif", "zarr", "csv"])
+def test_a_folder_that_holds_its_own_results_is_done_already(pictures, network, format_name):
+    first = of(run(pictures, out=pictures, formats=(format_name,)), SlideFinished)
+    forwards = network.log.tiles
+    events = run(pictures, out=pictures, formats=(format_name,))
+    assert not of(events, SlideFailed)
+    again = of(events, SlideFinished)
+    assert [(event.outputs, event.from_before) for event in again] == [(event.outputs, True) for event in first]
+    assert network.log.tiles == forwards
+
+
+def test_empty_and_damaged_slides_of_a_folder_fail_as_if_they_were_named(pictures, tmp_path):
+    (pictures / "slide17.svs").touch()
+    (pictures / "text.svs").write_text("not a slide")
+    events = run(pictures, out=tmp_path / "out")
+    assert len(of(events, SlideFinished)) == 2
+    named = run(pictures / "slide17.svs", pictures / "text.svs", out=tmp_path / "out")
+    assert of(events, SlideFailed) == of(named, SlideFailed)
+    assert ["is no slide or picture" in event.reason for event in of(events, SlideFailed)] == [True, True]
+
+
 def test_a_full_disk_ends_the_run(pictures, monkeypatch, tmp_path):
     from napari_nucleiseg.core.batch import segmentation
 
@@ -232,6 +340,8 @@ def test_a_full_disk_ends_the_run(pictures, monkeypatch, tmp_path):
         ({"batch_size": 0}, "at least 1"),
         ({"threshold": 1.5}, "must lie between 0 and 1"),
         ({"min_area_um2": -1.0}, "cannot be negative"),
+        ({"min_area_um2": float("nan")}, "cannot be negative and must be a finite number"),
+        ({"min_area_um2": float("inf")}, "cannot be negative and must be a finite number"),
     ],
 )
 def test_a_job_that_makes_no_sense_is_refused_before_anything_is_written(pictures, tmp_path, changes, sentence):

@@ -15,6 +15,7 @@ from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.evaluation import Kind, overlaps, scores
 from napari_nucleiseg.core.exchange.formats import export
 from napari_nucleiseg.core.exchange.imports import import_nuclei
+from napari_nucleiseg.core.exchange.label_tiff import SOFTWARE
 from napari_nucleiseg.core.exchange.mistakes import write_mistakes
 from napari_nucleiseg.core.exchange.reference import open_reference
 from napari_nucleiseg.core.exchange.source import source_of_project
@@ -60,7 +61,7 @@ class Desk:
 
     def tiff(self, labels, name):
         path = self.folder / f"{name}.tif"
-        tifffile.imwrite(path, labels)
+        tifffile.imwrite(path, labels, software=SOFTWARE)  # so that ids are kept
         return path
 
     def reference(self, labels, **more):
@@ -364,3 +365,11 @@ def test_a_table_of_some_nuclei_is_that_of_images_with_no_others():
     for name in ("truth_ids", "pred_ids", "truth_areas", "truth_index", "pred_index", "intersections"):
         assert getattr(smaller, name).tolist() == getattr(wanted, name).tolist()
     assert rows.tolist() == [1]
+
+
+def test_mistakes_bear_the_numbers_that_the_reference_of_another_program_gave(desk, tmp_path):
+    project = desk.project(image((1, 10, 10, 20, 20)))
+    path = tmp_path / "theirs.tif"
+    tifffile.imwrite(path, image((3, 10, 10, 20, 20), (17, 40, 40, 50, 50)))
+    with open_reference(path, project) as reference:
+        assert evaluate_slide(project, reference).truth.ids.tolist() == [3, 17]

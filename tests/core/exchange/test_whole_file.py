@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from napari_nucleiseg.core.errors import ExportError
-from napari_nucleiseg.core.exchange.whole_file import whole_folder
+from napari_nucleiseg.core.exchange.whole_file import check_target, whole_file, whole_folder
 
 
 def fill(folder, text):
@@ -69,6 +69,50 @@ def test_if_the_new_folder_cannot_be_renamed_the_old_one_comes_back(target, tmp_
         fill(partial, "new")
     assert (target / "content").read_text() == "old"
     assert names(tmp_path) == ["a"]
+
+
+@pytest.fixture
+def project_folder(tmp_path):
+    """A folder that counts as a project: it has a database."""
+    folder = tmp_path / "s.nucleiseg"
+    folder.mkdir()
+    (folder / "project.sqlite").write_text("all nuclei")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["project.sqlite", "new.csv", "deep/new.csv"])
+def test_nothing_is_written_into_a_project(project_folder, name):
+    with pytest.raises(ExportError, match="lies in the folder of a project"), whole_file(project_folder / name):
+        raise AssertionError
+    assert names(project_folder) == ["project.sqlite"]
+
+
+def test_no_folder_takes_the_place_of_a_project_or_of_a_part_of_it(project_folder):
+    fill(project_folder / "labels.zarr", "labels")
+    for folder in (project_folder, project_folder / "labels.zarr"):
+        with pytest.raises(ExportError, match="the folder of a project"), whole_folder(folder, lambda _: True):
+            raise AssertionError
+    assert names(project_folder) == ["labels.zarr", "project.sqlite"]
+
+
+def test_a_link_into_a_project_or_out_of_it_changes_nothing(project_folder, tmp_path):
+    (tmp_path / "link").symlink_to(project_folder)
+    (project_folder / "out.csv").symlink_to(tmp_path / "out.csv")
+    for path in (tmp_path / "link" / "new.csv", project_folder / "out.csv"):
+        with pytest.raises(ExportError, match="lies in the folder of a project"):
+            check_target(path)
+    check_target(project_folder / ".." / "new.csv")
+
+
+def test_what_is_read_is_no_target_nor_is_a_folder_that_holds_it(tmp_path):
+    read = tmp_path / "folder" / "read.geojson"
+    fill(read.parent, "other")
+    read.write_text("nuclei")
+    (tmp_path / "hard.geojson").hardlink_to(read)
+    for path in (read, read.parent, tmp_path / "hard.geojson", read.parent / ".." / "folder" / "read.geojson"):
+        with pytest.raises(ExportError, match="is what is read here and would be lost"):
+            check_target(path, inputs=[read])
+    check_target(read.parent / "new.geojson", inputs=[read])
 
 
 def test_what_a_crash_left_is_swept_away(target, tmp_path):

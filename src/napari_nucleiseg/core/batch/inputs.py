@@ -7,12 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_nucleiseg.core.batch.earlier import EarlierResults
 from napari_nucleiseg.core.errors import SlideError
+from napari_nucleiseg.core.exchange.formats import FORMATS
 from napari_nucleiseg.core.slides.bytesource import is_address
 from napari_nucleiseg.core.slides.pyramid import Slide
-from napari_nucleiseg.core.slides.registry import can_open
+from napari_nucleiseg.core.slides.registry import FILENAME_PATTERNS, can_open
 
 _PROJECT_SUFFIX = ".nucleiseg"
+_LABEL_STORES = (FORMATS["zarr"].ending, FORMATS["zarr-0.4"].ending)
+_SLIDE_SUFFIXES = tuple(pattern.removeprefix("*") for pattern in FILENAME_PATTERNS)
+_STORE_SUFFIX = ".zarr"
 # A picture up to this many pixels is segmented in memory; above, it goes through a project like a slide.
 LARGEST_PICTURE_PX = 2**26
 # What the TIFF reader calls files that no scanner has signed.
@@ -30,6 +35,9 @@ class Input:
 def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> tuple[Input, ...]:
     """Return the slides and pictures that `paths` name; of folders those in it, sorted by name.
 
+    In a folder, what is named like a slide counts as one even if it is empty or damaged: opening it says so. Results
+    of earlier runs do not count.
+
     Raises
     ------
     SlideError
@@ -45,7 +53,8 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> tuple[Input, ...]:
         if not path.is_dir() or can_open(path):
             found.append(str(path))
             continue
-        inside = [str(entry) for entry in sorted(path.iterdir()) if _is_input(entry)]
+        earlier = EarlierResults(path)
+        inside = [str(entry) for entry in sorted(path.iterdir()) if _is_input(entry) and not earlier.hold(entry)]
         if not inside:
             raise SlideError(f"{path} holds no slide or picture; name a folder that does, or the files themselves.")
         found.extend(inside)
@@ -53,7 +62,11 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> tuple[Input, ...]:
 
 
 def _is_input(entry: Path) -> bool:
-    return not entry.name.startswith(".") and entry.suffix != _PROJECT_SUFFIX and can_open(entry)
+    name = entry.name.lower()
+    if name.startswith(".") or entry.suffix == _PROJECT_SUFFIX or name.endswith(_LABEL_STORES):
+        return False
+    is_named_so = name.endswith(_STORE_SUFFIX) if entry.is_dir() else name.endswith(_SLIDE_SUFFIXES)
+    return is_named_so or can_open(entry)
 
 
 def _named(paths: list[str]) -> tuple[Input, ...]:

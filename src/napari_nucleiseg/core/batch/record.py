@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from napari_nucleiseg.core.errors import StoreError
 
 NAME = "segmented.jsonl"
+_WRITES = "writes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,11 @@ class Record:
             ) from error
         # A line that a crash cut off must not swallow the next one.
         self._torn = bool(text) and not text.endswith("\n")
-        for line in text.splitlines():
+        for line in _lines(text):
             try:
-                entry = Entry(**json.loads(line))
-            except (ValueError, TypeError):
-                continue  # a line cut off by a crash: that slide is done again
+                entry = Entry(**line)
+            except TypeError:
+                continue
             self._remember(entry)
 
     def _remember(self, entry: Entry) -> None:
@@ -98,10 +101,49 @@ class Record:
         StoreError
             If the line cannot be written.
         """
+        self._append(asdict(entry))
+        self._remember(entry)
+
+    def begin(self, outputs: Iterable[str]) -> None:
+        """Note names that are about to be written: they are known as results even if the slide is never finished.
+
+        Parameters
+        ----------
+        outputs : iterable of str
+            Names inside the output folder.
+
+        Raises
+        ------
+        StoreError
+            If the line cannot be written.
+        """
+        if names := list(outputs):
+            self._append({_WRITES: names})
+
+    def _append(self, line: dict[str, Any]) -> None:
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write("\n" * self._torn + json.dumps(asdict(entry)) + "\n")
+                file.write("\n" * self._torn + json.dumps(line) + "\n")
         except OSError as error:
             raise StoreError(f"{self._path} cannot be written: {error.strerror or error}") from error
         self._torn = False
-        self._remember(entry)
+
+
+def recorded_names(folder: Path) -> frozenset[str]:
+    """Return the names inside a folder that runs have written or begun to write; none if nothing is recorded."""
+    try:
+        text = (folder / NAME).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    listed = (line.get(key) for line in _lines(text) for key in ("outputs", _WRITES))
+    return frozenset(name for names in listed if isinstance(names, list) for name in names if isinstance(name, str))
+
+
+def _lines(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue  # cut off by a crash: that slide is done again
+        if isinstance(said, dict):
+            yield said

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from napari_nucleiseg.core.batch.earlier import EarlierResults
 from napari_nucleiseg.core.batch.inputs import LARGEST_PICTURE_PX, Input, find_inputs, is_picture
 from napari_nucleiseg.core.batch.job import (
     LOOKS_BROWN,
@@ -20,7 +21,7 @@ from napari_nucleiseg.core.batch.job import (
     SlideNoted,
     SlideStarted,
 )
-from napari_nucleiseg.core.batch.output import project_name, write_results
+from napari_nucleiseg.core.batch.output import file_name, project_name, require_own, write_results
 from napari_nucleiseg.core.batch.record import Entry, Record
 from napari_nucleiseg.core.decoders.base import DecodeOptions
 from napari_nucleiseg.core.errors import ExportError, ModelError, NucleiSegError, SlideError, StoreError
@@ -52,6 +53,7 @@ class _Run:
     model: LoadedModel
     options: DecodeOptions
     record: Record
+    earlier: EarlierResults
     cancelled: Callable[[], bool]
 
     @property
@@ -103,7 +105,8 @@ def segment_slides(job: SegmentJob, *, cancelled: Callable[[], bool] = lambda: F
     inputs = find_inputs(job.paths)
     model = load_model(job.model, accept_licence=job.accept_licence)
     options = chosen_options(model, job.threshold, job.min_area_um2)
-    run = _Run(job, model, model, options, Record(Path(job.out)), cancelled).using(model)
+    out = Path(job.out)
+    run = _Run(job, model, model, options, Record(out), EarlierResults(out), cancelled).using(model)
     for number, entry in enumerate(inputs, start=1):
         if cancelled():
             return
@@ -142,7 +145,7 @@ def _segment_one(entry: Input, run: _Run) -> Iterator[Event]:
     start = time.monotonic()
     slide = open_slide(entry.path, mpp_um=run.job.mpp_um)
     with closing(slide):
-        _require_overlap(slide, run.job.region)
+        require_overlap(slide, run.job.region)
         picture = is_picture(slide)
         formats = run.job.formats or (("tif",) if picture else ())
         plan = plan_inference(slide, run.model.spec, run.job.region, tissue=None)
@@ -152,6 +155,7 @@ def _segment_one(entry: Input, run: _Run) -> Iterator[Event]:
             outputs = tuple(str(run.folder / name) for name in before.outputs)
             yield SlideFinished(entry.path, outputs, before.nuclei, from_before=True)
             return
+        require_own(entry, run.folder, _names(entry, formats, picture=picture), run.earlier)
         for note in plan.notes:
             yield SlideNoted(entry.path, note)
         small = slide.region.area <= LARGEST_PICTURE_PX and run.job.region is None
@@ -167,7 +171,12 @@ def _segment_one(entry: Input, run: _Run) -> Iterator[Event]:
         yield replace(finished, seconds=time.monotonic() - start)
 
 
-def _require_overlap(slide: Slide, region: Region | None) -> None:
+def _names(entry: Input, formats: tuple[str, ...], *, picture: bool) -> list[str]:
+    return [file_name(entry, name, picture=picture) for name in formats]
+
+
+def require_overlap(slide: Slide, region: Region | None) -> None:
+    """Raise a SlideError where a region (level-0 pixels) holds nothing that was scanned; None is the whole slide."""
     if region is None or region.overlaps(slide.content):
         return
     (height, width), content = slide.shape, slide.content
@@ -235,6 +244,7 @@ def _segment_picture(entry: Input, slide: Slide, run: _Run) -> Generator[Event, 
         yield SlideNoted(entry.path, _more_trouble(len(notes)))
     count = int(labels.max(initial=0))
     source = source_of_labels(labels, slide.require_mpp(), name=entry.stem, origin=run.model.version)
+    run.record.begin(_names(entry, ("tif",), picture=True))
     outputs = yield from write_results(source, entry, run.folder, ("tif",), picture=True)
     yield SlideAdvanced(entry.path, "segmenting", 1, 1, count)
     return SlideFinished(entry.path, outputs, count, len(hurt))
@@ -270,6 +280,7 @@ def _segment_into_project(
             return None
         # The project holds whole tiles and maybe earlier regions; what was asked for is this one.
         source = source_of_project(project).only_in(plan.region)
+        run.record.begin(_names(entry, formats, picture=picture))
         outputs = yield from write_results(source, entry, run.folder, formats, picture=picture)
         nuclei = project.count_in(plan.region)
     return SlideFinished(entry.path, (str(folder), *outputs), nuclei, skipped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,8 +36,8 @@ class DecodeOptions:
         """Return what is wrong with the values as a sentence, or None."""
         if not 0.0 < self.threshold < 1.0:
             return f"the threshold must lie between 0 and 1, not {self.threshold}"
-        if self.min_area_um2 < 0:
-            return f"the smallest area cannot be negative ({self.min_area_um2} um2)"
+        if not math.isfinite(self.min_area_um2) or self.min_area_um2 < 0:
+            return f"the smallest area cannot be negative and must be a finite number ({self.min_area_um2} um2)"
         return None
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_nucleiseg.core.errors import ExportError
+from napari_nucleiseg.core.exchange.whole_file import check_target
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.exchange.source import LabelSource, Progress
@@ -102,10 +103,11 @@ def export(
     Raises
     ------
     ExportError
-        If there is no such format or the file cannot be written.
+        If there is no such format, the file cannot be written, or is the slide, a project or a part of one.
     """
     if format_name not in FORMATS:
         raise ExportError(f"there is no format {format_name}; choose from {', '.join(FORMATS)}")
+    check_target(path, source.fingerprint)
     form = FORMATS[format_name]
     write = getattr(importlib.import_module(f"{_PACKAGE}.{form.module}"), form.function)
     write(source, path, **form.settings, **({} if on_progress is None else {"on_progress": on_progress}))

@@ -21,6 +21,7 @@ def import_nuclei(
     *,
     overlap: Overlap = "keep",
     annotations: Annotations = "regions",
+    foreign_ids: bool = False,
     on_progress: ImportProgress = no_import_progress,
 ) -> ImportReport:
     """Take nuclei and regions from a file of another program, or from an export of ours.
@@ -33,6 +34,8 @@ def import_nuclei(
         QuPath GeoJSON (``.geojson``, ``.json``), a label TIFF of the slide's size, or the folder of an OME-Zarr.
     overlap, annotations, on_progress
         See `import_geojson`.
+    foreign_ids : bool
+        See `import_labels`.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def import_nuclei(
     if where.is_dir() or name.endswith(_TIFF):
         from napari_nucleiseg.core.exchange.label_import import import_labels
 
-        return import_labels(project, path, overlap=overlap, on_progress=on_progress)
+        return import_labels(project, path, overlap=overlap, foreign_ids=foreign_ids, on_progress=on_progress)
     if name.endswith(_GEOJSON):
         from napari_nucleiseg.core.exchange.geojson_import import import_geojson
 

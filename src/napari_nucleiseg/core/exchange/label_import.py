@@ -30,6 +30,7 @@ def import_labels(
     path: str | os.PathLike[str],
     *,
     overlap: Overlap = "keep",
+    foreign_ids: bool = False,
     on_progress: ImportProgress = no_import_progress,
 ) -> ImportReport:
     """Take nuclei from a label image of the slide's size, one number a nucleus, 0 the background.
@@ -42,6 +43,9 @@ def import_labels(
         A TIFF or the folder of an OME-Zarr; see `open_labels`.
     overlap : {"keep", "replace"}
         What becomes of nuclei where others are already; see `Painter`.
+    foreign_ids : bool
+        Whether to keep the ids of other programs as well as those of our exports. They count from 1, where the nuclei
+        that models find have theirs: only for a project that no model writes into.
     on_progress : callable
         Called with what is under way, parts done and in all. May raise: what is written stays and can be undone.
 
@@ -67,7 +71,7 @@ def import_labels(
         painter = Painter(project, overlap, report)
         groups = list(_groups(boxes, usual))
         for done, rows in enumerate(groups, start=1):
-            painter.paint(_patch(image, ids[rows], boxes[rows]))
+            painter.paint(_patch(image, ids[rows], boxes[rows], keeps_ids=foreign_ids or image.is_ours))
             on_progress("writing", done, len(groups))
     finally:
         image.close()
@@ -107,7 +111,7 @@ def _groups(boxes: NDArray[np.int64], usual: NDArray[np.bool_]) -> Iterator[NDAr
     yield from (part for part in np.split(order, np.flatnonzero(np.diff(cells[order])) + 1) if len(part))
 
 
-def _patch(image: LabelImage, ids: NDArray[Any], boxes: NDArray[np.int64]) -> Patch:
+def _patch(image: LabelImage, ids: NDArray[Any], boxes: NDArray[np.int64], *, keeps_ids: bool) -> Patch:
     region = Region.enclosing(boxes)
     block = read_block(image, region).ravel()
     pixels = np.flatnonzero(block > 0)
@@ -115,7 +119,6 @@ def _patch(image: LabelImage, ids: NDArray[Any], boxes: NDArray[np.int64]) -> Pa
     owners = np.minimum(np.searchsorted(ids, values), len(ids) - 1)
     mine = ids[owners] == values
     attributes = np.zeros(len(ids), ATTRIBUTES)
-    # Other programs count from 1, where the nuclei of the first tile have their ids.
-    attributes["id"] = np.where(ids <= MOST_ID, ids, 0) if image.is_ours else 0
+    attributes["id"] = np.where(ids <= MOST_ID, ids, 0) if keeps_ids else 0
     attributes["score"] = 1
     return Patch(region, pixels[mine], owners[mine], attributes, is_disjoint=True)

@@ -21,6 +21,7 @@ from napari_nucleiseg.core.exchange.source import (
     rows_of,
     source_of_project,
 )
+from napari_nucleiseg.core.exchange.whole_file import check_target
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.nuclei import NucleiTable
 from napari_nucleiseg.core.store.project import Project
@@ -69,8 +70,9 @@ def write_mistakes(
     Raises
     ------
     ExportError
-        If the file cannot be written.
+        If the file cannot be written, or is the slide, the reference or a part of a project.
     """
+    check_target(path, project.fingerprint, [reference.path])
     sources = (
         _only_wrong(reference.project, report.truth, OF_REFERENCE, "reference"),
         _only_wrong(project, report.pred, OF_FOUND, "found"),

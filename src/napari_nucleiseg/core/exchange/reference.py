@@ -33,18 +33,23 @@ class Reference:
 
     Parameters
     ----------
-    name : str
-        Of the file or folder.
+    path : Path
+        The file or folder, which nothing may be written over.
     project : Project
         Its nuclei, classes and regions; only to be read.
     notes : tuple of str
         What of the file was not taken as it stands, and why, each a sentence.
     """
 
-    name: str
+    path: Path
     project: Project
     notes: tuple[str, ...] = ()
     _clear_away: Callable[[], None] = field(default=_nothing, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the file or folder."""
+        return self.path.name
 
     def close(self) -> None:
         """Let go of the nuclei; what was read of a file is gone."""
@@ -123,7 +128,7 @@ def _of_project(folder: Path, project: Project) -> Reference:
         )
         other.close()
         raise DataError(sentence)
-    return Reference(folder.name, other)
+    return Reference(folder, other)
 
 
 def _of_any_file(path: Path, project: Project, on_progress: ImportProgress) -> Reference:
@@ -154,13 +159,13 @@ def _of_file(
         folder.cleanup()
         raise
     try:
-        report = import_nuclei(made, path, annotations=annotations, on_progress=on_progress)
+        report = import_nuclei(made, path, annotations=annotations, foreign_ids=True, on_progress=on_progress)
         made.flush()
     except BaseException:
         made.close()
         folder.cleanup()
         raise
-    return Reference(path.name, made, _notes(report), folder.cleanup), report
+    return Reference(path, made, _notes(report), folder.cleanup), report
 
 
 def _notes(report: ImportReport) -> tuple[str, ...]:

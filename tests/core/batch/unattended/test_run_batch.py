@@ -14,7 +14,7 @@ from napari_nucleiseg.core.batch.engines.base import Ending, Outcome
 from napari_nucleiseg.core.batch.engines.here import LocalEngine
 from napari_nucleiseg.core.batch.job import LOOKS_BROWN, SegmentJob, SlideAdvanced, SlideFailed, SlideNoted
 from napari_nucleiseg.core.batch.segmentation import segment_slides
-from napari_nucleiseg.core.batch.unattended import segmenting, work
+from napari_nucleiseg.core.batch.unattended import course, segmenting, work
 from napari_nucleiseg.core.batch.unattended.database import read_run_database
 from napari_nucleiseg.core.batch.unattended.job import BatchFinished, SlideDone
 from napari_nucleiseg.core.batch.unattended.run import run_batch
@@ -101,6 +101,88 @@ def test_encoders_add_features_maps_and_columns_of_attention(write_slide, job_fo
     assert read_run_database(tmp_path / "out")[0]["a"].told["best_head"] == ""
     (again,) = of_kind(run_here(job), SlideDone)
     assert again.from_before
+
+
+def write_rgb(path, shape=(300, 400)):
+    path.parent.mkdir(exist_ok=True)
+    tifffile.imwrite(path, disc_picture(shape), photometric="rgb", metadata=None)
+    return path
+
+
+def test_a_slide_is_never_replaced_by_its_own_labels(write_slide, job_for, run_here, tmp_path, dark):
+    path = write_rgb(tmp_path / "slides" / "x.ome.tif")
+    before = path.read_bytes()
+    job = job_for(path, write_slide(), formats=("tif",), mpp_um=0.5)
+    events = run_here(replace(job, out=str(path.parent)))
+    (failed,) = of_kind(events, SlideFailed)
+    assert failed.reason.startswith(f"{path} would be replaced by its own results")
+    assert "choose another folder for the results (--out)" in failed.reason
+    (done,) = of_kind(events, SlideDone)
+    assert Path(done.path).name == "a.svs"
+    assert path.read_bytes() == before
+    assert not (path.parent / "x.nucleiseg").exists()
+    (finished,) = of_kind(events, BatchFinished)
+    assert (finished.done, finished.failed, finished.left) == (1, 1, 0)
+    row = read_run_database(path.parent)[0]["x"]
+    assert (row.state, row.sentence, row.kind) == ("failed", failed.reason, "ExportError")
+
+
+def test_a_worker_does_not_replace_the_slide_either(write_slide, job_for, run_here, tmp_path, monkeypatch):
+    from napari_nucleiseg.core.batch.unattended import run
+
+    path = write_rgb(tmp_path / "slides" / "x.ome.tif")
+    before = path.read_bytes()
+    monkeypatch.setattr(run, "require_own", lambda *_: None)
+    events = run_here(replace(job_for(path, formats=("tif",), mpp_um=0.5), out=str(path.parent)))
+    assert "would be replaced by its own results" in of_kind(events, SlideFailed)[0].reason
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.geojson", "a.labels.zarr", "pictures/a.jpg"])
+def test_what_is_no_result_of_ours_is_not_replaced(write_slide, job_for, run_here, tmp_path, dark, name):
+    stranger = tmp_path / "out" / name
+    stranger.parent.mkdir(parents=True)
+    if name.endswith(".zarr"):
+        stranger.mkdir()
+    elif name.endswith(".tif"):
+        write_rgb(stranger)
+    else:
+        stranger.write_text("mine")
+    before = None if stranger.is_dir() else stranger.read_bytes()
+    job = job_for(write_slide(), formats=("tif", "geojson", "zarr"))
+    for _ in range(2):  # a refusal is no claim
+        (failed,) = of_kind(run_here(job), SlideFailed)
+        assert failed.reason.startswith(f"{stranger} is there already and is no result of an earlier run")
+    assert dark.log.tiles == 0
+    assert (None if stranger.is_dir() else stranger.read_bytes()) == before
+    stranger.rmdir() if stranger.is_dir() else stranger.unlink()
+    assert of_kind(run_here(job), SlideDone)
+
+
+def test_own_results_are_replaced_also_after_a_run_that_was_cut_off(write_slide, job_for, run_here, monkeypatch):
+    path = write_slide()
+    formats = ("tif", "geojson", "zarr", "csv")
+    run_here(job_for(path, formats=formats))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    for stage in ("_prepared", "_written"):
+        with monkeypatch.context() as patch:
+            patch.setattr(course.Course, stage, killed)
+            with pytest.raises(KeyboardInterrupt):
+                run_here(job_for(path, formats=(*formats, "coco"), min_area_um2=30.0))
+    (done,) = of_kind(run_here(job_for(path, formats=(*formats, "coco"), min_area_um2=40.0)), SlideDone)
+    assert not done.from_before
+
+
+def test_a_folder_that_holds_its_own_results_is_done_already(write_slide, job_for, run_here):
+    folder = write_slide().parent
+    job = replace(job_for(folder, formats=("tif", "zarr")), out=str(folder))
+    run_here(job)
+    events = run_here(job)
+    assert not of_kind(events, SlideFailed)
+    assert [event.from_before for event in of_kind(events, SlideDone)] == [True]
 
 
 def test_what_is_done_is_not_done_again(write_slide, job_for, run_here, dark):

@@ -10,13 +10,15 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from napari_nucleiseg.core.batch.earlier import WRITES, EarlierResults
 from napari_nucleiseg.core.batch.engines.base import Engine, Outcome, Task
+from napari_nucleiseg.core.batch.heads import ARRAYS
 from napari_nucleiseg.core.batch.inputs import Input
 from napari_nucleiseg.core.batch.job import SlideFailed, SlideStarted
-from napari_nucleiseg.core.batch.output import project_name
+from napari_nucleiseg.core.batch.output import file_name, project_name, require_own
 from napari_nucleiseg.core.batch.segmentation import chosen_options
 from napari_nucleiseg.core.batch.unattended import work
-from napari_nucleiseg.core.batch.unattended.course import Course, Paces
+from napari_nucleiseg.core.batch.unattended.course import ATTENTION, Course, Paces
 from napari_nucleiseg.core.batch.unattended.database import DONE, FAILED, STOPPED, RunDatabase, SlideRow
 from napari_nucleiseg.core.batch.unattended.job import (
     BatchAdvanced,
@@ -144,6 +146,7 @@ class _Run:
         self._job, self._entries, self._model, self._options = job, entries, model.loaded, model.options
         self._database, (self._cancelled, self._paused) = database, asked
         self._out = database.folder
+        self._earlier = EarlierResults(self._out)
         self._rows = database.slides()
         self._waiting: deque[tuple[int, Entry]] = deque()
         self._courses: list[Course] = []
@@ -181,7 +184,7 @@ class _Run:
         yield BatchFinished(page, counts.done, counts.failed, left, counts.nuclei, seconds, tuple(self._failures))
 
     def _skip_done(self, number: int) -> Iterator[BatchEvent]:
-        """Tell what an earlier run has done; the others wait."""
+        """Tell what an earlier run has done, and what cannot be written; the others wait."""
         known = set(self._rows)
         for place, entry in enumerate(self._entries, start=1):
             before = self._rows.get(entry.stem) or SlideRow(entry.stem, entry.path)
@@ -193,9 +196,27 @@ class _Run:
                 self._counts.nuclei += row.nuclei
                 yield SlideDone(entry.path, row.outputs, row.nuclei, row.tiles_skipped, from_before=True)
                 continue
+            try:
+                require_own(_input(entry), self._out, self._writes(entry), self._earlier)
+            except ExportError as error:
+                yield self._refuse(entry, str(error))
+                continue
             if entry.stem not in known:
                 self._database.put(row)
             self._waiting.append((place, entry))
+
+    def _refuse(self, entry: Entry, sentence: str) -> SlideFailed:
+        failed = SlideFailed(entry.path, sentence, ExportError.__name__)
+        row = replace(self._rows[entry.stem], state=FAILED, stage="", sentence=sentence, kind=failed.kind)
+        self._database.put(row)
+        self._count(failed)
+        return failed
+
+    def _writes(self, entry: Entry) -> list[str]:
+        """Return what is written for a slide, relative to the folder of results, without its project and features."""
+        names = [file_name(_input(entry), name, picture=False) for name in self._job.formats]
+        maps = [f"{ATTENTION}/{entry.stem}{ending}" for ending in (".tif", ARRAYS) if self._job.attention_maps]
+        return [*names, *maps, f"pictures/{entry.stem}.jpg"]
 
     def _loop(self, engine: Engine) -> Iterator[BatchEvent]:
         yield self._advanced(engine)
@@ -237,7 +258,11 @@ class _Run:
         return None, None
 
     def _begin(self, number: int, entry: Entry) -> Iterator[BatchEvent]:
-        row = replace(self._rows[entry.stem], settings=self._settings(entry), outputs=())
+        before = self._rows[entry.stem]
+        # Kept from run to run, while `outputs` are those of the last one: all of them may be replaced.
+        names = {*before.told.get(WRITES, ()), *map(self._earlier.name_of, before.outputs), *self._writes(entry)}
+        told = before.told | {WRITES: sorted(names)}
+        row = replace(before, settings=self._settings(entry), outputs=(), told=told)
         course = Course(self._order(entry), row, self._job, self._paces)
         self._courses.append(course)
         self._database.put(course.row)
@@ -336,4 +361,8 @@ def _where(path: str) -> str:
 
 
 def _project_name(entry: Entry) -> str:
-    return project_name(Input(entry.path, entry.stem))
+    return project_name(_input(entry))
+
+
+def _input(entry: Entry) -> Input:
+    return Input(entry.path, entry.stem)

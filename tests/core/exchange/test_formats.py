@@ -1,0 +1,48 @@
+"""The door to all formats lets nothing be written over the slide or its project, whoever calls it."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_nucleiseg.core.errors import ExportError
+from napari_nucleiseg.core.exchange.formats import FORMATS, export
+from napari_nucleiseg.core.exchange.source import source_of_project
+from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.store.project import Project, default_folder
+
+
+@pytest.fixture
+def project(tmp_path):
+    path = tmp_path / "s.tif"
+    size = {"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, np.zeros((64, 64, 3), np.uint8), photometric="rgb", **size)
+    with Project.create(default_folder(path), open_slide(path)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("s.tif", "s.tif is the slide itself and would be lost"),
+        ("renamed.csv", "renamed.csv is the slide itself and would be lost"),
+        ("s.nucleiseg", "s.nucleiseg is the folder of a project"),
+        ("s.nucleiseg/project.sqlite", "project.sqlite lies in the folder of a project"),
+        ("s.nucleiseg/labels.zarr", "labels.zarr lies in the folder of a project"),
+    ],
+)
+def test_no_format_is_written_over_what_it_is_made_of(project, tmp_path, form, name, sentence):
+    slide = tmp_path / "s.tif"
+    if name == "renamed.csv":
+        slide = slide.rename(tmp_path / name)
+    before = slide.read_bytes()
+    with pytest.raises(ExportError, match=sentence):
+        export(source_of_project(project), tmp_path / name, form)
+    assert slide.read_bytes() == before
+    assert (project.folder / "labels.zarr" / "zarr.json").is_file()
+
+
+def test_an_earlier_export_of_the_same_slide_is_replaced(project, tmp_path):
+    for _ in range(2):
+        export(source_of_project(project), tmp_path / "labels.tif", "tif")
+    assert tifffile.imread(tmp_path / "labels.tif").shape == (64, 64)
