@@ -64,6 +64,9 @@ def test_view_finds_nuclei_at_the_level_of_the_slide_beside_the_window(opened, g
     click(qtbot, opened.panel.view_button)
     qtbot.waitUntil(lambda: "Finding the level" in opened.panel.bar.text(), timeout=WAIT_MS)
     assert opened.panel.stop_button.isVisible()
+    segmenter = opened.controller.segmenter
+    segmenter._show_preparing(segmenter.wish)  # due before, but late, as where the window is being drawn
+    assert "Finding the level" in opened.panel.bar.text()
     gate.set()
     until_idle(qtbot, opened)
     assert count_shown(opened) > 20

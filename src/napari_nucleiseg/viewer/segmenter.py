@@ -76,6 +76,7 @@ class Segmenter:
         self._damage: list[str] = []
         self._began = 0.0
         self._first_tile: tuple[float, int] | None = None
+        self._is_prepared = False
 
     @property
     def is_running(self) -> bool:
@@ -91,6 +92,7 @@ class Segmenter:
         """Do what `wish` says, in place of what is being done."""
         self._end_progress()
         self._wish, self._planned, self._first_tile = wish, None, None
+        self._is_prepared = False
         self._damage.clear()
         self._display.polygon = None
         self.outcome_changed.emit("")
@@ -105,7 +107,8 @@ class Segmenter:
         )
 
     def _show_preparing(self, wish: Wish) -> None:
-        if wish is self.wish and self._planned is None:
+        # It may have been due before a step arrived, and come after it.
+        if wish is self.wish and self._planned is None and not self._is_prepared:
             self.progress_changed.emit(Progress("Preparing"))
 
     def cancel(self) -> None:
@@ -128,6 +131,7 @@ class Segmenter:
         if isinstance(step, Planned):
             self._on_planned(wish, step)
         elif isinstance(step, Progress):
+            self._is_prepared = True
             self._jobs.forget("preparing")
             self.progress_changed.emit(step)
         elif isinstance(step, Told):

@@ -15,7 +15,7 @@ from napari_nucleiseg.core.batch.inputs import find_inputs, is_picture, stem_of
 from napari_nucleiseg.core.batch.record import Entry, Record
 from napari_nucleiseg.core.batch.unattended.database import RunDatabase, SlideRow
 from napari_nucleiseg.core.errors import SlideError
-from napari_nucleiseg.core.exchange.label_tiff import SOFTWARE
+from napari_nucleiseg.core.exchange.source import SOFTWARE
 from napari_nucleiseg.core.slides.registry import open_slide
 
 

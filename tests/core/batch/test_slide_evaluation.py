@@ -15,10 +15,9 @@ from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.evaluation import Kind, overlaps, scores
 from napari_nucleiseg.core.exchange.formats import export
 from napari_nucleiseg.core.exchange.imports import import_nuclei
-from napari_nucleiseg.core.exchange.label_tiff import SOFTWARE
 from napari_nucleiseg.core.exchange.mistakes import write_mistakes
 from napari_nucleiseg.core.exchange.reference import open_reference
-from napari_nucleiseg.core.exchange.source import source_of_project
+from napari_nucleiseg.core.exchange.source import SOFTWARE, source_of_project
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.classes import NucleusClass, put_classes

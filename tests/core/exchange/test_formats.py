@@ -1,12 +1,17 @@
-"""The door to all formats lets nothing be written over the slide or its project, whoever calls it."""
+"""The door to all formats lets nothing be written over the slide or its project; all formats say the same."""
+
+import csv
+import json
 
 import numpy as np
 import pytest
 import tifffile
 
 from napari_nucleiseg.core.errors import ExportError
+from napari_nucleiseg.core.exchange.annotated_table import annotated_table
 from napari_nucleiseg.core.exchange.formats import FORMATS, export
-from napari_nucleiseg.core.exchange.source import source_of_project
+from napari_nucleiseg.core.exchange.source import source_of_labels, source_of_project
+from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.project import Project, default_folder
 
@@ -46,3 +51,27 @@ def test_an_earlier_export_of_the_same_slide_is_replaced(project, tmp_path):
     for _ in range(2):
         export(source_of_project(project), tmp_path / "labels.tif", "tif")
     assert tifffile.imread(tmp_path / "labels.tif").shape == (64, 64)
+
+
+def test_a_nucleus_lies_at_one_place_in_tables_and_outlines(fresh_project, tmp_path):
+    project = fresh_project()
+    image = np.zeros((30, 40), np.uint32)
+    image[10:14, 20:26] = project.editor.new_id()
+    project.editor.paint(Region(0, 0, 30, 40), image)
+    project.flush()
+    source = source_of_project(project)
+    export(source, tmp_path / "n.geojson", "geojson")
+    export(source, tmp_path / "n.csv", "csv")
+    export(source_of_labels(image, source.mpp_um, name="n", origin="p"), tmp_path / "labels.csv", "csv")
+    (feature,) = json.loads((tmp_path / "n.geojson").read_text())["features"]
+    ring = np.array(feature["geometry"]["coordinates"][0])
+    x, y = (ring.min(0) + ring.max(0)) / 2
+    assert (y, x) == (12, 23)
+    for name in ("n.csv", "labels.csv"):
+        with (tmp_path / name).open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert (float(row["y_px"]), float(row["x_px"])) == (y, x)
+        assert (float(row["y_um"]), float(row["x_um"])) == (y * source.mpp_um.y, x * source.mpp_um.x)
+        assert [int(row[name]) for name in ("y0_px", "x0_px", "y1_px", "x1_px")] == [10, 20, 14, 26]
+    pytest.importorskip("anndata")
+    assert annotated_table(source).obsm["spatial"].tolist() == [[x * source.mpp_um.x, y * source.mpp_um.y]]

@@ -14,8 +14,7 @@ import tifffile
 from napari_nucleiseg.core.batch.record import recorded_names
 from napari_nucleiseg.core.batch.unattended.database import read_run_database
 from napari_nucleiseg.core.errors import StoreError
-from napari_nucleiseg.core.exchange.label_tiff import SOFTWARE
-from napari_nucleiseg.core.exchange.ome_zarr import MARK
+from napari_nucleiseg.core.exchange.source import MARK, SOFTWARE
 from napari_nucleiseg.core.exchange.spatial_data import is_export
 from napari_nucleiseg.core.slides.tiffmessages import quiet_tifffile
 from napari_nucleiseg.core.slides.tiffpage import DECODE_ERRORS

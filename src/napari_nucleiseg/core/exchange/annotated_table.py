@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import MissingDependencyError
-from napari_nucleiseg.core.exchange.source import Column, LabelSource, Progress, iterate_tables, no_progress
+from napari_nucleiseg.core.exchange.source import (
+    PIXEL_CENTRE,
+    Column,
+    LabelSource,
+    Progress,
+    iterate_tables,
+    no_progress,
+)
 from napari_nucleiseg.core.exchange.table import class_name
 from napari_nucleiseg.core.exchange.whole_file import whole_path
 from napari_nucleiseg.core.store.nuclei import NucleiTable
@@ -155,7 +162,7 @@ class _Rows:
             "approved": table.approved,
             "score": table.scores,
             "values": np.stack([table.areas_um2, *source.measured(table).values()], axis=1),
-            "places": table.centroids[:, ::-1] * (source.mpp_um.x, source.mpp_um.y),
+            "places": (table.centroids[:, ::-1] + PIXEL_CENTRE) * (source.mpp_um.x, source.mpp_um.y),
         }
         for name, values in block.items():
             self._parts[name].append(values.astype(self._parts[name][0].dtype, copy=False))

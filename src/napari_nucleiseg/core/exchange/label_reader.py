@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from zarr.errors import BaseZarrError
 
 from napari_nucleiseg.core.errors import ImportFileError
-from napari_nucleiseg.core.exchange.label_tiff import SOFTWARE
-from napari_nucleiseg.core.exchange.ome_zarr import MARK
+from napari_nucleiseg.core.exchange.source import MARK, SOFTWARE
 from napari_nucleiseg.core.geometry import Region
 
 _SEGMENTS_KEPT = 64

@@ -11,12 +11,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.exchange.source import LabelArray, LabelSource, Progress, no_progress
+from napari_nucleiseg.core.exchange.source import SOFTWARE, LabelArray, LabelSource, Progress, no_progress
 from napari_nucleiseg.core.exchange.whole_file import whole_path
 
 TILE_PX = 512
-# By this the ids of a file are known as those of a project.
-SOFTWARE = "napari-nucleiseg"
 # A row of tiles is read in strips of this width, so that memory does not grow with the slide.
 _STRIP_PX = 16 * TILE_PX
 _BIG_BYTES = 2**32 - 2**25

@@ -11,15 +11,13 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from napari_nucleiseg.core.errors import ExportError
-from napari_nucleiseg.core.exchange.source import LabelArray, LabelSource, Progress, block_regions, no_progress
+from napari_nucleiseg.core.exchange.source import MARK, LabelArray, LabelSource, Progress, block_regions, no_progress
 from napari_nucleiseg.core.exchange.whole_file import whole_folder
 from napari_nucleiseg.core.geometry import Region
 
 CHUNK_PX = 512
 VERSIONS = ("0.5", "0.4")
 _STRIDE_PX = 2048
-# By this the ids of a store are known as those of a project.
-MARK = {"software": "napari-nucleiseg"}
 
 
 def write_ome_zarr(

@@ -19,6 +19,12 @@ from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.store.regions import AnnotatedRegion, read_regions
 
 BLOCK_PX = 2048
+# In a nuclei table the centre of a pixel is a whole number. In files places are counted from the slide's top left
+# corner, as outlines are: there the centre of the first pixel lies here.
+PIXEL_CENTRE = 0.5
+# By these the labels of a TIFF and of a Zarr group are known as ours, and their ids as those of a project.
+SOFTWARE = "napari-nucleiseg"
+MARK = {"software": SOFTWARE}
 Progress = Callable[[int, int], None]
 _COLOUR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 
@@ -193,8 +199,7 @@ def source_of_labels(
     count = len(ids)
     table = NucleiTable(
         ids=ids.astype(np.uint32),
-        # A pixel's centre lies half a pixel from its corner, which is where its coordinate is.
-        centroids=measured.centroids.astype(np.float64) + 0.5,
+        centroids=measured.centroids.astype(np.float64),
         boxes=measured.boxes,
         areas_um2=(measured.areas * (mpp_um.y * mpp_um.x)).astype(np.float32),
         classes=np.zeros(count, np.int32),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import MissingDependencyError
-from napari_nucleiseg.core.exchange.source import LabelSource, Progress, iterate_tables, no_progress
+from napari_nucleiseg.core.exchange.source import PIXEL_CENTRE, LabelSource, Progress, iterate_tables, no_progress
 from napari_nucleiseg.core.exchange.whole_file import whole_file, whole_path
 from napari_nucleiseg.core.store.nuclei import NucleiTable
 
@@ -63,7 +63,7 @@ def write_csv(source: LabelSource, path: str | os.PathLike[str], *, on_progress:
         for table in iterate_tables(source, on_progress):
             measured = [_numbers(values) for values in source.measured(table).values()]
             for row in range(len(table)):
-                y, x = (float(value) for value in table.centroids[row])
+                y, x = (float(value) + PIXEL_CENTRE for value in table.centroids[row])
                 writer.writerow(
                     (
                         int(table.ids[row]),
@@ -141,7 +141,7 @@ def write_parquet(source: LabelSource, path: str | os.PathLike[str], *, on_progr
 
 def _columns(source: LabelSource, table: NucleiTable) -> dict[str, Any]:
     """Return the values of `COLUMNS`."""
-    y, x = table.centroids.T
+    y, x = table.centroids.T + PIXEL_CENTRE
     names = [class_name(source, number) for number in table.classes.tolist()]
     measures = (table.areas_um2, table.classes, names, table.scores, table.origins, table.approved)
     values = (table.ids, y, x, y * source.mpp_um.y, x * source.mpp_um.x, *table.boxes.T, *measures)
