@@ -14,6 +14,7 @@ import torch
 from napari_nucleiseg.core.batch.blocks import Block, regions_of, single_patches, tissue_patches
 from napari_nucleiseg.core.batch.feature_job import FeatureJob, FeaturesFinished
 from napari_nucleiseg.core.batch.features import extract_features
+from napari_nucleiseg.core.batch.inputs import Input
 from napari_nucleiseg.core.batch.job import SlideAdvanced, SlideFailed, SlideStarted
 from napari_nucleiseg.core.errors import ModelError, StoreError
 from napari_nucleiseg.core.geometry import YX, Region
@@ -169,6 +170,14 @@ def test_what_is_done_is_not_done_again_unless_encoder_settings_or_slide_change(
     Path(tmp_path / "out" / f"scan{ENDING}").write_bytes(other[:100])
     before, mended = again()
     assert (before, mended) == (False, other)
+
+
+def test_a_file_goes_by_the_name_that_is_given_for_a_slide(scan, tmp_path, encoders):
+    job = FeatureJob((str(scan),), str(tmp_path / "out"), str(encoders[0]), device="cpu")
+    (finished,) = of(list(extract_features(job, inputs=[Input(str(scan), "17.32")])), FeaturesFinished)
+    assert Path(finished.output).name == f"17.32{ENDING}"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"17.32{ENDING}"]
+    assert read_bag(finished.output).card.slide == "scan.svs"
 
 
 def test_a_broken_slide_is_told_and_the_others_go_on(scan, tmp_path, encoders, picture, write_scan):

@@ -36,6 +36,14 @@ def test_dark_nuclei_are_those_of_the_dark_prompt(scores, view):
     np.testing.assert_array_equal(scores.scores, scores.p_clip)
 
 
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64])
+def test_nuclei_keep_ids_of_any_size(clip, view, scores, dtype):
+    labels = np.where(view.labels > 0, view.labels.astype(np.int64) + 2**31, 0).astype(dtype)
+    found = score_by_text(view.image, 0.5, labels, PROMPTS, clip, **CPU)
+    np.testing.assert_array_equal(found.ids, np.unique(labels)[1:])
+    np.testing.assert_array_equal(found.scores, scores.scores)
+
+
 def test_scores_of_a_nucleus_add_up_to_one(scores):
     assert scores.scores.shape == (36, 3)
     assert scores.scores.min() >= 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,12 @@ from napari_nucleiseg.core.fewshot.clip_download import get_clip
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.nuclei import NucleiTable
-from napari_nucleiseg.core.training.samples import read_labels
+from napari_nucleiseg.core.training.samples import read_ids
 
 LARGEST_REGION_PX = 4096 * 4096
+# What tables and label images have room for.
+LARGEST_ID = 2**32 - 1
+LEAST_LEVEL_PX = 512
 _MAP = "tif"
 
 
@@ -137,6 +141,67 @@ class TextMeasures:
         return {column.name: self.scores.scores[rows, place] for place, column in enumerate(self.columns)}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What is looked at of a slide.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (y, x, 3)
+        RGB.
+    region : Region
+        Where it lies, level-0 pixels.
+    extent : Region
+        All of the slide's level 0.
+    mpp_um : YX
+        Micrometres per pixel.
+    """
+
+    image: NDArray[np.uint8]
+    region: Region
+    extent: Region
+    mpp_um: YX
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedLevel:
+    """A level of a label image as large as the slide; it holds the labels of a region and nothing elsewhere.
+
+    Parameters
+    ----------
+    labels : ndarray of integers, shape (y, x)
+        Of the region, at level 0.
+    region : Region
+        Where they lie, level-0 pixels.
+    extent : Region
+        All of the slide's level 0.
+    factor : int
+        Every how many pixels of level 0 are in this level.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    region: Region
+    extent: Region
+    factor: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)`` of the level."""
+        return -(-self.extent.height // self.factor), -(-self.extent.width // self.factor)
+
+    def __getitem__(self, key: tuple[slice, slice]) -> NDArray[np.integer[Any]]:
+        """Read the pixels that two slices select."""
+        corner = self.region.y, self.region.x
+        wanted = [
+            np.arange(*part.indices(length)) * self.factor - start
+            for part, length, start in zip(key, self.shape, corner, strict=True)
+        ]
+        inside = [(at >= 0) & (at < length) for at, length in zip(wanted, self.labels.shape, strict=True)]
+        found = np.zeros([len(at) for at in wanted], self.labels.dtype)
+        found[np.ix_(*inside)] = self.labels[np.ix_(*(at[held] for at, held in zip(wanted, inside, strict=True)))]
+        return found
+
+
 def score_region(
     job: TextJob,
     options: TextOptions | None = None,
@@ -173,14 +238,14 @@ def score_region(
     prompts: dict[str, list[str]] = {}
     for name, prompt in job.prompts:
         prompts.setdefault(name, []).append(prompt)
-    labels = read_labels(Path(job.labels))
+    labels = _labels(Path(job.labels))
     known = read_known(Path(job.known), np.unique(labels[labels > 0]), tuple(prompts)) if job.known else None
-    image, mpp, region = _picture(job)
+    view = _view(job)
     folder = get_clip(job.clip, sha256=job.sha256, accept_licence=job.accept_licence, progress=on_download)
     clip = load_clip(folder, accept_licence=job.accept_licence, sha256=job.sha256)
     scores = score_by_text(
-        image,
-        float(np.sqrt(mpp.y * mpp.x)),
+        view.image,
+        float(np.sqrt(view.mpp_um.y * view.mpp_um.x)),
         labels,
         prompts,
         clip,
@@ -190,11 +255,11 @@ def score_region(
         device=job.device,
         on_progress=on_progress,
     )
-    export(_source(labels, mpp, scores, job, folder.name), job.out, form)
+    export(_source(labels, view, scores, job, folder.name), job.out, form)
     counts = Counter(scores.classes[place] for place in scores.best.tolist())
     card = clip.card
     classes = {name: counts[name] for name in scores.classes}
-    return TextFound(job.out, len(scores), classes, card.version, card.licence, card.sha256, region)
+    return TextFound(job.out, len(scores), classes, card.version, card.licence, card.sha256, view.region)
 
 
 def read_known(path: Path, ids: NDArray[np.integer], classes: tuple[str, ...]) -> NDArray[np.float32]:
@@ -237,7 +302,14 @@ def read_known(path: Path, ids: NDArray[np.integer], classes: tuple[str, ...]) -
     return np.array([said[number] for number in ids.tolist()], np.float32).reshape(-1, len(columns))
 
 
-def _picture(job: TextJob) -> tuple[NDArray[np.uint8], YX, Region]:
+def _labels(path: Path) -> NDArray[np.integer[Any]]:
+    labels = read_ids(path)
+    if labels.size and labels.max() > LARGEST_ID:
+        raise DataError(f"{path} has the id {labels.max()}; the largest that can be written is {LARGEST_ID}")
+    return labels
+
+
+def _view(job: TextJob) -> View:
     with closing(open_slide(job.path, mpp_um=job.mpp_um)) as slide:
         region = slide.content if job.region is None else job.region.intersect(slide.content)
         if region.is_empty or region.area > LARGEST_REGION_PX:
@@ -246,11 +318,15 @@ def _picture(job: TextJob) -> tuple[NDArray[np.uint8], YX, Region]:
                 "give one on the slide of at most 4096 x 4096 px with --region"
             )
         mpp = slide.require_mpp()
-        return slide.read_box(region.y, region.x, 1.0, 1.0, (region.height, region.width)), mpp, region
+        image = slide.read_box(region.y, region.x, 1.0, 1.0, (region.height, region.width))
+        return View(image, region, slide.region, mpp)
 
 
-def _source(labels: NDArray[np.int32], mpp: YX, scores: TextScores, job: TextJob, clip: str) -> LabelSource:
-    """Return what to export: the nuclei with their classes, or, as label TIFF, the classes as numbers."""
+def _source(labels: NDArray[np.integer[Any]], view: View, scores: TextScores, job: TextJob, clip: str) -> LabelSource:
+    """Return what to export: nuclei with classes where they lie on the slide, or, as label TIFF, the region's classes.
+
+    The latter is as large as the region, as the label image is that was given.
+    """
     # What is most like the background is of no class, which is 0.
     numbers = np.array([0 if name == BACKGROUND else place for place, name in enumerate(scores.classes, 1)], np.int32)
     of_nuclei = numbers[scores.best]
@@ -258,12 +334,23 @@ def _source(labels: NDArray[np.int32], mpp: YX, scores: TextScores, job: TextJob
     if format_of(job.out) == _MAP:
         lookup = np.concatenate(([0], of_nuclei)).astype(np.int32)
         places = np.where(labels > 0, np.searchsorted(scores.ids, labels) + 1, 0)
-        return source_of_labels(lookup[places], mpp, name=name, origin="by text")
+        return source_of_labels(lookup[places], view.mpp_um, name=name, origin="by text")
     source = source_of_labels(
-        labels, mpp, scores=scores.scores.max(axis=1, initial=0.0), name=name, origin=f"by text, {clip}"
+        labels, view.mpp_um, scores=scores.scores.max(axis=1, initial=0.0), name=name, origin=f"by text, {clip}"
     )
-    table = replace(source.nuclei_in(source.region), classes=of_nuclei)
+    table = source.nuclei_in(source.region)
+    corner = np.array((view.region.y, view.region.x))
+    table = replace(
+        table, classes=of_nuclei, centroids=table.centroids + corner, boxes=table.boxes + np.tile(corner, 2)
+    )
+    levels = [PlacedLevel(labels, view.region, view.extent)]
+    while max(levels[-1].shape) > LEAST_LEVEL_PX:
+        levels.append(replace(levels[-1], factor=2 * levels[-1].factor))
     classes = {int(number): NamedClass(scores.classes[place]) for place, number in enumerate(numbers) if number}
     return replace(
-        source, nuclei_in=lambda region: owned_by(table, region), classes=classes, measures=TextMeasures(scores)
+        source,
+        levels=tuple(levels),
+        nuclei_in=lambda region: owned_by(table, region),
+        classes=classes,
+        measures=TextMeasures(scores),
     )

@@ -33,7 +33,7 @@ from napari_nucleiseg.core.training.cohort.bags import ENDING, Bag, BagCard, rea
 
 
 def extract_features(
-    job: FeatureJob, *, cancelled: Callable[[], bool] = lambda: False
+    job: FeatureJob, *, inputs: Sequence[Input] = (), cancelled: Callable[[], bool] = lambda: False
 ) -> Generator[FeatureEvent, None, None]:
     """Describe all slides of a job, one after the other, each by one file.
 
@@ -44,6 +44,8 @@ def extract_features(
     ----------
     job : FeatureJob
         What to do.
+    inputs : sequence of Input
+        The slides and the names of their files, where these are given; default what the job's paths mean.
     cancelled : callable
         Polled between batches of patches.
 
@@ -67,7 +69,7 @@ def extract_features(
     if job.mpp_um is not None:
         given_mpp(job.mpp_um)
     choose_device(job.device)
-    inputs = find_inputs(job.paths)
+    inputs = tuple(inputs) or find_inputs(job.paths)
     run = _prepared(job, cancelled)
     for number, entry in enumerate(inputs, start=1):
         if cancelled():

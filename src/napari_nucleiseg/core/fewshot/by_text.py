@@ -8,7 +8,7 @@ done by prompts, and crops with and without the surroundings are averaged.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ _TINY = 1e-12
 def score_by_text(
     image: NDArray[np.uint8],
     mpp_um: float,
-    labels: NDArray[np.int32],
+    labels: NDArray[np.integer[Any]],
     prompts: Mapping[str, Sequence[str]],
     clip: LoadedClip,
     *,
@@ -50,7 +50,7 @@ def score_by_text(
         RGB of the view.
     mpp_um : float
         Micrometres per pixel of `image`.
-    labels : ndarray of int32, shape (y, x)
+    labels : ndarray of integers, shape (y, x)
         Nuclei or superpixels, none overlapping; 0 is none, ids may have gaps.
     prompts : mapping of str to sequence of str
         Of each class what describes it; vectors of the prompts of a class are averaged.
@@ -70,7 +70,7 @@ def score_by_text(
     Returns
     -------
     TextScores
-        Of every nucleus, each row summing to 1.
+        Of every nucleus, each row summing to 1; ids in the type of `labels`.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def score_by_text(
 def score_steps(
     image: NDArray[np.uint8],
     mpp_um: float,
-    labels: NDArray[np.int32],
+    labels: NDArray[np.integer[Any]],
     prompts: Mapping[str, Sequence[str]],
     clip: LoadedClip,
     *,
@@ -199,7 +199,7 @@ def _sentences(prompts: Mapping[str, Sequence[str]], options: TextOptions) -> di
     }
 
 
-def _numbered(image: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _numbered(image: NDArray[np.uint8], labels: NDArray[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Return the ids, and the labels with numbers from 1 on without gaps."""
     if labels.shape != image.shape[:2] or labels.dtype.kind not in "iu":
         raise DataError(f"the labels are {labels.shape} px but the view {image.shape[:2]}; they must be equal")
@@ -208,7 +208,7 @@ def _numbered(image: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDAr
     ids = np.unique(labels)
     ids = ids[ids > 0]
     dense = np.where(labels > 0, np.searchsorted(ids, labels) + 1, 0).astype(np.int32)
-    return ids.astype(np.int32), dense
+    return ids, dense
 
 
 def _known(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imagecodecs
@@ -17,7 +18,7 @@ from skimage import measure
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.training.config import DataSet, TrainConfig
-from napari_nucleiseg.core.training.weightmap import border_weights
+from napari_nucleiseg.core.training.weightmap import border_weights, numbered
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 LABEL_SUFFIXES = (".tif", ".tiff", ".png")
@@ -74,20 +75,32 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def read_labels(path: Path) -> NDArray[np.int32]:
-    """Read an instance map as ``(y, x)`` int32.
+    """Read an instance map as ``(y, x)`` int32, with numbers in place of ids that are large; see `numbered`.
+
+    Raises
+    ------
+    DataError
+        As `read_ids`.
+    """
+    return numbered(read_ids(path))
+
+
+def read_ids(path: Path) -> NDArray[np.integer[Any]]:
+    """Read an instance map as ``(y, x)``, with the ids and in the type of the file.
 
     Raises
     ------
     DataError
         If it cannot be read or is not a single plane of whole numbers.
     """
+    labels: NDArray[Any]
     try:
         labels = tifffile.imread(path) if path.suffix.lower() in (".tif", ".tiff") else imagecodecs.imread(path)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} cannot be read as a label image: {error}") from error
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
         raise DataError(f"{path} is not a label image: one plane of whole numbers is needed, it is {labels.shape}")
-    return labels.astype(np.int32)
+    return labels
 
 
 def load_data_set(data: DataSet, border_weight: float, border_sigma_um: float) -> list[LabelledImage]:

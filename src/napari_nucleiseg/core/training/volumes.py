@@ -19,6 +19,7 @@ from napari_nucleiseg.core.slides.stacks import open_stack
 from napari_nucleiseg.core.slides.tiffpage import DECODE_ERRORS
 from napari_nucleiseg.core.slides.voxels import check_volume, grey_levels, read_block
 from napari_nucleiseg.core.training.config import AugmentConfig, DataSet
+from napari_nucleiseg.core.training.weightmap import numbered
 
 _SUFFIXES = (".tif", ".tiff")
 # Half of the crops are around a nucleus: in sparse stacks most places are empty.
@@ -100,7 +101,8 @@ def _load(path: Path, root: Path, data: DataSet) -> LabelledStack:
         raise DataError(f"{error} A network for stacks learns from stacks: planes along z.") from error
     if len(stack.volumes) > 1:
         raise DataError(f"{path} holds {len(stack.volumes)} channels; save the one that shows nuclei by itself")
-    labels = _read_beside(root / "labels", path, volume.shape[:3]).astype(np.int32)
+    ids = _read_beside(root / "labels", path, volume.shape[:3])
+    labels = numbered(ids.astype(np.int64) if ids.dtype.kind == "f" else ids)
     weighted = (root / "weights").is_dir()
     weights = _read_beside(root / "weights", path, volume.shape[:3]).astype(np.float32) if weighted else None
     voxel_um = _voxel(path, stack.voxel_um, data)

@@ -42,6 +42,8 @@ def test_each_head_is_a_column_measured_where_it_looked(maps):
         "attention_head_1", "attention_head_2", "attention_mean",
     ]  # fmt: skip
     assert found.columns[0].title == "Attention, head 1"
+    # As `scaling.scaled` ranks them.
+    assert "among the places of its patch" in found.columns[0].about
     values = found.of(table([(108, 208), (108, 224), (124, 208), (500, 500)]))
     np.testing.assert_allclose(values["attention_head_1"][:3], [0.1, 0.2, 0.3])
     np.testing.assert_allclose(values["attention_head_2"][:3], [0.9, 0.8, 0.7])

@@ -1,9 +1,11 @@
 """Labels from a CSV, joined with features: what is read, and a sentence for all that is wrong."""
 
+from dataclasses import replace
+
 import pytest
 
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.training.cohort.bags import ENDING, find_bags
+from napari_nucleiseg.core.training.cohort.bags import ENDING, find_bags, read_bag, write_bag
 from napari_nucleiseg.core.training.cohort.labels import load_cohort, read_labels
 from planted_cohort import write_slide
 
@@ -62,6 +64,44 @@ def test_unknown_and_missing_slides_are_told_and_left_out(features, csv):
     unknown, missing = cohort.notes
     assert unknown.startswith("Labelled slides without features are left out (1): d.")
     assert missing == "Slides with features but without a label are left out (1): c.svs."
+
+
+def write_of(folder, name, **changes):
+    """Write features under a name that is not that of the slide's file."""
+    path = write_slide(folder, name)
+    bag = read_bag(path)
+    write_bag(path, replace(bag, card=replace(bag.card, **changes)))
+
+
+def test_slides_of_one_file_name_go_by_the_names_of_their_features(tmp_path, csv):
+    for name in ("A-001", "B-001"):
+        write_of(tmp_path, name, slide="001.svs", fingerprint=name)
+    write_slide(tmp_path, "c")
+    features = find_bags([tmp_path])
+    cohort = load_cohort(features, csv("slide,label\nA-001,x\nB-001,y\nc.svs,x"), "classes")
+    assert [case.label for case in cohort.cases] == ["x", "y", "x"]
+    assert cohort.paths == features
+    said = r"has 001\.svs, but 2 slides .* are called so; write the names .* instead \(A-001, B-001\)"
+    with pytest.raises(DataError, match=said):
+        load_cohort(features, csv("slide,label\n001.svs,x\nc,y"), "classes")
+    # Nobody is asked about slides that are not wanted.
+    text = "slide,label\n001.svs,z\nA-001,x\nc,y"
+    assert [case.slide for case in load_cohort(features, csv(text), "classes", ("x", "y")).cases] == ["A-001", "c"]
+
+
+def test_a_name_of_features_that_is_another_slides_file_too_is_told(tmp_path, csv):
+    for name in ("001", "hospB-001"):
+        write_of(tmp_path, name, slide="001", fingerprint=name)
+    with pytest.raises(DataError, match=rf"rename 001{ENDING} and write .* \(001, hospB-001\)"):
+        load_cohort(find_bags([tmp_path]), csv("slide,label\n001,x\nhospB-001,y"), "classes")
+
+
+def test_copies_of_one_slides_features_do_for_each_other(tmp_path, csv):
+    for name in ("old", "17-0032"):
+        write_of(tmp_path, name, slide="old.tif", fingerprint="f")
+    write_slide(tmp_path, "c")
+    cohort = load_cohort(find_bags([tmp_path]), csv("slide,label\nold.tif,x\nc,y"), "classes")
+    assert [case.slide for case in cohort.cases] == ["c", "old.tif"]
 
 
 @pytest.mark.parametrize(

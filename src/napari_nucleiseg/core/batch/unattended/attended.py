@@ -17,8 +17,8 @@ from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.store.nuclei import NucleiTable
 
 _ABOUT = (
-    "Mean rank of the attention on the nucleus among all places that were looked at, 0 to 1; empty for nuclei outside "
-    "of that part."
+    "Mean rank of the attention on the nucleus among the places of its patch, 0 to 1; empty for nuclei outside of the "
+    "part that was looked at."
 )
 
 

@@ -10,13 +10,29 @@ from napari_nucleiseg.core.batch.engines.worker import own_device
 from napari_nucleiseg.core.batch.feature_job import FeatureJob, FeaturesFinished
 from napari_nucleiseg.core.batch.features import extract_features
 from napari_nucleiseg.core.batch.heads import ARRAYS, HeadsJob, HeadsWritten, write_heads
+from napari_nucleiseg.core.batch.inputs import Input
 from napari_nucleiseg.core.batch.job import SlideFailed
 from napari_nucleiseg.core.batch.unattended.orders import SlideOrder
 from napari_nucleiseg.core.errors import DataError, SlideError
 
 
 def describe(order: SlideOrder, encoder: str, region_encoder: str, out: str) -> dict[str, Any]:
-    """Describe a slide by the features of encoders; see `extract_features`."""
+    """Describe a slide by the features of encoders; see `extract_features`.
+
+    Parameters
+    ----------
+    order : SlideOrder
+        The slide; the file goes by the name of its results, as another slide's file may be called like its own.
+    encoder, region_encoder : str
+        Names or files; the latter may be empty.
+    out : str
+        Folder of the files of features.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be described; says why.
+    """
     job = FeatureJob(
         (order.path,),
         out,
@@ -27,7 +43,7 @@ def describe(order: SlideOrder, encoder: str, region_encoder: str, out: str) -> 
         tissue_mask=order.tissue_mask,
         device=own_device(order.device),
     )
-    for event in extract_features(job):
+    for event in extract_features(job, inputs=(Input(order.path, order.stem),)):
         if isinstance(event, SlideFailed):
             raise SlideError(event.reason)
         if isinstance(event, FeaturesFinished):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,8 @@ def read_entries(paths: Iterable[str]) -> tuple[Entry, ...]:
     """Return the slides that files, folders and manifests name, in their order, each once.
 
     A manifest is a CSV (or TSV) file with a header. Its column ``path`` is relative to the manifest; ``mpp``
-    (micrometres per pixel) and ``name`` (of the results) may be empty or missing.
+    (micrometres per pixel) and ``name`` (of the results) may be empty or missing, but no more than one column may be
+    called so. Of other columns of one name the first counts; those without a name are passed over.
 
     Raises
     ------
@@ -104,9 +105,9 @@ def _of_manifest(path: Path) -> list[Entry]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
-            columns = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-            rows = [dict(zip(columns, row.values(), strict=False)) for row in reader]
+            reader = csv.reader(file, delimiter=delimiter)
+            columns = [name.strip().lower() for name in next(reader, ())]
+            rows = [(reader.line_num, _named(columns, row)) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"the manifest {path} cannot be read ({error}); save it as CSV in UTF-8") from error
     if _PATH not in columns:
@@ -114,11 +115,24 @@ def _of_manifest(path: Path) -> list[Entry]:
             f"the manifest {path} has no column called path (it has {', '.join(columns) or 'none'}); name the slides "
             "there, one a row"
         )
-    return [_entry(path, number, row) for number, row in enumerate(rows, start=2) if (row.get(_PATH) or "").strip()]
+    if twice := [name for name in (_PATH, _MPP, _NAME) if columns.count(name) > 1]:
+        raise DataError(
+            f"the manifest {path} has {columns.count(twice[0])} columns called {twice[0]}; keep the one that counts, "
+            "and remove the others or call them something else"
+        )
+    return [_entry(path, line, said) for line, said in rows if said.get(_PATH)]
 
 
-def _entry(manifest: Path, line: int, row: Mapping[str, str | None]) -> Entry:
-    said = {name: (value or "").strip() for name, value in row.items() if name and isinstance(value, str | None)}
+def _named(columns: Sequence[str], row: Sequence[str]) -> dict[str, str]:
+    """Return what a row says by the names of its columns, which may be fewer or more than it has cells."""
+    said: dict[str, str] = {}
+    for name, cell in zip(columns, row, strict=False):
+        if name:
+            said.setdefault(name, cell.strip())
+    return said
+
+
+def _entry(manifest: Path, line: int, said: Mapping[str, str]) -> Entry:
     given = said[_PATH]
     path = given if is_address(given) or Path(given).is_absolute() else str(manifest.parent / given)
     facts = {name: value for name, value in said.items() if name not in {_PATH, _MPP, _NAME} and value}

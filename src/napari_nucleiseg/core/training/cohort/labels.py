@@ -13,7 +13,7 @@ from pathlib import Path
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.aggregators import CLASSES, SURVIVAL
-from napari_nucleiseg.core.training.cohort.bags import BagCard, name_of_bag, read_bag_card
+from napari_nucleiseg.core.training.cohort.bags import ENDING, BagCard, name_of_bag, read_bag_card
 
 SLIDE, LABEL, TIME, EVENT, PATIENT = "slide", "label", "time", "event", "patient"
 NEEDED = {CLASSES: (SLIDE, LABEL), SURVIVAL: (SLIDE, TIME, EVENT)}
@@ -178,13 +178,13 @@ def load_cohort(
     ------
     DataError
         If labels or features cannot be read, they have no slide in common, all slides are of one class or nothing
-        happened to any, or the features are of different encoders.
+        happened to any, a label goes by a name that several slides have, or the features are of different encoders.
     """
     cards = {path: read_bag_card(path) for path in features}
     cases = read_labels(labels, task)
     if classes and task == CLASSES:
         cases = tuple(case for case in cases if case.label in classes)
-    by_name = {name: path for path, card in cards.items() for name in (card.slide, name_of_bag(path))}
+    by_name = _by_name(cards, labels, cases)
     joined = [
         Case(case.slide, case.patient, case.label, case.time, case.event, by_name[case.slide])
         for case in cases
@@ -204,6 +204,30 @@ def load_cohort(
     )
     _must_differ(cohort)
     return cohort
+
+
+def _by_name(cards: Mapping[Path, BagCard], labels: str | os.PathLike[str], cases: Sequence[Case]) -> dict[str, Path]:
+    """Return files of features by the names that labels may go by.
+
+    Raises
+    ------
+    DataError
+        If a label goes by a name that several slides have.
+    """
+    paths: dict[str, list[Path]] = {}
+    for path, card in cards.items():
+        for name in dict.fromkeys((card.slide, name_of_bag(path))):
+            paths.setdefault(name, []).append(path)
+    for case in cases:
+        # Files that say the same of themselves are copies: any of them will do.
+        if len({cards[path] for path in paths.get(case.slide, ())}) > 1:
+            own = [name_of_bag(path) for path in paths[case.slide]]
+            rename = f"rename {case.slide}{ENDING} and " if case.slide in own else ""
+            raise DataError(
+                f"{labels} has {case.slide}, but {len(own)} slides with features are called so; {rename}write the "
+                f"names of their files of features instead ({_listed(own)})"
+            )
+    return {name: found[-1] for name, found in paths.items()}
 
 
 def _left_out(
