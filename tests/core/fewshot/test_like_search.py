@@ -18,6 +18,7 @@ from napari_nucleiseg.core.fewshot.search import (
     colour_field,
     find_the_like,
 )
+from napari_nucleiseg.core.fewshot.threshold import automatic_threshold
 from napari_nucleiseg.core.geometry import YX
 
 MPP = 0.5
@@ -211,3 +212,9 @@ def test_the_map_does_not_tell_one_side_of_a_nucleus_from_the_other(two_kinds, f
     whole = find_the_like(turned, labels, [mark], LikeOptions(method="sg-one", whole=True))
     by_place = find_the_like(turned, labels, [mark], LikeOptions(method="sg-one", whole=False))
     assert sides(whole) < sides(by_place) / 3
+
+
+def test_scores_that_hardly_differ_have_a_threshold():
+    scores = np.full(50, 0.7, np.float32)
+    scores[:20] = np.nextafter(np.float32(0.7), np.float32(1))
+    assert 0.69 < automatic_threshold(scores, parted=False) < 0.71

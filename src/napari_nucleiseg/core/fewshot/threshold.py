@@ -29,7 +29,8 @@ def automatic_threshold(scores: Vectors, *, parted: bool) -> float:
     found = _DEFAULT
     if not parted and len(scores):
         found = float(scores.max() + scores.mean()) / 2
-        counts, edges = np.histogram(scores, bins=128)
+        # Scores that differ in their last digit leave no room for so many bins in 32 bits.
+        counts, edges = np.histogram(scores.astype(np.float64), bins=128)
         if np.count_nonzero(counts) >= _LEAST_SCORES:
             middles = (edges[1:] + edges[:-1]) / 2
             found = min(found, float(threshold_multiotsu(hist=(counts, middles), classes=3)[1]))
