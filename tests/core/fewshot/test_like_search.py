@@ -18,7 +18,7 @@ from napari_nucleiseg.core.fewshot.search import (
     colour_field,
     find_the_like,
 )
-from napari_nucleiseg.core.fewshot.threshold import automatic_threshold
+from napari_nucleiseg.core.fewshot.threshold import automatic_threshold, refined
 from napari_nucleiseg.core.geometry import YX
 
 MPP = 0.5
@@ -218,3 +218,12 @@ def test_scores_that_hardly_differ_have_a_threshold():
     scores = np.full(50, 0.7, np.float32)
     scores[:20] = np.nextafter(np.float32(0.7), np.float32(1))
     assert 0.69 < automatic_threshold(scores, parted=False) < 0.71
+
+
+def test_candidates_that_hardly_differ_are_parted():
+    vectors = np.zeros((50, 2), np.float32)
+    vectors[:, 0] = 1
+    vectors[:30, 1] = 3e-7
+    near, far = refined(vectors, np.array([[0.0, 1.0]], np.float32), np.zeros((0, 2), np.float32), rounds=3)
+    assert np.isfinite(near).all()
+    assert np.isfinite(far).all()

@@ -260,3 +260,14 @@ def test_the_guard_of_stacks_says_why():
         adopted, reason = stack_verdict(before, after, compare([before], [after]), kept, config)
         assert not adopted
         assert told in reason
+
+
+@pytest.mark.parametrize("step", [1 << 24, 1 << 31, 1 << 32])
+def test_nuclei_of_large_ids_are_all_learned_and_held(lesson, step):
+    small = divide_stack(lesson)
+    ids = np.asarray(lesson.labels).astype(np.int64)
+    large = divide_stack(replace(lesson, labels=np.where(ids > 0, ids * step, ids)))
+    assert (large.learned_nuclei, large.held_nuclei) == (small.learned_nuclei, small.held_nuclei)
+    for plane, labels in small.labels.items():
+        np.testing.assert_array_equal(large.labels[plane] > 0, labels > 0)
+        np.testing.assert_array_equal(large.labels[plane] < 0, labels < 0)

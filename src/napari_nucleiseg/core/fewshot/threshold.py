@@ -55,7 +55,8 @@ def refined(vectors: Vectors, like: Vectors, unlike: Vectors, rounds: int) -> tu
         The marks weigh as much as all that joins them.
     """
     marked = like.mean(axis=0, keepdims=True)
-    away = distances(vectors, marked)[:, 0]
+    # In 32 bits, distances that differ in their last digit would leave no room for Otsu's bins.
+    away = distances(vectors, marked)[:, 0].astype(np.float64)
     belongs = away <= np.median(away)
     near, far = marked, vectors[~belongs].mean(axis=0, keepdims=True) if (~belongs).any() else -marked
     if not (~belongs).any():

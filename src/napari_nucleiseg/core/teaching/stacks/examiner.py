@@ -20,6 +20,7 @@ from napari_nucleiseg.core.teaching.agreement import Agreement, measure
 from napari_nucleiseg.core.teaching.examples import Example
 from napari_nucleiseg.core.teaching.stacks.lesson import Box, StackDivision, StackLesson
 from napari_nucleiseg.core.teaching.verdict import LEAST_NUCLEI
+from napari_nucleiseg.core.training.weightmap import numbered
 
 # So many planes and nuclei say enough; measuring takes no longer the more was corrected.
 MOST_PLANES, ENOUGH_NUCLEI = 4, 2 * LEAST_NUCLEI
@@ -94,7 +95,7 @@ class StackExaminer:
         for planes, part in self._slabs():
             seen = self._segmented(model, part)
             for z in planes:
-                truth = np.asarray(self.lesson.labels[z][box]).astype(np.int32)
+                truth = numbered(np.asarray(self.lesson.labels[z][box]))
                 offset = z - part[0].start, box[0].start - part[1].start, box[1].start - part[2].start
                 found = seen[offset[0]][offset[1] : offset[1] + truth.shape[0], offset[2] : offset[2] + truth.shape[1]]
                 one = measure(self._example(truth), np.ascontiguousarray(found))

@@ -14,6 +14,7 @@ from napari_nucleiseg.core.geometry import ZYX
 from napari_nucleiseg.core.slides.voxels import VolumeLike, check_volume, checked_voxel
 from napari_nucleiseg.core.teaching.examples import UNKNOWN
 from napari_nucleiseg.core.teaching.verdict import LEAST_NUCLEI
+from napari_nucleiseg.core.training.weightmap import numbered
 
 LEAST_TO_LEARN = 8
 # Shares of the planes that are tried one after another, until enough nuclei are held out.
@@ -136,7 +137,8 @@ def divide_stack(lesson: StackLesson) -> StackDivision:
     TeachingError
         If fewer than `LEAST_TO_LEARN` nuclei are left to learn from.
     """
-    planes = {plane: np.asarray(lesson.labels[plane]).astype(np.int32) for plane in lesson.planes}
+    labels = numbered(np.stack([np.asarray(lesson.labels[plane]) for plane in lesson.planes]))
+    planes = dict(zip(lesson.planes, labels, strict=True))
     count = len(_ids(planes.values()))
     tried = [_side_of(planes, count, share) for share in SHARES]
     enough = (one for one in tried if LEAST_NUCLEI <= len(one[1]) <= count - LEAST_TO_LEARN)
