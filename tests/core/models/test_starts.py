@@ -74,7 +74,8 @@ def test_any_other_file_must_belong_to_the_network(tmp_path):
     save_model(path, network, spec, ModelCard("whole", "nuclei"))
     _, with_detail = made(detail=4)
     start = start_from(with_detail, path, "nuclei")
-    assert (start.taken, start.card) == (len(network.state_dict()), None)
+    assert (start.taken, start.is_warm) == (len(network.state_dict()), False)
+    assert start.card.licence == "unknown"
     assert start.fresh == len(with_detail.state_dict()) - start.taken
     with pytest.raises(WeightsError, match="does not fit network nuclei as it is set up"):
         start_from(made(width=5)[1], path, "nuclei")

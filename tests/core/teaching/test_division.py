@@ -82,7 +82,7 @@ def on_slide(one, mask):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 160), st.integers(0, 160)), min_size=2, max_size=7, unique=True),
+    st.lists(st.tuples(st.integers(0, 160), st.integers(0, 160)), min_size=2, max_size=7),
     st.booleans(),
     st.integers(2, 3),
     st.integers(0, 50),
@@ -95,6 +95,15 @@ def test_regions_that_overlap_share_neither_pixels_nor_nuclei(places, holding, f
         for one in run.teach:
             assert not on_slide(one, one.known) & measured
             assert not nuclei & {*one.ids.tolist()}
+
+
+def test_a_region_drawn_twice_is_not_learnt_from_where_it_is_held_out():
+    once, twice = overlapping([(40, 40), (40, 40)], held=(2,))
+    assert once.box == twice.box
+    assert len(twice.ids)
+    (run,) = divide([once, twice], 2, 0).runs
+    assert run.held == (twice,)
+    assert not any(one.known.any() for one in run.teach)
 
 
 def test_what_does_not_overlap_is_learnt_from_as_it_is():

@@ -1,5 +1,6 @@
 """The loop: same seed, same model; the former model is never touched; stopped or killed, nothing is lost."""
 
+import io
 from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
@@ -116,8 +117,26 @@ def test_notes_of_other_regions_are_not_used(model, tmp_path, monkeypatch):
     assert [step.step for step in finetune(model, other, QUICK, tmp_path)] == [0, 1, 2, 3, 4, 4]
 
 
-def test_damaged_notes_are_no_notes(model, tmp_path):
-    (tmp_path / notebook.FILE).write_bytes(b"half a file")
+def packed(state):
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"half a file",
+        b"",
+        bytes(range(200)),
+        b"\x85" * 9,
+        packed({"fingerprint": "x"})[:-40],
+        packed([1, 2]),
+        packed({"step": 3}),
+    ],
+)
+def test_damaged_notes_are_no_notes(model, tmp_path, written):
+    (tmp_path / notebook.FILE).write_bytes(written)
     assert [step.step for step in finetune(model, lesson(), QUICK, tmp_path)] == [0, 1, 2, 3, 4, 4]
 
 

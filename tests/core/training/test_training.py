@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from napari_nucleiseg.core.errors import DataError, ModelError, WeightsError
@@ -225,6 +226,50 @@ def test_one_restricted_data_set_restricts_the_weights(config, pictures):
     card = load_model(f"{config.out}/best.safetensors", accept_licence=True).card
     assert not card.commercial_use
     assert "CC-BY-NC-SA-4.0" in card.licence
+
+
+def test_a_data_set_without_a_licence_makes_that_of_the_weights_unknown(config, pictures):
+    unstated = DataSet(str(pictures), 0.5)
+    list(train(replace(config, train=(*config.train, unstated), steps=1, validate=())))
+    card = read_card(f"{config.out}/best.safetensors")
+    assert (card.licence, card.commercial_use) == ("unknown", False)
+    assert card.training_data[1].endswith("(licence not stated)")
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_what_it_began_with_passes_its_licence_on_also_to_a_run_that_goes_on(config, tmp_path, stated):
+    former = replace(config, steps=1, validate=(), out=str(tmp_path / "former"))
+    former = replace(former, train=tuple(replace(item, licence="CC-BY-NC-SA-4.0") for item in former.train))
+    list(train(former))
+    weights = Path(former.out) / "best.safetensors"
+    version = read_card(weights).version
+    if not stated:
+        save_file(load_file(weights), tmp_path / "bare.safetensors")
+        weights = tmp_path / "bare.safetensors"
+    begun = replace(config, initial=str(weights), validate=())
+    run = train(begun)
+    next(run)
+    run.close()
+    weights.unlink()
+    list(train(begun))
+    card = read_card(f"{begun.out}/best.safetensors")
+    assert card.commercial_use is False
+    assert card.licence == ("CC-BY-NC-SA-4.0 AND CC0-1.0" if stated else "unknown")
+    assert card.training_data[1:] == (
+        (f"begun from {version} (CC-BY-NC-SA-4.0)",) if stated else ("begun from bare (unknown)",)
+    )
+
+
+def test_a_run_that_does_not_resume_leaves_nothing_of_another(config):
+    list(train(config))
+    state = Path(config.out) / "last.pt"
+    run = train(replace(config, resume=False, steps=9, seed=2))
+    next(run)
+    assert not state.exists()
+    run.close()
+    list(train(replace(config, resume=False)))
+    lines = (Path(config.out) / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [3, 6]
 
 
 def test_batches_do_not_depend_on_threads(config):

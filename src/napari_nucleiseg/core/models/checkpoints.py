@@ -15,8 +15,7 @@ import torch
 
 from napari_nucleiseg.core.errors import WeightsError
 
-# What torch raises where bytes are missing or not those that were written.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     RuntimeError,
     EOFError,
@@ -28,6 +27,7 @@ _DAMAGE = (
     OverflowError,
     struct.error,
 )
+"""What torch raises where bytes are missing or not those that were written."""
 
 
 def read_checkpoint(path: Path) -> object:
@@ -57,7 +57,7 @@ def read_checkpoint(path: Path) -> object:
             f"{path} holds more than tensors and plain values. Loading it could run foreign code, so it is refused; "
             "ask its maker for the tensors alone, as safetensors."
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise WeightsError(
             f"{path} is damaged or cut off ({path.stat().st_size:,} bytes); get it again from its maker."
         ) from error

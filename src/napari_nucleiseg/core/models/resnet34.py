@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
 from napari_nucleiseg.core.errors import WeightsError
+from napari_nucleiseg.core.models.checkpoints import DAMAGE
 from napari_nucleiseg.core.models.download import Source, download
 from napari_nucleiseg.core.models.weights import load_tensors
 
@@ -110,10 +111,9 @@ def read_tensors(path: str | Path) -> Mapping[str, Tensor]:
         return load_tensors(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
-        raise WeightsError(
-            f"{path} is no weight file that can be read safely (tensors alone): {str(error).splitlines()[0]}"
-        ) from error
+    except (*DAMAGE, pickle.UnpicklingError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path} is no weight file that can be read safely (tensors alone): {reason}") from error
     if not isinstance(found, dict):
         raise WeightsError(f"{path} holds no named tensors")
     return found

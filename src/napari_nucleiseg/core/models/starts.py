@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,18 @@ class Start:
         Version of the weights, or the file.
     taken, offered, fresh : int
         Tensors that fitted, tensors that the file holds for others to take, tensors of the network that stay fresh.
-    card : ModelCard or None
-        Of a warm start: the file's card.
+    card : ModelCard
+        The file's card; it states no licence where the file has none.
+    is_warm : bool
+        Whether the file is a warm start, of which only what it was taught was taken.
     """
 
     source: str
     taken: int
     offered: int
     fresh: int
-    card: ModelCard | None = None
+    card: ModelCard
+    is_warm: bool = False
 
     @property
     def told(self) -> str:
@@ -66,13 +68,11 @@ def start_from(network: nn.Module, path: str | Path, name: str) -> Start:
     """
     tensors = load_tensors(path)
     own = network.state_dict()
-    card = None
-    with suppress(WeightsError):
-        card = read_card(path)
-    taught = None if card is None else taught_tensors(card)
-    if card is None or taught is None:
+    card = card_to_start_from(path, name)
+    taught = taught_tensors(card)
+    if taught is None:
         _take_all(network, tensors, path, name)
-        return Start(str(path), len(tensors), len(tensors), len(own.keys() - tensors.keys()))
+        return Start(str(path), len(tensors), len(tensors), len(own.keys() - tensors.keys()), card)
     fitting = {key: tensors[key] for key in taught if _fits(own, tensors, key)}
     if not any(own[key].ndim > 1 for key in fitting):
         raise WeightsError(
@@ -80,7 +80,23 @@ def start_from(network: nn.Module, path: str | Path, name: str) -> Start:
             "Make one for this network, with the same parameters (pretrain contrastive or masked, --network, --params)."
         )
     network.load_state_dict(fitting, strict=False)
-    return Start(card.version, len(fitting), len(taught), len(own) - len(fitting), card)
+    return Start(card.version, len(fitting), len(taught), len(own) - len(fitting), card, is_warm=True)
+
+
+def card_to_start_from(path: str | Path, network: str) -> ModelCard:
+    """Return the card of a weight file that a run begins with; one that states no licence where it has none.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    network : str
+        What it holds.
+    """
+    try:
+        return read_card(path)
+    except WeightsError:
+        return ModelCard(Path(path).stem, network)
 
 
 def taught_tensors(card: ModelCard) -> tuple[str, ...] | None:

@@ -110,8 +110,9 @@ def _without(held: Sequence[Example], example: Example) -> Example:
     """Return an example in which nothing is known of what others, which overlap it on its slide, are measured on."""
     shared = np.zeros(example.labels.shape, np.bool_)
     for other in held:
-        # Parts of one picture were cut apart already.
-        if other.key[0] == example.key[0] and other.box != example.box and other.box.overlaps(example.box):
+        # Parts of one picture of one region were cut apart already.
+        is_part = other.key == example.key and other.box == example.box
+        if other.key[0] == example.key[0] and not is_part and other.box.overlaps(example.box):
             shared |= _seen_from(example, other)
     if not shared.any():
         return example

@@ -15,6 +15,7 @@ from napari_nucleiseg.core.models.weights import LoadedModel, user_folder
 from napari_nucleiseg.core.teaching.collect import Lesson
 from napari_nucleiseg.core.teaching.curve import Curve
 from napari_nucleiseg.core.teaching.learner import Learner, Tensors
+from napari_nucleiseg.core.training.checkpoint import BROKEN_STATE
 
 EVERY_SECONDS = 20.0
 FILE = "teaching.pt"
@@ -65,14 +66,12 @@ class Notebook:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            return
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError):
-            return  # damaged notes are worth no more than none
-        if isinstance(state, dict) and state.get("fingerprint") == self.fingerprint:
-            self._done = {name: Learnt(item["weights"], item["step"]) for name, item in state["done"].items()}
-            self._open = state["open"]
-            self._seconds_before = float(state.get("seconds", 0.0))
+            if state["fingerprint"] == self.fingerprint:
+                done = {name: Learnt(item["weights"], item["step"]) for name, item in state["done"].items()}
+                now, seconds = dict(state["open"]), float(state.get("seconds", 0.0))
+                self._done, self._open, self._seconds_before = done, now, seconds
+        except BROKEN_STATE:
+            return  # no notes, or damaged ones, which are worth no more
 
     def holds(self, run: str) -> bool:
         """Whether a run has ended."""

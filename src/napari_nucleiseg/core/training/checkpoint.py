@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from napari_nucleiseg.core.errors import WeightsError
+from napari_nucleiseg.core.models.checkpoints import DAMAGE
 from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.starts import Start, start_from
@@ -22,6 +23,7 @@ from napari_nucleiseg.core.models.weights import ModelCard, save_model
 from napari_nucleiseg.core.training.config import TrainConfig, config_as_json
 
 EVERY_SECONDS = 60.0
+UNKNOWN_LICENCE = "unknown"
 
 
 def made_folder(out: str) -> Path:
@@ -34,7 +36,7 @@ def made_folder(out: str) -> Path:
     return folder
 
 
-BROKEN_STATE = (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError)
+BROKEN_STATE = (*DAMAGE, pickle.UnpicklingError)
 """What reading a file says that is no checkpoint, is cut off, or is one of another network."""
 
 
@@ -80,14 +82,41 @@ def licence_of(stated: Iterable[str]) -> tuple[str, bool]:
     Parameters
     ----------
     stated : iterable of str
-        SPDX expression of each; empty where none is stated, which makes that of the whole unknown.
+        SPDX expression of each; empty or ``unknown`` where none is stated, which makes that of the whole unknown.
     """
-    known = list(stated)
-    all_stated = bool(known) and all(known)
-    licences = sorted({licence for item in known for licence in item.split(" AND ") if licence})
-    if not all_stated:
-        return "unknown", False
+    licences = sorted({licence for item in stated for licence in item.split(" AND ")})
+    if not licences or {"", UNKNOWN_LICENCE} & {*licences}:
+        return UNKNOWN_LICENCE, False
     return " AND ".join(licences), not any("-NC" in item for item in licences)
+
+
+Origin = tuple[str, str, bool]
+"""What something was made of: how people call it, its licence (empty: not stated), and if it allows commercial use."""
+
+
+def origin_of(card: ModelCard, how: str = "begun from {}") -> Origin:
+    """Return what weights are that a run began with; `how` is said with their version."""
+    return how.format(card.version.removesuffix("@")), card.licence, card.commercial_use
+
+
+def provenance(data: Iterable[tuple[str, str]], former: Iterable[Origin | None] = ()) -> dict[str, Any]:
+    """Return what a card says (``licence``, ``commercial_use``, ``training_data``) of what was learned.
+
+    Parameters
+    ----------
+    data : iterable of (str, str)
+        What people call each set, and its licence.
+    former : iterable of Origin or None
+        Weights that it was made of or began with; they pass their licence on.
+    """
+    origins: list[Origin] = [(title, licence, True) for title, licence in data]
+    origins += [origin for origin in former if origin is not None]
+    licence, is_open = licence_of(stated for _, stated, _ in origins)
+    return {
+        "licence": licence,
+        "commercial_use": is_open and all(may_sell for _, _, may_sell in origins),
+        "training_data": tuple(f"{title} ({stated or 'licence not stated'})" for title, stated, _ in origins),
+    }
 
 
 class LeftWhole(ABC):
@@ -143,8 +172,8 @@ class Checkpoint(LeftWhole):
         self.resumes = config.resume
         self.written = time.monotonic()
         self.start: Start | None = None
-        # Version and licence of the warm start that the run began from.
-        self.warmed: tuple[str, ...] = ()
+        # What `origin_of` says of the weights that the run began with.
+        self.began: Origin | None = None
 
     def restore(self) -> int:
         """Load the initial weights or the last checkpoint; return the number of steps already done.
@@ -162,7 +191,7 @@ class Checkpoint(LeftWhole):
                 self.average.load_state_dict(state["average"])
                 self.optimiser.load_state_dict(state["optimiser"])
                 self.best = float(state["best"])
-                self.warmed = tuple(state.get("warmed", ()))
+                self.began = state.get("began")
                 step = int(state["step"])
             except BROKEN_STATE as error:
                 raise foreign_state(path, error) from error
@@ -170,14 +199,17 @@ class Checkpoint(LeftWhole):
             return step
         if self.config.initial:
             self._start_from(self.config.initial)
+        # What another run left here is not of this one.
+        path.unlink(missing_ok=True)
+        (self.folder / "log.jsonl").unlink(missing_ok=True)
         (self.folder / "config.json").write_text(config_as_json(self.config))
         return 0
 
     def _start_from(self, initial: str) -> None:
         """Load weights to begin with; parts of the network that they do not know keep their fresh values."""
         self.start = start_from(self.network, initial, self.spec.name)
-        if card := self.start.card:
-            self.warmed = (card.version, card.licence)
+        how = "warm start {}, no labels" if self.start.is_warm else "begun from {}"
+        self.began = origin_of(self.start.card, how)
         self.average.module.load_state_dict(self.network.state_dict())  # type: ignore[union-attr]
 
     def note(self, step: int) -> str:
@@ -207,7 +239,7 @@ class Checkpoint(LeftWhole):
         state = {
             "step": step,
             "best": self.best,
-            "warmed": self.warmed,
+            "began": self.began,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -216,14 +248,6 @@ class Checkpoint(LeftWhole):
         self.written, self._unwritten = time.monotonic(), 0
 
     def _card(self, step: int, scores: dict[str, float] | None) -> ModelCard:
-        stated = [item.licence.split(" AND ") for item in self.config.train if item.licence]
-        data = [f"{item.title} ({item.licence or 'licence not stated'})" for item in self.config.train]
-        if self.warmed:
-            version, licence = self.warmed
-            stated.append(licence.split(" AND "))
-            data.append(f"warm start {version}, no labels ({licence})")
-        licences = sorted({licence for licences in stated for licence in licences})
-        is_open = bool(licences) and "unknown" not in licences and not any("-NC" in item for item in licences)
         return ModelCard(
             name=self.folder.name,
             title=self.spec.title,
@@ -234,9 +258,7 @@ class Checkpoint(LeftWhole):
             std=self.config.std,
             threshold=self.config.threshold,
             min_area_um2=self.config.min_area_um2,
-            licence=" AND ".join(licences) or "unknown",
-            commercial_use=is_open,
-            training_data=tuple(data),
+            **provenance([(item.title, item.licence) for item in self.config.train], [self.began]),
             metrics={"validation": {key: round(value, 4) for key, value in (scores or {}).items()}},
             notes=f"step {step} of {self.config.steps}, seed {self.config.seed}",
         )

@@ -13,15 +13,15 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import nn
 
-from napari_nucleiseg.core.errors import WeightsError
 from napari_nucleiseg.core.models.files import write_over
-from napari_nucleiseg.core.models.weights import ModelCard, NamedSpec, read_card, save_model
+from napari_nucleiseg.core.models.weights import ModelCard, NamedSpec, save_model
 from napari_nucleiseg.core.training.checkpoint import (
     BROKEN_STATE,
     cut_log,
     foreign_state,
-    licence_of,
     made_folder,
+    origin_of,
+    provenance,
     write_state,
 )
 from napari_nucleiseg.core.training.config import config_as_json
@@ -46,22 +46,6 @@ class PretrainLearner(Measured, Protocol):
 
 Config = TypeVar("Config", bound=ViewConfig)
 Learner = TypeVar("Learner", bound=PretrainLearner)
-
-
-def card_to_start_from(path: Path, network: str) -> ModelCard:
-    """Return the card of a weight file that a run begins with; one that states no licence where it has none.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    network : str
-        What it holds.
-    """
-    try:
-        return read_card(path)
-    except WeightsError:
-        return ModelCard(path.stem, network)
 
 
 class PretrainCheckpoint(ABC, Generic[Config, Learner]):
@@ -185,22 +169,15 @@ class PretrainCheckpoint(ABC, Generic[Config, Learner]):
 
         What it was made of or begun from, by how (such as ``begun from``), passes its licence on.
         """
-        stated = [licence for _, licence in self.origins]
-        data = [f"{name}, no labels ({licence or 'licence not stated'})" for name, licence in self.origins]
-        cards = {how: card for how, card in former.items() if card is not None}
-        for how, card in cards.items():
-            stated.append("" if card.licence == "unknown" else card.licence)
-            data.append(f"{how} {card.version} ({card.licence})")
-        licence, commercial_use = licence_of(stated)
+        data = [(f"{name}, no labels", licence) for name, licence in self.origins]
+        began = [origin_of(card, f"{how} {{}}") for how, card in former.items() if card is not None]
         run, spec = self.config, self.learner.spec
         return ModelCard(
             name=self.folder.resolve().name,
             title=title,
             network=spec.name,
             params=dict(spec.params),
-            licence=licence,
-            commercial_use=commercial_use and all(card.commercial_use for card in cards.values()),
-            training_data=tuple(data),
+            **provenance(data, began),
             metrics={"held out": {name: round(value, 4) for name, value in self.scores.items()}} if self.scores else {},
             notes=f"{notes}step {step} of {run.steps}, batch {run.batch_size}, seed {run.seed}",
         )

@@ -17,7 +17,7 @@ import torch
 from napari_nucleiseg.core.errors import DataError, ModelError, WeightsError
 from napari_nucleiseg.core.models.registry import network_spec
 from napari_nucleiseg.core.models.resnet34 import ResNet34
-from napari_nucleiseg.core.models.weights import load_model
+from napari_nucleiseg.core.models.weights import load_model, read_card
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.training.scales import checkpoint
@@ -251,6 +251,10 @@ def test_starts_from_weights_and_from_a_checkpoint_with_its_classifier(whole, tm
         weight = "attention_net.7.weight"
         assert torch.equal(begun["model"][weight], former["model"][weight])
         assert torch.equal(begun["scale_net"]["linear.weight"], former["scale_net"]["linear.weight"]) == classifier
+        card = read_card(f"{still.out}/best.safetensors")
+        assert card.training_data[-1].startswith("begun from ")
+        # A checkpoint states no licence.
+        assert card.commercial_use == (not classifier)
 
 
 def test_classifier_starts_from_imagenet_weights(config, tmp_path):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from napari_nucleiseg.core.models.encoders import build_encoder
 from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat16
+from napari_nucleiseg.core.models.starts import card_to_start_from
 from napari_nucleiseg.core.models.weights import ModelCard, fit_tensors, load_tensors
 from napari_nucleiseg.core.training.descent import parted, seed_step
 from napari_nucleiseg.core.training.dino.config import DinoConfig
@@ -19,7 +20,6 @@ from napari_nucleiseg.core.training.dino.processes import Processes
 from napari_nucleiseg.core.training.dino.schedules import Scheduled, scheduled
 from napari_nucleiseg.core.training.dino.views import Batch
 from napari_nucleiseg.core.training.precision import in_bfloat16
-from napari_nucleiseg.core.training.pretrain_checkpoint import card_to_start_from
 
 Params = dict[str, int | float | str | bool]
 

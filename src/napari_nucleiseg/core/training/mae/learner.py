@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.encoders import PATCH, EncoderSpec, build_encoder
 from napari_nucleiseg.core.models.hardware import choose_device, has_fast_bfloat16
+from napari_nucleiseg.core.models.starts import card_to_start_from
 from napari_nucleiseg.core.models.vit import VisionTransformer
 from napari_nucleiseg.core.models.weights import ModelCard, fit_tensors, load_tensors
 from napari_nucleiseg.core.training.descent import descend, parted, seed_step
@@ -21,7 +22,6 @@ from napari_nucleiseg.core.training.dino.views import Batch
 from napari_nucleiseg.core.training.mae.autoencoder import MaskedAutoencoder
 from napari_nucleiseg.core.training.mae.config import MaeConfig
 from napari_nucleiseg.core.training.precision import in_bfloat16
-from napari_nucleiseg.core.training.pretrain_checkpoint import card_to_start_from
 
 _BETAS = (0.9, 0.95)
 

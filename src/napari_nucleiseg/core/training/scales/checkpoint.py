@@ -17,14 +17,17 @@ from napari_nucleiseg.core.models.files import write_over
 from napari_nucleiseg.core.models.resnet34 import read_tensors
 from napari_nucleiseg.core.models.scale_attention import load_published_state, published_state
 from napari_nucleiseg.core.models.spec import ModelSpec
+from napari_nucleiseg.core.models.starts import card_to_start_from
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard, encode_model, load_tensors, save_model
 from napari_nucleiseg.core.training.checkpoint import (
     BROKEN_STATE,
     LeftWhole,
+    Origin,
     cut_log,
     foreign_state,
-    licence_of,
     made_folder,
+    origin_of,
+    provenance,
     write_state,
 )
 from napari_nucleiseg.core.training.config import config_as_json
@@ -53,6 +56,8 @@ class ScaleCheckpoint(LeftWhole):
         self.origins = tuple(dict.fromkeys(origins))
         self.folder = made_folder(config.out)
         self.resumes = config.resume
+        # What `origin_of` says of the weights that the run began with.
+        self.began: Origin | None = None
 
     def restore(self) -> int:
         """Load the last checkpoint or the initial weights; return the number of steps already done.
@@ -69,6 +74,7 @@ class ScaleCheckpoint(LeftWhole):
             return step
         if self.config.initial:
             self._start_from(Path(self.config.initial))
+        path.unlink(missing_ok=True)
         (self.folder / "log.jsonl").unlink(missing_ok=True)
         write_over(self.folder / "config.json", config_as_json(self.config).encode())
         return 0
@@ -81,6 +87,7 @@ class ScaleCheckpoint(LeftWhole):
                 self.learner.average.load_state_dict(state["average"])
             self.learner.optimiser.load_state_dict(state["optimiser"])
             self.best = float(state["best"])
+            self.began = state.get("began")
             return int(state["step"])
         except (*BROKEN_STATE, WeightsError) as error:
             raise foreign_state(path, error) from error
@@ -94,6 +101,7 @@ class ScaleCheckpoint(LeftWhole):
                 raise WeightsError(f"{path} does not fit network {self.spec.name} as it is set up: {reason}") from error
         else:
             load_published_state(self.learner.network, self.learner.classifier, read_tensors(path))  # type: ignore[arg-type]
+        self.began = origin_of(card_to_start_from(path, self.spec.name))
         if self.config.level_is_fixed:
             self.learner.network.level_to_zero()
         if self.learner.average is not None:
@@ -129,6 +137,7 @@ class ScaleCheckpoint(LeftWhole):
             **published_state(self.learner.network, self.learner.classifier),
             "step": step,
             "best": self.best,
+            "began": self.began,
             "optimiser": self.learner.optimiser.state_dict(),
         }
         if self.learner.average is not None:
@@ -144,7 +153,6 @@ class ScaleCheckpoint(LeftWhole):
 
     def card(self, step: int, scores: dict[str, float] | None) -> ModelCard:
         """Return the card of the network after `step`."""
-        licence, commercial_use = licence_of(stated for _, stated in self.origins)
         notes = f"{_METHOD}; step {step} of {self.config.steps}, seed {self.config.seed}"
         if self.config.level_is_fixed:
             notes += "; told by the shape of nuclei in haematoxylin"
@@ -155,11 +163,7 @@ class ScaleCheckpoint(LeftWhole):
             title=self.spec.title,
             network=self.spec.name,
             params=dict(self.spec.params),
-            licence=licence,
-            commercial_use=commercial_use,
-            training_data=tuple(
-                f"{name}, no labels ({stated or 'licence not stated'})" for name, stated in self.origins
-            ),
+            **provenance([(f"{name}, no labels", licence) for name, licence in self.origins], [self.began]),
             metrics={"validation": {key: round(value, 4) for key, value in (scores or {}).items()}},
             notes=notes,
             level_is_set=self.config.level_is_fixed,
