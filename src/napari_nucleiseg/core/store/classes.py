@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.classmarks import waiting_marks
 from napari_nucleiseg.core.store.editor import Changed
-from napari_nucleiseg.core.store.records import CLASSES
+from napari_nucleiseg.core.store.records import CLASSES, MARKS
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
@@ -74,7 +75,12 @@ def put_classes(project: Project, classes: Iterable[NucleusClass]) -> Iterator[C
         ids = [row[0] for row in database.execute("SELECT id FROM nuclei WHERE class = ? AND state = 0", (number,))]
         gone = project.editor.put(CLASSES, number, None, kind=REMOVED, region=NOWHERE)
         bare = project.editor.classify(ids, 0, step=None if gone is None else gone.step)
-        yield from (step for step in (gone, bare) if step is not None)
+        # Nor does what is found again where one of them was.
+        waiting = dict.fromkeys(waiting_marks(database, number))
+        forgotten = project.editor.put_all(
+            MARKS, waiting, kind=REMOVED, region=NOWHERE, step=None if gone is None else gone.step
+        )
+        yield from (step for step in (gone, bare, forgotten) if step is not None)
     # Names are unique at every moment: who takes another's name waits until that one has a new one.
     names = {row[1]: number for number, row in known.items() if number in wanted}
     for number, row in wanted.items():

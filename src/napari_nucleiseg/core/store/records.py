@@ -19,13 +19,15 @@ CLAIMS = "claims"
 REGIONS = "regions"
 CLASSES = "classes"
 ATTENTION = "attention"
+MARKS = "class_marks"
 
-_KEYS = {NUCLEI: "id", REGIONS: "region", CLASSES: "class", ATTENTION: "chunk"}
+_KEYS = {NUCLEI: "id", REGIONS: "region", CLASSES: "class", ATTENTION: "chunk", MARKS: "mark"}
 _COLUMNS = {
     NUCLEI: "id, run, person, cell, y, x, y0, x0, y1, x1, area_um2, class, score, state, review",
     REGIONS: "region, name, role, vertices, complete, done, person, at",
     CLASSES: "class, name, colour",
     ATTENTION: "chunk, pixels, coarse",
+    MARKS: "mark, y, x, class, nucleus",
 }
 _AT_A_TIME = 500
 _WITH_BYTES = {CLAIMS, ATTENTION}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.census import Census
+from napari_nucleiseg.core.store.classmarks import leave_marks, take_over
 from napari_nucleiseg.core.store.labels import LabelStore
 from napari_nucleiseg.core.store.ledger import (
     Ledger,
@@ -99,6 +100,7 @@ class TileWriter:
         _validate(nuclei, self._labels.shape)
         self._redo.make_room()
         changed: list[Noted] = []
+        hidden: set[int] = set()
         around = self._around(nuclei)
         before = self._labels.read(around)
         shared = shared_pixels(nuclei.labels, before[nuclei.box.translate(-around.y, -around.x).slices])
@@ -107,6 +109,7 @@ class TileWriter:
             ids = _free_ids(database, nuclei)
             touched = _touched(database, nuclei, shared[1])
             leaving = self._leaving(database, nuclei, run, touched)
+            leave_marks(database, self._labels, leaving)
             drop_nuclei(database, leaving)
             put_nuclei(database, nuclei, ids, run, self._census.cells(nuclei.centroids))
             arrivals = Arrivals(nuclei.box, nuclei.labels, ids, nuclei.boxes)
@@ -118,8 +121,10 @@ class TileWriter:
                 if frame.home:
                     merge.put_in(arrivals, None if frame.leaving else shared)
                 put_states(database, merge.outcome.states)
+                hidden |= {key for key, state in merge.outcome.states.items() if state != State.SHOWN}
                 put_claims(database, merge.outcome.claims)
                 changed.append(self._redo.note(database, region, image))
+            take_over(database, nuclei, ids, hidden)
             self._retire(database, nuclei, run, leaving)
             put_tile(database, nuclei.tile_index, run, nuclei.core, len(nuclei))
         self._census.recount(noted.region for noted in changed)

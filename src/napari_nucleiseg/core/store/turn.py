@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.classmarks import turn_heirs
 from napari_nucleiseg.core.store.journal import Edit
 from napari_nucleiseg.core.store.packing import Row
 from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, put_rows, rows_of
@@ -85,7 +86,7 @@ class Turn:
         taken = self._restore_pixels(current, lost)
         put_rows(self._database, NUCLEI, wanted)
         if self._to is None:
-            self._turn_class_of_hidden(lost)
+            self._turn_class_of_lost(lost)
         hidden = self._won if self._to is not None else set(rows_of(self._database, CLAIMS, self._won))
         self._measure_anew(wanted if taken else {key: wanted[key] for key in hidden})
         self._restore_claims(lost, wanted)
@@ -117,14 +118,22 @@ class Turn:
             return False
         return not ((current == now[0]) & (self._from != now[0])).any()
 
-    def _turn_class_of_hidden(self, lost: set[int]) -> None:
-        """Bring the class back of nuclei that a model has hidden: they may be seen again when it does a tile anew."""
+    def _turn_class_of_lost(self, lost: set[int]) -> None:
+        """Bring the class back of nuclei that a model has hidden, for they may be seen again, or has found anew."""
         rows: dict[int, Row | None] = {}
-        for key, now in rows_of(self._database, NUCLEI, lost).items():
-            wanted, left = self._wanted[NUCLEI][key], self._left[NUCLEI][key]
-            if wanted is not None and left is not None and now[1] == left[1] and now[4:11] == left[4:11]:
-                rows[key] = (*now[:11], *wanted[11:13], *now[13:])
-        put_rows(self._database, NUCLEI, rows)
+        gone: list[tuple[Row, Row]] = []
+        now = rows_of(self._database, NUCLEI, lost)
+        for key in sorted(lost):
+            wanted, left, row = self._wanted[NUCLEI][key], self._left[NUCLEI][key], now.get(key)
+            if wanted is None or left is None:
+                continue
+            if row is not None and row[1] == left[1] and row[4:11] == left[4:11]:
+                rows[key] = (*row[:11], *wanted[11:13], *row[13:])
+            elif left[1] is not None and not left[14] and not wanted[14]:
+                gone.append((left, wanted))
+        heirs = turn_heirs(self._database, self._labels, gone)
+        self.ids |= heirs.keys()
+        put_rows(self._database, NUCLEI, {**heirs, **rows})
 
     def _restore_claims(self, lost: set[int], wanted: Mapping[int, Row | None]) -> None:
         """Give nuclei back what they claim; those that are gone, or whose id is another's by now, claim nothing.

@@ -1,0 +1,190 @@
+"""A class that was given to a model's nucleus is that of what other runs find at the same place."""
+
+import numpy as np
+import pytest
+from fields import Grid, blank_slide, disc, nuclei_of, random_tiles
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.check import check
+from napari_nucleiseg.core.store.classes import put_classes, read_classes
+from napari_nucleiseg.core.store.project import Project
+
+SHAPE = (200, 200)
+WHOLE = Region(0, 0, *SHAPE)
+LEFT, RIGHT = Region(0, 0, 200, 100), Region(0, 100, 200, 100)
+FAR = disc(170, 170, 9)
+
+
+@pytest.fixture
+def project(tmp_path):
+    project = Project.create(tmp_path / "p", blank_slide(*SHAPE))
+    yield project
+    assert check(project).is_sound
+    project.close()
+
+
+def write(project, *discs, run="other", tile=0, core=WHOLE):
+    project.write_tile(nuclei_of(tile, core, list(discs), SHAPE), "m@1", run)
+
+
+def under(project, y, x):
+    return int(project.labels.read(Region(y, x, 1, 1))[0, 0])
+
+
+def class_at(project, y, x):
+    """Class of the nucleus at a place; -1 where there is none."""
+    table = project.nuclei_in(WHOLE)
+    return dict(zip(table.ids.tolist(), table.classes.tolist(), strict=True)).get(under(project, y, x), -1)
+
+
+def classify(project, y, x, number):
+    assert project.editor.classify([under(project, y, x)], number)
+
+
+def test_another_run_keeps_the_class_and_gives_it_to_no_other(project):
+    write(project, disc(50, 50, 12), FAR, run="first")
+    classify(project, 50, 50, 3)
+    # Numbered otherwise, a little larger and moved; one more nucleus beside it.
+    write(project, FAR, disc(50, 80, 10), disc(53, 52, 14))
+    assert [class_at(project, *place) for place in ((53, 52), (50, 80), (170, 170))] == [3, 0, 0]
+    write(project, disc(53, 52, 14), FAR)
+    assert [class_at(project, *place) for place in ((53, 52), (170, 170))] == [3, 0]
+
+
+def test_what_was_not_found_for_a_while_has_its_class_again_also_after_the_project_was_closed(tmp_path):
+    project = Project.create(tmp_path / "p", blank_slide(*SHAPE))
+    write(project, disc(50, 50, 12), FAR, run="first")
+    classify(project, 50, 50, 3)
+    write(project, FAR, run="higher threshold")
+    assert class_at(project, 50, 50) == -1
+    project.close()
+    again = Project.open(project.folder, blank_slide(*SHAPE))
+    write(again, FAR, disc(50, 50, 12), run="first")
+    assert class_at(again, 50, 50) == 3
+    again.close()
+
+
+@pytest.mark.parametrize("numbers", [(2, 2), (1, 4)])
+def test_nuclei_that_were_one_for_a_while_both_have_their_classes_again(project, numbers):
+    one, two = disc(50, 50, 10), disc(50, 71, 10)
+    bridge = np.concatenate([one, two, disc(50, 60, 6)])
+    write(project, one, two, run="first")
+    classify(project, 50, 50, numbers[0])
+    classify(project, 50, 71, numbers[1])
+    for _ in range(2):
+        write(project, np.unique(bridge, axis=0))
+        assert class_at(project, 50, 60) in numbers
+        write(project, one, two, run="first")
+        assert (class_at(project, 50, 50), class_at(project, 50, 71)) == numbers
+
+
+def test_the_class_of_what_was_one_is_given_to_it_anew(project):
+    write(project, disc(50, 50, 12), run="first")
+    classify(project, 50, 50, 3)
+    write(project, disc(52, 50, 12))
+    classify(project, 52, 50, 5)
+    write(project, disc(50, 50, 12), run="first")
+    assert class_at(project, 50, 50) == 5
+
+
+def test_a_class_that_was_taken_away_stays_away(project):
+    write(project, disc(50, 50, 12), run="first")
+    classify(project, 50, 50, 3)
+    write(project, disc(52, 50, 12))
+    classify(project, 52, 50, 0)
+    for run in ("first", "other", "first"):
+        write(project, disc(50, 50, 12), run=run)
+        assert class_at(project, 50, 50) == 0
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_nucleus_that_is_found_by_the_tile_beside_has_it_too(project, order):
+    write(project, disc(50, 97, 12), tile=0, core=LEFT, run="first")
+    write(project, tile=1, core=RIGHT, run="first")
+    classify(project, 50, 97, 3)
+    for tile in order:
+        write(project, *([disc(50, 102, 12)] if tile else []), tile=tile, core=(LEFT, RIGHT)[tile])
+    assert class_at(project, 50, 102) == 3
+
+
+def test_undo_and_redo_turn_the_class_of_what_was_found_since(project):
+    write(project, disc(50, 50, 12), FAR, run="first")
+    classify(project, 50, 50, 3)
+    write(project, FAR, disc(52, 50, 12))
+    heir = under(project, 52, 50)
+    (changed,) = project.editor.undo()
+    assert heir in changed.ids
+    assert class_at(project, 52, 50) == 0
+    write(project, disc(50, 50, 12), FAR, run="first")
+    assert class_at(project, 50, 50) == 0
+    write(project, FAR, disc(52, 50, 12))
+    project.editor.redo()
+    assert class_at(project, 52, 50) == 3
+    write(project, disc(50, 50, 12), FAR, run="first")
+    assert class_at(project, 50, 50) == 3
+
+
+def test_undo_and_redo_while_nothing_is_found_there_hold_for_what_is_found_later(project):
+    write(project, disc(50, 50, 12), run="first")
+    classify(project, 50, 50, 3)
+    classify(project, 50, 50, 4)
+    write(project)
+    expected = [4, 3, 0, 3, 4]
+    for turn, number in zip((None, "undo", "undo", "redo", "redo"), expected, strict=True):
+        if turn:
+            getattr(project.editor, turn)()
+        write(project, disc(50, 50, 12), run="first")
+        assert class_at(project, 50, 50) == number
+        write(project)
+
+
+def test_what_a_person_drew_or_approved_there_is_not_touched(project):
+    write(project, disc(50, 50, 12), run="first")
+    classify(project, 50, 50, 3)
+    write(project)
+    image = project.labels.read(WHOLE)
+    image[tuple(disc(50, 50, 8).T)] = project.editor.new_id()
+    project.editor.paint(WHOLE, image)
+    write(project, disc(50, 50, 12))
+    assert class_at(project, 50, 50) == 0
+
+
+def test_a_class_that_is_no_more_does_not_come_back_unless_its_removal_is_undone(project):
+    write(project, disc(50, 50, 12), run="first")
+    classify(project, 50, 50, 3)
+    write(project)
+    known = read_classes(project.ledger.reader)
+    for _ in put_classes(project, [entry for entry in known if entry.number != 3]):
+        pass
+    write(project, disc(50, 50, 12), run="first")
+    assert class_at(project, 50, 50) == 0
+    write(project)
+    project.editor.undo()
+    assert read_classes(project.ledger.reader) == known
+    write(project, disc(50, 50, 12), run="first")
+    assert class_at(project, 50, 50) == 3
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 30), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 5)), max_size=20))
+def test_the_same_nuclei_of_another_run_have_the_same_classes(tmp_path_factory, seed, choices):
+    grid = Grid((320, 320), 80)
+    tiles = random_tiles(seed, grid, n=10)
+    project = Project.create(tmp_path_factory.mktemp("classes") / "p", blank_slide(320, 320))
+    for tile in tiles:
+        project.write_tile(tile, "m@1", "k")
+    ids = project.nuclei_in(Region(0, 0, 320, 320)).ids
+    for place, number in choices:
+        project.editor.classify([int(ids[place % len(ids)])], number)
+    image, table = project.labels.read(Region(0, 0, 320, 320)), project.nuclei_in(Region(0, 0, 320, 320))
+    for run in ("other", "k"):
+        for tile in reversed(tiles):
+            project.write_tile(tile, "m@1", run)
+    np.testing.assert_array_equal(project.labels.read(Region(0, 0, 320, 320)), image)
+    after = project.nuclei_in(Region(0, 0, 320, 320))
+    assert after.ids.tolist() == table.ids.tolist()
+    assert after.classes.tolist() == table.classes.tolist()
+    assert check(project).is_sound
+    project.close()
