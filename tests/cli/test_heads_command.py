@@ -194,3 +194,13 @@ def test_a_region_larger_than_one_piece_is_cut_and_said(shell, encoders, tmp_pat
     assert answer.document["is_cut"]
     assert answer.document["columns"] == 16 * 4
     assert "its middle, 0,64,40,512" in answer.err
+
+
+def test_the_slide_is_not_written_over(shell, encoders, tmp_path):
+    picture = tmp_path / "a.tif"
+    tifffile.imwrite(picture, noise(150, 200))
+    before = picture.read_bytes()
+    answer = shell("heads", picture, "--encoder", encoders[0], *MPP, "--out", picture)
+    assert answer.status != 0
+    assert "would be lost. Choose another name" in answer.err
+    assert picture.read_bytes() == before

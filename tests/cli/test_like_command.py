@@ -61,3 +61,16 @@ def test_bad_input_gets_a_sentence(shell, files, tmp_path, words, said):
     assert answer.status in {1, 2}
     assert said in answer.err
     assert not (tmp_path / "x.tif").exists()
+
+
+@pytest.mark.parametrize("which", ["picture", "candidates"])
+def test_what_is_read_is_not_written_over(shell, files, tmp_path, which):
+    picture = tmp_path / "b.tif"
+    tifffile.imwrite(picture, imagecodecs.png_decode(files[0].read_bytes()))
+    target = {"picture": picture, "candidates": files[1]}[which]
+    before = target.read_bytes()
+    words = ("--mark", "10,10", "--mpp", 0.5, "--model", "colour", "--candidates", files[1])
+    answer = shell("like", picture, *words, "--out", target)
+    assert answer.status != 0
+    assert "would be lost. Choose another name" in answer.err
+    assert target.read_bytes() == before

@@ -1,5 +1,6 @@
 """A person names, colours, adds and removes classes of nuclei; panel and outlines follow."""
 
+import numpy as np
 import pytest
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QDialogButtonBox, QMessageBox
@@ -118,3 +119,54 @@ def test_equal_names_cannot_be_accepted(correcting, qtbot):
 
     in_dialog(qtbot, correcting, act)
     assert classes(correcting) == before
+
+
+EVERYTHING = Region(0, 0, 768, 1024)
+
+
+def shown(panel):
+    """The class that the layer of all nuclei shows of each that has one."""
+    found = panel.controller.display.shelf.now.nuclei._classes
+    numbers = found.of(np.arange(1 << 16))
+    return {int(nucleus): int(numbers[nucleus]) for nucleus in np.flatnonzero(numbers)}
+
+
+def stored(panel):
+    table = panel.controller.display.shelf.now.project.nuclei_in(EVERYTHING)
+    pairs = zip(table.ids.tolist(), table.classes.tolist(), strict=True)
+    return {nucleus: number for nucleus, number in pairs if number}
+
+
+@pytest.mark.parametrize("corrects", [True, False])
+def test_classes_are_shown_with_what_another_size_finds(correcting, qtbot, corrects):
+    ids = project(correcting).nuclei_in(EVERYTHING).ids[:3].tolist()
+    correcting.controller.editing.classify(ids, 3)
+    until_idle(qtbot, correcting)
+    if not corrects:
+        qtbot.mouseClick(correcting.panel.correct.toggle, LEFT)
+        until_idle(qtbot, correcting)
+    assert shown(correcting) == stored(correcting) == dict.fromkeys(ids, 3)
+    former = correcting.session.min_area_um2
+    for size, count in ((500.0, 0), (former, 3)):
+        correcting.session.min_area_um2 = size
+        qtbot.mouseClick(correcting.panel.view_button, LEFT)
+        until_idle(qtbot, correcting)
+        assert len(stored(correcting)) == count
+        qtbot.waitUntil(lambda: shown(correcting) == stored(correcting), timeout=WAIT_MS)
+
+
+def test_classes_of_a_slide_that_is_opened_again_are_shown_before_anybody_corrects_it(
+    correcting, viewer, disc_slide, qtbot
+):
+    ids = project(correcting).nuclei_in(EVERYTHING).ids[:3].tolist()
+    correcting.controller.editing.classify(ids, 2)
+    until_idle(qtbot, correcting)
+    viewer.layers.remove(correcting.controller.display.shelf.now.layer)
+    until_idle(qtbot, correcting)
+    open_and_settle(viewer, correcting, disc_slide, qtbot)
+    qtbot.mouseClick(correcting.panel.view_button, LEFT)
+    until_idle(qtbot, correcting)
+    assert not correcting.session.editing
+    qtbot.waitUntil(lambda: shown(correcting) == dict.fromkeys(ids, 2), timeout=WAIT_MS)
+    nuclei = correcting.controller.display.shelf.now.nuclei
+    np.testing.assert_allclose(nuclei.get_color(ids[0])[:3], np.array([0x3C, 0xB4, 0x4B]) / 255, atol=0.01)

@@ -42,7 +42,7 @@ SOON_S = 0.4
 IDLE_S = 2.0
 # Lanes in which a project is worked on: it is closed after them.
 LISTS = (*nuclei_list.LANES, *plot_lanes.LANES, *judge_lanes.LANES, *LIKE, regions.LANE, history.LANE)
-WORKING = ("count", LANE, editing.LANE, *LISTS, exchange.LANE, *teaching.LANES)
+WORKING = ("count", "recolour", LANE, editing.LANE, *LISTS, exchange.LANE, *teaching.LANES)
 
 
 class Controller:

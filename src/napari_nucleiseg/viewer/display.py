@@ -16,11 +16,14 @@ from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer.counting import Done, count_polygon, count_view
 from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
 from napari_nucleiseg.viewer.messages import Counts
+from napari_nucleiseg.viewer.outlines import Classes
+from napari_nucleiseg.viewer.project_view import classes_of
 from napari_nucleiseg.viewer.shelf import Shelf
 from napari_nucleiseg.viewer.visible import visible_region
 
 REDRAW_S = 0.1
 RECOUNT_S = 0.3
+RECOLOUR_S = 0.5
 # Of the time that a redraw took, so many times it nothing is redrawn: the window must stay free.
 REST = 4.0
 
@@ -77,6 +80,8 @@ class Display:
         """
         self.tile_done.emit(region)
         opened = self.shelf.now
+        # What was found anew has the class of what was there, and ids are given anew.
+        self.jobs.soon("recolour", RECOLOUR_S, self.recolour)
         seen = None if opened is None else visible_region(self.viewer, opened.layer)
         if seen is None or seen.overlaps(region):
             self.jobs.soon("redraw", max(REDRAW_S, REST * self._redraw_took_s), self.redraw)
@@ -94,7 +99,20 @@ class Display:
             return False
         opened.nuclei.events.visible.connect(self._on_eye_clicked)
         self.fit_outlines()
+        self.recolour()
         return True
+
+    def recolour(self) -> None:
+        """Show the classes of all nuclei; while they are corrected, that is done by what corrects them."""
+        opened = self.shelf.now
+        if opened is None or opened.project is None or opened.nuclei is None or self.session.editing:
+            return
+        project, layer = opened.project, opened.nuclei
+
+        def work(_cancelled: Cancelled) -> Iterator[Classes]:
+            yield classes_of(project)
+
+        self.jobs.start("recolour", work, on_value=layer.show_classes, on_error=self._on_error)
 
     def _on_eye_clicked(self, event: Any) -> None:
         """The layer list's eye and the panel's box say the same of the slide in hand."""

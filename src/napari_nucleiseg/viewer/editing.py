@@ -11,7 +11,7 @@ from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.lock import user_name
 from napari_nucleiseg.viewer import long_edits
-from napari_nucleiseg.viewer.display import Display
+from napari_nucleiseg.viewer.display import RECOLOUR_S, Display
 from napari_nucleiseg.viewer.edit_run import Edit, Length, Outcome, run_edit
 from napari_nucleiseg.viewer.edit_window import COARSEST, EditWindow, Stroke, window_around
 from napari_nucleiseg.viewer.engine import Engine
@@ -335,6 +335,8 @@ class Editing:
         """Take over what a model has written below the window."""
         project = self.project
         seen = region.intersect(self.window.region)
+        if project is not None:
+            self.jobs.soon("recolour edited", RECOLOUR_S, self.recolour)
         if project is not None and not seen.is_empty:
             self.jobs.enqueue(LANE, lambda: pixels_of(project, seen), on_value=self._show_pixels)
 

@@ -110,6 +110,7 @@ class Exchange:
             self._editing.recolour()
             self._editing.edited.emit()
         self._display.redraw()
+        self._display.recolour()
         self._display.count()
 
     # ------------------------------------------------------------------ export

@@ -89,6 +89,14 @@ class Classes:
                 numbers = np.where(known[places] == ids, values[places], numbers)
         return numbers
 
+    def are(self, other: Classes) -> bool:
+        """Whether this was read of the same nuclei with the same classes and colours as another."""
+        if self is other:
+            return True
+        (ids, numbers), (other_ids, other_numbers) = self.recent, other.recent
+        arrays = (self.ids, other.ids), (self.numbers, other.numbers), (ids, other_ids), (numbers, other_numbers)
+        return self.colours == other.colours and all(np.array_equal(mine, theirs) for mine, theirs in arrays)
+
     def changed(self, later: Classes) -> Classes:
         """Return what becomes of this by a change, which says 0 where a class was taken; itself if nothing does."""
         new = self.of(later.ids) != later.numbers
@@ -148,11 +156,10 @@ class Labels(NapariLabels):  # type: ignore[misc]
 
     def show_classes(self, classes: Classes) -> None:
         """Colour nuclei by class."""
-        if classes is self._classes:
+        shown, self._classes = self._classes, classes
+        if classes.are(shown):
             return
-        same_colours = classes.colours == self._classes.colours
-        self._classes = classes
-        if same_colours:
+        if classes.colours == shown.colours:
             self.refresh(thumbnail=False, extent=False, highlight=False)
         else:
             self.colormap = colours_of(classes)

@@ -139,7 +139,11 @@ def test_napari_shows_the_levels_and_picks_ids_from_them(tmp_path):
     assert layer.get_value((700 * 0.25, 700 * 0.25), world=True) is not None
 
 
-@pytest.mark.parametrize("harm", ["other size", "not json", "missing"])
+def grid_of(side):
+    return {"name": "regular", "configuration": {"chunk_shape": [side, side]}}
+
+
+@pytest.mark.parametrize("harm", ["other size", "not json", "missing", "other numbers", "other chunks"])
 def test_a_foreign_or_damaged_image_is_refused_with_a_sentence(tmp_path, harm):
     create(tmp_path)
     path = tmp_path / "labels.zarr" / "1" / "zarr.json"
@@ -147,6 +151,10 @@ def test_a_foreign_or_damaged_image_is_refused_with_a_sentence(tmp_path, harm):
         path.unlink()
     elif harm == "not json":
         path.write_text("{")
+    elif harm == "other numbers":
+        path.write_text(path.read_text().replace('"uint32"', '"int64"'))
+    elif harm == "other chunks":
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"chunk_grid": grid_of(100)}))
     shape = (1400, 1701) if harm == "other size" else (1300, 1701)
     words = "belongs to another slide" if harm == "other size" else "move it away and segment the slide again"
     with pytest.raises(StoreError, match=words):

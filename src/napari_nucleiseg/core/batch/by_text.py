@@ -22,6 +22,7 @@ from napari_nucleiseg.core.exchange.source import (
     owned_by,
     source_of_labels,
 )
+from napari_nucleiseg.core.exchange.whole_file import check_target
 from napari_nucleiseg.core.fewshot.by_text import BACKGROUND, TextOptions, TextScores, score_by_text
 from napari_nucleiseg.core.fewshot.clip import load_clip
 from napari_nucleiseg.core.fewshot.clip_download import get_clip
@@ -235,6 +236,7 @@ def score_region(
         If the result cannot be written.
     """
     form = format_of(job.out)  # a name that asks for no format is said before the work
+    check_target(job.out, inputs=filter(None, (job.path, job.labels, job.known)))
     prompts: dict[str, list[str]] = {}
     for name, prompt in job.prompts:
         prompts.setdefault(name, []).append(prompt)

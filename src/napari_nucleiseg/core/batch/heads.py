@@ -16,7 +16,7 @@ from napari_nucleiseg.core.attention.patches import MOST_CELLS, PatchPlan, plan_
 from napari_nucleiseg.core.attention.ranking import HeadScore
 from napari_nucleiseg.core.attention.shown import MapWish, ShownMap, all_heads, shown_map
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.exchange.whole_file import whole_path
+from napari_nucleiseg.core.exchange.whole_file import check_target, whole_path
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.models.encoders import EncoderSpec, LoadedEncoder, load_encoder
 from napari_nucleiseg.core.slides.pyramid import Slide
@@ -159,6 +159,7 @@ def write_heads(job: HeadsJob) -> Generator[HeadsEvent, None, None]:
     """
     if problem := job.validation_error():
         raise DataError(problem)
+    check_target(job.out, inputs=filter(None, (job.path, job.rank, job.project)))
     encoder = load_encoder(job.encoder, accept_licence=job.accept_licence)
     other = load_encoder(job.region_encoder, accept_licence=job.accept_licence) if job.region_encoder else None
     must_fit(encoder, other)

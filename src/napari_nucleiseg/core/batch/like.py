@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.exchange.formats import export
 from napari_nucleiseg.core.exchange.source import source_of_labels
+from napari_nucleiseg.core.exchange.whole_file import check_target
 from napari_nucleiseg.core.fewshot.projection import load_projection
 from napari_nucleiseg.core.fewshot.search import (
     AUTO,
@@ -122,6 +123,7 @@ def find_like(job: LikeJob, options: LikeOptions | None = None) -> LikeFound:
     ExportError
         If the result cannot be written.
     """
+    check_target(job.out, inputs=filter(None, (job.path, job.candidates, job.projection)))
     with closing(open_slide(job.path, mpp_um=job.mpp_um)) as slide:
         region = slide.content if job.region is None else job.region.intersect(slide.content)
         if region.is_empty or region.area > LARGEST_REGION_PX:

@@ -206,7 +206,12 @@ class LabelStore:
                 ) from error
             sides.add(of_file[0] // CHUNK_PX)
             is_ours = tuple(inner) == (CHUNK_PX, CHUNK_PX) and of_file == (of_file[0],) * 2 and len(sides) == 1
-            if found != (shape, "uint32") or not is_ours or of_file[0] % CHUNK_PX:
+            if found[0] == shape and (found[1] != "uint32" or not is_ours or of_file[0] % CHUNK_PX):
+                raise StoreError(
+                    f"{self.root} is no label image of this program (level {level}: {found[1]} in files of {of_file}). "
+                    "Restore the folder from a copy, or move it away and segment the slide again."
+                )
+            if found[0] != shape:
                 raise StoreError(
                     f"{self.root} has {found[0]} pixels at level {level} where this slide has {shape}. "
                     "It belongs to another slide; choose another folder."
