@@ -16,7 +16,7 @@ from napari_nucleiseg.core.fewshot.clip import load_clip
 from napari_nucleiseg.core.fewshot.clip_source import SOURCE
 from napari_nucleiseg.core.models.download import sha256_of
 from napari_nucleiseg.core.store.classes import read_classes
-from napari_nucleiseg.viewer.by_text import NO_SLIDE, NO_WEIGHTS, NOTHING, STOPPED
+from napari_nucleiseg.viewer.by_text import FOUND_ANEW, NO_SLIDE, NO_WEIGHTS, NOTHING, STOPPED
 from napari_nucleiseg.viewer.by_text_accept import NO_CLASS
 from napari_nucleiseg.viewer.by_text_engine import MISSING, NO_NUCLEI, TOO_LARGE, ByTextEngine
 from napari_nucleiseg.viewer.engine import Engine
@@ -368,3 +368,18 @@ def test_a_download_that_is_stopped_keeps_nothing(dock, by_text, panel, qtbot):
     assert after == []
     assert "Nothing of the weights was kept" in dock.hint.text()
     assert dock.view_button.isVisible()
+
+
+@pytest.mark.parametrize("is_aside", [False, True])
+def test_scores_go_with_the_nuclei_that_had_them(scored, by_text, panel, qtbot, is_aside):
+    if is_aside:
+        panel.docks.frame("By text").parent().hide()
+    panel.session.min_area_um2 += 1
+    panel.controller.segment_view()
+    settle(qtbot, panel)
+    qtbot.waitUntil(lambda: by_text.found is None, timeout=WAIT_MS)
+    assert by_text._layer.layer is None
+    assert scored.hint.text() == FOUND_ANEW
+    by_text.accept()
+    assert scored.hint.text() == NOTHING
+    assert not panel.session.editing

@@ -14,7 +14,7 @@ from napari_nucleiseg.core.exchange.formats import export
 from napari_nucleiseg.core.exchange.source import source_of_project
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store.regions import AnnotatedRegion
-from napari_nucleiseg.viewer.judging import ALL, COVERED, VIEW, Wish
+from napari_nucleiseg.viewer.judging import ALL, COVERED, FOUND_ANEW, VIEW, Wish
 from napari_nucleiseg.widgets import docks
 from napari_nucleiseg.widgets.judging_dialog import JudgingDialog
 
@@ -256,3 +256,17 @@ def test_the_question_can_be_left(segmented, qtbot):
     choose_action(qtbot, segmented.panel.correct.more_button, segmented.panel.correct.compare_action)
     assert asked
     assert segmented.docks.judging.wish is None
+
+
+def test_nuclei_that_are_found_anew_end_the_comparison(segmented, reference, qtbot):
+    judged(qtbot, segmented, Wish(str(reference)))
+    segmented.controller.display.tile_done.emit(Region(0, 0, 0, 0))  # nothing was found there
+    until_idle(qtbot, segmented)
+    assert segmented.docks.judging.is_shown
+    said = []
+    segmented.docks.judging.said.connect(said.append)
+    segmented.session.min_area_um2 += 1
+    click(qtbot, segmented.panel.view_button)
+    until_idle(qtbot, segmented)
+    qtbot.waitUntil(lambda: not segmented.docks.judging.is_shown, timeout=WAIT_MS)
+    assert [(hint.text, hint.is_warning) for hint in said if hint.text] == [(FOUND_ANEW, True)]

@@ -99,7 +99,7 @@ class Pace:
             sum(row.state == DONE for row in listed),
             sum(row.state == FAILED for row in listed),
             len(listed),
-            done / whole if whole else 0.0,
+            round(done / whole, 12) if whole else 0.0,  # sums of floats differ in their last digit
             left_s,
         )
 

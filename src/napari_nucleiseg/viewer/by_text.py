@@ -22,6 +22,7 @@ from napari_nucleiseg.viewer.by_text_wishes import NO_CLIP, ByTextWishes
 from napari_nucleiseg.viewer.clip_download import ClipDownload
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.editing import LANE as EDIT
+from napari_nucleiseg.viewer.given_anew import if_given_anew
 from napari_nucleiseg.viewer.messages import Hint, LicenceQuestion, PixelSizeQuestion, Progress
 from napari_nucleiseg.viewer.project_view import class_list
 from napari_nucleiseg.viewer.sentences import OUT_OF_SIGHT, sentence_of
@@ -41,6 +42,7 @@ NO_SLIDE = "Open a slide first: its nuclei are scored."
 TWO_DIMENSIONS = "Switch to the two-dimensional view (Ctrl+Y) to score nuclei."
 NO_WEIGHTS = "Get weights first: press “Get weights” and choose some."
 STOPPED = "Stopped. Nothing was scored."
+FOUND_ANEW = "The nuclei were found anew, so their scores are gone. Score them again."
 NOTHING = "No nucleus is to get a class: lower the score, or choose classes in the list."
 
 
@@ -101,7 +103,10 @@ class ByText:
         self.is_busy = False
         self._named: dict[str, str] = {}
         self._opened: OpenedSlide | None = None
-        self._connections = Connections((controller.slide_changed, self._on_slide_changed))
+        self._is_shown = False
+        # Also while it is put aside: what is kept must be of the nuclei that there are.
+        heeded = (controller.slide_changed, self._on_slide_changed), (display.tile_done, self._on_tile_done)
+        self._heeding = Connections(*heeded)
         self.wishes.events.threshold.connect(self._show)
         self.download.done.connect(self._on_downloaded)
         self.download.said.connect(self.said)
@@ -110,20 +115,22 @@ class ByText:
 
     def open(self) -> None:
         """Begin to heed what happens, and list the weights."""
-        if not self._connections.is_open:
-            self._connections.open()
+        self._heeding.open()
+        if not self._is_shown:
+            self._is_shown = True
             self.list_clips()
             self._show()
 
     def put_aside(self) -> None:
         """Show nothing on the slide; what was scored is kept."""
-        if self._connections.is_open:
-            self._connections.close()
+        if self._is_shown:
+            self._is_shown = False
             self._layer.hide()
 
     def close(self) -> None:
         """Close for good."""
         self.put_aside()
+        self._heeding.close()
         self.download.stop()
         self._jobs.cancel(lanes.TEXT)
         self.engine.forget()
@@ -309,7 +316,7 @@ class ByText:
         return [one for one in wanted if one.ids and one.number != NO_CLASS]
 
     def _show(self, _threshold: float = 0.0) -> None:
-        if self.found is not None and self._opened is not None and self._connections.is_open:
+        if self.found is not None and self._opened is not None and self._is_shown:
             colours = tuple(row.colour for row in self.rows())
             self._layer.show(self._opened, self.found.look, self.numbers(), colours)
         self.scored.emit()
@@ -328,7 +335,7 @@ class ByText:
         # What is taken belongs to a person from now on, and can be undone while nuclei are corrected.
         self._session.editing = True
         # The project is open after what is under way in this lane.
-        editing.jobs.enqueue(EDIT, _nothing, on_value=lambda _: self._write(opened, taken))
+        editing.jobs.enqueue(EDIT, lambda: None, on_value=lambda _: self._write(opened, taken))
 
     def _write(self, opened: OpenedSlide, taken: list[Taken]) -> None:
         editing, told = self.controller.editing, Told()
@@ -346,7 +353,7 @@ class ByText:
             editing.failed.emit(error)
 
         editing.do(edit, on_error=on_error)
-        editing.jobs.enqueue(EDIT, _nothing, on_value=lambda _: self._on_written(told))
+        editing.jobs.enqueue(EDIT, lambda: None, on_value=lambda _: self._on_written(told))
 
     def _on_written(self, told: Told) -> None:
         if not self.is_busy:
@@ -369,6 +376,18 @@ class ByText:
             self.clear()
             self.said.emit(Hint())
 
+    def _on_tile_done(self, region: Region) -> None:
+        """A model has written where nuclei were scored: if it found them anew, the scores are others'."""
+        found, opened = self.found, self._opened
+        project = None if opened is None else opened.project
+        if found is not None and project is not None and found.look.region.overlaps(region):
+            if_given_anew(self._jobs, project, region, found.look.ids, lambda: self._on_given_anew(found))
+
+    def _on_given_anew(self, found: Scored) -> None:
+        if self.found is found and not self.is_busy:
+            self.clear()
+            self._warn(FOUND_ANEW)
+
     def _warn(self, sentence: str) -> None:
         self.said.emit(Hint(sentence, is_warning=True))
 
@@ -377,7 +396,3 @@ def _corners(region: Region) -> NDArray[np.float64]:
     """Return the corners ``(y, x)`` of a region as a polygon."""
     y0, x0, y1, x1 = region.y, region.x, region.y1, region.x1
     return np.array([(y0, x0), (y0, x1), (y1, x1), (y1, x0)], np.float64)
-
-
-def _nothing() -> None:
-    """Take a place in a lane."""

@@ -15,6 +15,7 @@ from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import LANE as EDIT_LANE
 from napari_nucleiseg.viewer.editing import Editing
+from napari_nucleiseg.viewer.given_anew import if_given_anew
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.judge_lanes import LANE, WRITE_LANE
 from napari_nucleiseg.viewer.judging_layers import fit_outline, judging_layers
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 VIEW, COVERED, ALL, FOR_REFERENCE, FOR_HOLD_OUT = PLACES = ("view", "covered", "all", "reference", "holdout")
 NO_SLIDE = "Open a slide first: its nuclei are compared with a reference."
 NO_NUCLEI = "There are no nuclei to compare yet. Segment the slide, or draw some."
+FOUND_ANEW = "The nuclei were found anew where they were compared. Compare again to see how they are now."
 NOT_FLAT = "Switch to the two-dimensional view (Ctrl+Y) to compare what you see."
 TITLE = "Comparing with the reference"
 STAGES = {
@@ -122,6 +124,7 @@ class Judging:
         self._connections = Connections(
             (self._shelf.switched, self._on_slide_switched),
             (self._editing.edited, self._on_edited),
+            (display.tile_done, self._on_tile_done),
             (self._viewer.scene.camera.events.zoom, self._on_zoomed),
             (self._viewer.layers.events.removed, self._on_layer_removed),
         )
@@ -262,6 +265,18 @@ class Judging:
         """Show nuclei where they are now; what became of them a new comparison says."""
         for layer in self._layers:
             layer.refresh(thumbnail=False, extent=False, highlight=False)
+
+    def _on_tile_done(self, region: Region) -> None:
+        """A model has written: if it found nuclei anew that were compared, what is shown is of others."""
+        judged = self._judged
+        if judged is not None:
+            ids = judged.report.pred.ids
+            if_given_anew(self._jobs, judged.project, region, ids, lambda: self._on_given_anew(judged))
+
+    def _on_given_anew(self, judged: _Judged) -> None:
+        if self._judged is judged:
+            self.stop()
+            self.said.emit(Hint(FOUND_ANEW, is_warning=True))
 
     def _on_layer_removed(self, event: Any) -> None:
         """Who takes the outlines away has seen enough; a mistake that is not of interest may go alone."""

@@ -66,6 +66,11 @@ def class_list(project: Project | None) -> list[tuple[int, str, str]]:
     return [(entry.number, entry.name, entry.colour) for entry in read_classes(project.ledger.reader)]
 
 
+def has_class(project: Project | None, number: int) -> bool:
+    """Return whether nuclei can be given a class; 0, which is none, they always can."""
+    return number == 0 or any(number == known for known, _name, _colour in class_list(project))
+
+
 def classes_of(project: Project) -> Classes:
     """Return the classes of all nuclei of a slide."""
     database = project.ledger.reader

@@ -1,0 +1,71 @@
+"""Ids that a model gives anew: what is known of nuclei by their ids alone is then of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.nuclei import PERSON_ID_START
+from napari_nucleiseg.viewer.editing import LANE
+from napari_nucleiseg.viewer.jobs import Jobs
+from napari_nucleiseg.viewer.project_view import AROUND_PX
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.store.project import Project
+
+
+def are_given_anew(project: Project, region: Region, ids: NDArray[np.integer[Any]]) -> bool:
+    """Return whether a model that has just written a tile gave some of these ids, which may be others' nuclei now.
+
+    Parameters
+    ----------
+    project : Project
+        What it was written to.
+    region : Region
+        What the tile changed, level-0 pixels; nuclei at its edge may be those of the tiles around.
+    ids : ndarray of int, shape (n,)
+        Of nuclei that were found before.
+    """
+    edge = min(AROUND_PX, min(region.height, region.width) // 4)
+    now = project.nuclei_in(region.expand(-edge)).ids
+    return bool(np.isin(now[now < PERSON_ID_START], ids).any())
+
+
+def if_given_anew(
+    jobs: Jobs, project: Project, region: Region, ids: NDArray[np.integer[Any]], call: Callable[[], None]
+) -> None:
+    """Call back on the main thread if `are_given_anew`; not if the project is closed meanwhile."""
+
+    def on_value(anew: bool) -> None:
+        if anew:
+            call()
+
+    jobs.enqueue(LANE, lambda: are_given_anew(project, region, ids), on_value=on_value, on_error=lambda _error: None)
+
+
+def ids_given_anew(project: Project, region: Region) -> NDArray[np.uint32]:
+    """Return the ids that a model which has just written a tile may have given to other nuclei.
+
+    Parameters
+    ----------
+    project : Project
+        What it was written to.
+    region : Region
+        What the tile changed, level-0 pixels.
+
+    Returns
+    -------
+    ndarray of uint32, shape (n,)
+        Those of all nuclei there; but what a person has approved or drawn keeps its id.
+    """
+    now = project.nuclei_in(region)
+    return now.ids[(now.ids < PERSON_ID_START) & ~now.approved]
+
+
+def tell_given_anew(jobs: Jobs, project: Project, region: Region, call: Callable[[NDArray[np.uint32]], None]) -> None:
+    """Call back on the main thread with `ids_given_anew`; not if the project is closed meanwhile."""
+    jobs.enqueue(LANE, lambda: ids_given_anew(project, region), on_value=call, on_error=lambda _error: None)
