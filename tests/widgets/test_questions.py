@@ -1,6 +1,7 @@
 """What the panel asks, and what it says when something is wrong."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from qtpy.QtCore import Qt
@@ -9,6 +10,7 @@ from qtpy.QtWidgets import QDialogButtonBox, QMessageBox
 from dark_model import RESEARCH
 from gui_parts import WAIT_MS, answer, open_and_settle, until_idle
 from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.slides.pixelsize import LARGEST_MPP_UM, given_mpp
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.project import Project
@@ -74,8 +76,6 @@ def test_no_pixel_size_can_be_given_that_would_be_refused_later(panel, disc_png,
 
 
 def test_objective_is_a_hint_and_no_more(viewer, panel, disc_png, qtbot):
-    from dataclasses import replace
-
     slide = replace(open_slide(disc_png), objective_power=40.0)
     dialog = PixelSizeDialog(slide, panel)
     assert "40× objective, which usually means 0.25 µm" in dialog.question.text()
@@ -181,3 +181,14 @@ def test_a_vanished_slide_is_said_and_nothing_hangs(viewer, panel, disc_slide, e
     assert len(said) == 1
     assert "cannot be read" in said[0]
     shutil.rmtree(engine.folder / "discs.nucleiseg", ignore_errors=True)
+
+
+@pytest.mark.parametrize("size", [YX(0.25, 0.5), YX(0.252341, 0.252341)])
+def test_a_pixel_size_that_is_left_as_it_was_stays_as_the_slide_says(viewer, panel, disc_png, size):
+    dialog = PixelSizeDialog(replace(open_slide(disc_png), mpp_um=size), panel)
+    assert dialog.mpp_um == size
+    for side in size:
+        assert f"{side:.4g} µm" in dialog.question.text()
+    dialog.box.setValue(0.3)
+    assert dialog.mpp_um == YX(0.3, 0.3)
+    dialog.deleteLater()

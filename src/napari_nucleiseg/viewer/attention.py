@@ -16,6 +16,7 @@ from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.edit_window import EditWindow, window_around
 from napari_nucleiseg.viewer.editing import LANE, Editing
+from napari_nucleiseg.viewer.gestures import RELEASED_S
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.segmenter import Segmenter
@@ -306,6 +307,8 @@ class AttentionPainting:
         while event.type == "mouse_move":
             yield
         self.is_drawing = False
+        # The view may have gone elsewhere meanwhile; what was painted is written first.
+        self._jobs.later(FOLLOW, RELEASED_S, self.follow)
 
     def _on_painted(self, _event: Any) -> None:
         self._commit()

@@ -135,7 +135,7 @@ class Batch:
         )
 
     def add_open(self) -> None:
-        """Put the slide in hand into the queue, with the pixel size that the user has given."""
+        """Put the slide in hand into the queue, with the pixel size that the user has given, now or earlier."""
         opened = self._shelf.now
         if opened is None:
             self.said.emit(Hint(NO_OPEN_SLIDE, is_warning=True))
@@ -145,7 +145,8 @@ class Batch:
             self.said.emit(Hint(NO_FILE, is_warning=True))
             return
         size = opened.slide.mpp_um
-        given = (size.y + size.x) / 2 if size is not None and opened.mpp_was_given else None
+        is_users = opened.mpp_was_given or opened.mpp_was_remembered
+        given = (size.y + size.x) / 2 if size is not None and is_users else None
         self._on_listed(
             Listed((Entry(path if is_address(path) else str(Path(path).absolute()), stem_of(path), given),), ())
         )

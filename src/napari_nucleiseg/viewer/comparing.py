@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -149,9 +149,19 @@ class Comparing:
             for layer, visible in seen.items():
                 if layer in self._viewer.layers:
                     layer.visible = visible
+            self._turn_eyes(seen)
         # napari takes the brush from who holds it on a layer that is hidden.
         self._display.session.tool = self._tool
         self.shown.emit(None)
+
+    def _turn_eyes(self, seen: Mapping[Any, bool]) -> None:
+        """Show nuclei as it is wanted now: while versions were compared, correcting may have begun or ended."""
+        opened, wanted = self._shelf.now, self._display.session.outlines
+        if opened is None or opened.nuclei not in seen:
+            return
+        opened.nuclei.visible = wanted and opened.edit is None
+        if opened.edit is not None:
+            opened.edit.visible = wanted
 
     # ------------------------------------------------------------------ what is seen
 

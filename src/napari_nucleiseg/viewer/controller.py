@@ -170,7 +170,7 @@ class Controller:
 
     def _on_slide_switched(self, opened: OpenedSlide | None) -> None:
         self.cancel()
-        self.session.editing = False
+        self.session.editing, self._unanswered = False, None
         self.slide_changed.emit(self.slide)
         self.display.turn_to_slide()
         self.hint_changed.emit(Hint())

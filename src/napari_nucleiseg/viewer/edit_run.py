@@ -50,6 +50,8 @@ class Outcome:
     ----------
     regions : list of Region
         Where something changed, level-0 pixels; empty if nothing did.
+    window : Region
+        What was painted on when it was done, level-0 pixels.
     pixels : list of Pixels
         What the window has there now.
     said : Said
@@ -59,6 +61,7 @@ class Outcome:
     """
 
     regions: list[Region]
+    window: Region
     pixels: list[Pixels]
     said: Said
     stopped: str
@@ -96,7 +99,7 @@ def run_edit(project: Project, edit: Edit, window: Region, work: LongWork, lengt
                 break
     regions = [part.region for part in parts]
     ids = set().union(*(part.ids for part in parts))
-    return Outcome(regions, _pixels(project, regions, window), said_of(project, ids), stopped)
+    return Outcome(regions, window, _pixels(project, regions, window), said_of(project, ids), stopped)
 
 
 def _pixels(project: Project, regions: list[Region], window: Region) -> list[Pixels]:

@@ -158,8 +158,7 @@ class Editing:
         project = self.project
         if project is None:
             return
-        self._reads += 1
-        number = self._reads
+        self._reads = number = self._reads + 1
 
         def on_value(found: tuple[Pixels, Ids]) -> None:
             if number == self._reads and self.project is project:
@@ -299,6 +298,9 @@ class Editing:
         self._marks.change(outcome.said)
         for part in outcome.pixels:
             self._show_pixels(part)
+        # What is painted on may have been read before this was done, and be another part of the slide by now.
+        for region in outcome.regions if outcome.window != self.window.region else ():
+            self.tile_finished(region)
         if outcome.stopped:
             self.hinted.emit(Hint(f"Stopped: {outcome.stopped}."))
         if not outcome.regions:
@@ -333,8 +335,7 @@ class Editing:
 
     def tile_finished(self, region: Region) -> None:
         """Take over what a model has written below the window."""
-        project = self.project
-        seen = region.intersect(self.window.region)
+        project, seen = self.project, region.intersect(self.window.region)
         if project is not None:
             self.jobs.soon("recolour edited", RECOLOUR_S, self.recolour)
         if project is not None and not seen.is_empty:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core import edits
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.messages import Hint
+from napari_nucleiseg.viewer.project_view import has_class
 from napari_nucleiseg.viewer.proposing import Proposing
 from napari_nucleiseg.viewer.tour import Tour
 from napari_nucleiseg.viewer.visible import visible_world
@@ -57,6 +58,8 @@ DRAWN = {"add", "join", "split", "lasso", "propose"}
 PREVIEW_POINTS = 24
 # Screen pixels that the mouse moves before a click is a drag.
 DRAG_PX = 3
+# After the button is released, what was drawn is on its way to the project.
+RELEASED_S = 0.05
 # So many an unsteady hand strays from a line that is meant to be straight.
 UNSTEADY_PX = 2.5
 SMOOTH_PX = 2.0
@@ -167,6 +170,8 @@ class Tools:
         while event.type == "mouse_move":
             yield
         self._editing.is_drawing = False
+        # The view may have gone elsewhere meanwhile; what was drawn is written first.
+        self._editing.jobs.later("follow", RELEASED_S, self._editing.follow)
         if tool == "pick":
             self._last = under
             self._editing.picked.emit(under)
@@ -317,9 +322,9 @@ class Tools:
             self._editing.approve([nucleus])
 
     def classify(self, number: int) -> None:
-        """Give the nucleus under the cursor a class; 0 takes it."""
+        """Give the nucleus under the cursor a class; 0 takes it, and a number that is no class does nothing."""
         nucleus = self.under_cursor()
-        if nucleus:
+        if nucleus and has_class(self._editing.project, number):
             self._editing.classify([nucleus], number)
 
     def choose_class(self, number: int) -> None:

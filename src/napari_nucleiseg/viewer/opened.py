@@ -74,6 +74,8 @@ class OpenedSlide:
     head_titles: dict[str, str] = field(default_factory=dict)
     mpp_was_given: bool = False
     """Whether the user has said in this session how large the pixels are."""
+    mpp_was_remembered: bool = False
+    """Whether the pixel size is what a user said in an earlier session, and not what the file says."""
     told_brown_at: float | None = None
     """When it was first said that the slide looks like an immunostain, on the monotonic clock."""
     in_srgb: bool = False

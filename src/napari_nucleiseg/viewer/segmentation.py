@@ -246,6 +246,7 @@ def recall(opened: OpenedSlide, engine: Engine, results_folder: str) -> YX | Non
     if not opened.mpp_was_given and opened.project is None:
         mpp_um = engine.remembered_pixel_size(opened.slide, _folder(opened, engine, results_folder))
         if mpp_um is not None:
+            opened.mpp_was_remembered = mpp_um != opened.slide.mpp_um
             opened.slide = replace(opened.slide, mpp_um=mpp_um)
     project = open_project(opened, engine, results_folder, create=False)
     return None if project is None else project.mpp_um

@@ -54,8 +54,10 @@ class PixelSizeDialog(QDialog):
         self.box.setSingleStep(0.01)
         self.box.setSuffix(" µm")
         self.box.setSpecialValueText("not known")
+        self._stated = slide.mpp_um
         if slide.mpp_um is not None:
             self.box.setValue((slide.mpp_um.y + slide.mpp_um.x) / 2)
+        self._shown = self.box.value()
         presets = QHBoxLayout()
         self.presets: list[QPushButton] = []
         for power, mpp in USUAL_MPP_UM.items():
@@ -85,14 +87,18 @@ class PixelSizeDialog(QDialog):
 
     @property
     def mpp_um(self) -> YX:
-        """What was given, micrometres per level-0 pixel."""
+        """What was given, micrometres per level-0 pixel; as the slide says, with all digits, if nothing was changed."""
+        if self._stated is not None and self.box.value() == self._shown:
+            return self._stated
         return YX(self.box.value(), self.box.value())
 
 
 def _question_text(slide: Slide) -> str:
     name = Path(slide.path).name or "This slide"
     if slide.mpp_um is not None:
-        return f"{name} says {slide.mpp_um.x:.4g} µm per pixel. Change it only if you know better."
+        height, width = (f"{side:.4g}" for side in slide.mpp_um)
+        said = f"{width} µm" if height == width else f"{width} µm in width and {height} µm in height"
+        return f"{name} says {said} per pixel. Change it only if you know better."
     text = (
         f"{name} does not say how large its pixels are. Models look at tissue at a fixed size, "
         "so a wrong value gives wrong nuclei, areas and densities."

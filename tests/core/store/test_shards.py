@@ -119,5 +119,5 @@ def test_levels_with_files_of_different_sizes_are_no_label_image_of_ours(tmp_pat
     store = LabelStore.create(tmp_path / "labels.zarr", (1200, 1200), YX(0.25, 0.25), tmp_path / "s")
     path = store.root / "1" / "zarr.json"
     path.write_text(path.read_text().replace("2048", "1024"))
-    with pytest.raises(StoreError, match="choose another folder"):
+    with pytest.raises(StoreError, match="no label image of this program"):
         LabelStore(store.root, (1200, 1200), tmp_path / "s", YX(0.25, 0.25))

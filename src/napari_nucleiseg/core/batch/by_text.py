@@ -236,7 +236,7 @@ def score_region(
         If the result cannot be written.
     """
     form = format_of(job.out)  # a name that asks for no format is said before the work
-    check_target(job.out, inputs=filter(None, (job.path, job.labels, job.known)))
+    check_target(job.out, inputs=(job.path, job.labels))
     prompts: dict[str, list[str]] = {}
     for name, prompt in job.prompts:
         prompts.setdefault(name, []).append(prompt)
