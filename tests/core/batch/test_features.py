@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,11 @@ from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.inference.plan import TileGrid
 from napari_nucleiseg.core.models.encoders import build_encoder, load_encoder
 from napari_nucleiseg.core.models.weights import ModelCard, save_model
+from napari_nucleiseg.core.slides.fingerprint import former
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.slides.synthetic import synthetic_slide
 from napari_nucleiseg.core.slides.tissue import TissueMask
-from napari_nucleiseg.core.training.cohort.bags import ENDING, read_bag
+from napari_nucleiseg.core.training.cohort.bags import ENDING, read_bag, write_bag
 
 SIDE = 32  # of a patch: small, so that a small scan holds regions
 TESTS = Path(__file__).parents[2]
@@ -151,6 +153,21 @@ def test_little_tissue_is_described_by_smaller_regions(tmp_path, write_scan, pic
     ((y0, x0, y1, x1),) = read_bag(finished.output).boxes.tolist()
     assert 0 <= 96 - y0 <= 2 * SIDE >= y1 - 192 >= 0
     assert 0 <= 160 - x0 <= 2 * SIDE >= x1 - 288 >= 0
+
+
+def test_features_of_a_former_version_are_taken_and_told_from_those_of_other_pictures(scan, tmp_path, encoders):
+    def once():
+        (finished,) = of(run(scan, out=tmp_path / "out", encoders=encoders[:1]), FeaturesFinished)
+        return finished.from_before, Path(finished.output)
+
+    _, output = once()
+    before = output.read_bytes()
+    bag = read_bag(output)
+    assert len(bag.card.fingerprint) == 48
+    write_bag(output, replace(bag, card=replace(bag.card, fingerprint=former(bag.card.fingerprint))))
+    assert output.read_bytes() != before
+    assert once() == (True, output)
+    assert output.read_bytes() == before
 
 
 def test_what_is_done_is_not_done_again_unless_encoder_settings_or_slide_change(scan, tmp_path, encoders, picture):

@@ -1,5 +1,7 @@
 """The run's memory: what counts as done, also after a crash and after other settings."""
 
+from dataclasses import replace
+
 import pytest
 
 from napari_nucleiseg.core.batch.record import NAME, Entry, Record, recorded_names
@@ -24,6 +26,18 @@ def test_a_finished_slide_is_found_by_the_next_run(tmp_path):
     assert Record(tmp_path / "out").find("a", "f", "other") is None
     assert Record(tmp_path / "out").find("a", "g", "s") is None
     assert Record(tmp_path / "out").find("b", "f", "s") is None
+
+
+def test_what_a_former_version_has_done_is_found_and_told_from_other_pictures_from_then_on(tmp_path):
+    ends = "e" * 32
+    full, twin = "a" * 16 + ends, "b" * 16 + ends
+    add(tmp_path, replace(entry(), fingerprint=ends))
+    assert Record(tmp_path).find("a", full, "other") is None
+    record = Record(tmp_path)
+    assert record.find("a", full, "s") == replace(entry(), fingerprint=full)
+    for known in (record, Record(tmp_path)):
+        assert known.find("a", twin, "s") is None
+        assert known.find("a", full, "s") == replace(entry(), fingerprint=full)
 
 
 def test_a_result_that_is_gone_or_overwritten_does_not_count(tmp_path):

@@ -152,6 +152,16 @@ def test_what_is_done_is_not_done_again_unless_the_settings_change(pictures, net
     assert [event.from_before for event in back] == [False, False]
 
 
+def test_another_core_under_the_same_name_is_done_anew(tmp_path, network, picture):
+    def write(left):
+        core = np.full((400, 400, 3), 255, np.uint8)
+        core[100:292, left : left + 256] = picture
+        tifffile.imwrite(tmp_path / "core.tif", core, photometric="rgb", metadata=None)
+        return of(run(tmp_path / "core.tif", out=tmp_path / "out"), SlideFinished)[0].from_before
+
+    assert [write(100), write(100), write(120)] == [False, True, False]
+
+
 def test_nuclei_under_brown_are_found_where_brown_is_ignored(tmp_path, picture):
     shape = picture.shape[:2]
     path = tmp_path / "brown.png"

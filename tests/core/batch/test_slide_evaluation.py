@@ -42,10 +42,10 @@ class Desk:
     def __init__(self, folder):
         self.folder, self.opened, self.numbers = folder, [], itertools.count()
 
-    def project(self, labels, classes=None, regions=()):
+    def project(self, labels, classes=None, regions=(), fingerprint="slide"):
         name = f"p{next(self.numbers)}"
         blank = np.broadcast_to(np.uint8(255), (*labels.shape, 3))
-        slide = Slide("/slides/s.svs", (blank,), (YX(1, 1),), YX(0.5, 0.5), fingerprint="slide")
+        slide = Slide("/slides/s.svs", (blank,), (YX(1, 1),), YX(0.5, 0.5), fingerprint=fingerprint)
         made = Project.create(self.folder / f"{name}.nucleiseg", slide)
         self.opened.append(made)
         import_nuclei(made, self.tiff(labels, name))
@@ -293,6 +293,15 @@ def test_nuclei_that_are_drawn_as_annotations_are_taken_and_that_is_told(desk, t
         assert reference.project.census.total() == 1
         (note,) = reference.notes
         assert note.endswith("whose pixels stay with the first: 1; left out as hidden by more than half: 1.")
+
+
+def test_a_reference_of_a_former_version_is_of_the_same_slide(desk):
+    labels = image((1, 10, 10, 30, 30))
+    project, twin = (desk.project(labels, fingerprint=middle * 16 + "e" * 32) for middle in "ab")
+    with open_reference(desk.project(labels, fingerprint="e" * 32).folder, project) as reference:
+        assert reference.project.census.total() == 1
+    with pytest.raises(DataError, match="belongs to another slide"):
+        open_reference(twin.folder, project)
 
 
 def test_what_cannot_be_a_reference_is_said(desk, tmp_path):

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from napari_nucleiseg.core.errors import ExportError
 from napari_nucleiseg.core.exchange.whole_file import check_target, whole_file, whole_folder
+from napari_nucleiseg.core.slides.fingerprint import former
+from napari_nucleiseg.core.slides.registry import open_slide
 
 
 def fill(folder, text):
@@ -102,6 +106,16 @@ def test_a_link_into_a_project_or_out_of_it_changes_nothing(project_folder, tmp_
         with pytest.raises(ExportError, match="lies in the folder of a project"):
             check_target(path)
     check_target(project_folder / ".." / "new.csv")
+
+
+def test_a_slide_is_no_target_also_where_a_former_version_gave_its_fingerprint(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.full((400, 400, 3), 255, np.uint8), photometric="rgb", metadata=None)
+    full = open_slide(path).fingerprint
+    for known in (full, former(full)):
+        with pytest.raises(ExportError, match="is the slide itself and would be lost"):
+            check_target(path, known)
+    check_target(path, "a" * 16 + former(full))
 
 
 def test_what_is_read_is_no_target_nor_is_a_folder_that_holds_it(tmp_path):

@@ -66,6 +66,17 @@ def test_what_was_measured_is_read_again(project, slide, unread):
         list(measure(project, unread, keep=False))
 
 
+def test_measures_of_a_former_version_stay(project_of, picture, field):
+    former, full = (slide_of(picture, fingerprint=known) for known in ("e" * 32, "a" * 16 + "e" * 32))
+    project = project_of(former, field)
+    list(measure(project, full))
+    assert KeptMeasures(project).complete()
+    project.close()
+    with Project.open(project.folder, full) as found:
+        assert found.fingerprint == full.fingerprint
+        assert KeptMeasures(found).complete()
+
+
 def test_keeping_nothing_leaves_nothing(project, slide):
     list(measure(project, slide, keep=False))
     assert not (project.folder / FOLDER).exists()

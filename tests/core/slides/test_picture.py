@@ -57,6 +57,15 @@ def test_sixteen_bit_png_is_scaled_by_the_bits_in_use(tmp_path, bits):
     assert np.abs(open_slide(tmp_path / "a.png").levels[0][:].astype(int) - IMAGE).max() <= 1
 
 
+@pytest.mark.parametrize("samples", [slice(3), slice(1)], ids=["colour", "grey"])
+def test_a_sixteen_bit_png_with_opacity_is_as_bright_as_without(tmp_path, samples):
+    import imagecodecs
+
+    image = np.concatenate([IMAGE[..., samples] * 16.0, np.full((*IMAGE.shape[:2], 1), 65535)], -1).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(image))
+    assert np.abs(open_slide(tmp_path / "a.png").levels[0][:].astype(int) - IMAGE[..., samples]).max() <= 1
+
+
 def test_cmyk_is_refused_with_a_sentence(tmp_path):
     Image.fromarray(IMAGE).convert("CMYK").save(tmp_path / "a.jpg")
     with pytest.raises(UnsupportedImageError, match="CMYK colours; save it as RGB"):

@@ -137,7 +137,7 @@ def test_real_files_all_open(shared_data):
         thumbnail = np.asarray(slide.levels[-1])
         assert 50 < thumbnail.mean() < 254
         assert slide.damage == []
-        assert len(slide.fingerprint) == 32
+        assert len(slide.fingerprint) == 48
 
 
 def test_the_same_tissue_in_two_formats_reads_the_same(shared_data):

@@ -139,6 +139,34 @@ def test_a_folder_for_results_is_searched_and_so_is_the_slides(slides, tmp_path)
     assert find_project(put(slides / "d.svs", "2222222222222222"), results) == beside
 
 
+FORMER, FULL, TWIN = "e" * 32, "abcdef01" * 2 + "e" * 32, "b" * 16 + "e" * 32
+
+
+def test_a_project_of_a_former_version_is_found_after_renaming_and_moving(slides, tmp_path, home):
+    folder = made(put(slides / "a.svs", FORMER))
+    (slides / "a.svs").replace(slides / "b.svs")
+    renamed = put(slides / "b.svs", FULL)
+    assert find_project(renamed) == find_renamed(renamed, slides) == folder
+    away = moved(renamed, tmp_path / "elsewhere" / "c.svs")
+    assert find_project(away) == folder
+    made(away, folder)
+    assert find_project(put(tmp_path / "elsewhere" / "d.svs", TWIN)) is None
+    assert find_project(away) == folder
+
+
+def test_a_project_of_a_former_version_is_found_among_all_results(slides, tmp_path):
+    results = tmp_path / "results"
+    old = put(slides / "a.svs", FORMER)
+    folder = made(old, usual_folder(old, results))
+    slide = put(slides / "a.svs", FULL)
+    assert usual_folder(slide, results) == results / "a-abcdef01.nucleiseg" != folder
+    assert find_project(slide, results) == folder
+    made(slide, folder)
+    # Another picture of the same name gets a folder of its own.
+    assert find_project(put(tmp_path / "elsewhere" / "a.svs", TWIN), results) is None
+    assert find_project(slide, results) == folder
+
+
 def test_a_slide_that_lies_nowhere_has_its_project_with_the_caches(tmp_path):
     slide = blank_slide(fingerprint="33", path="Sample")
     folder = tmp_path / "cache" / "projects" / "33.nucleiseg"

@@ -17,7 +17,7 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store import ledger
 from napari_nucleiseg.core.store.check import check
 from napari_nucleiseg.core.store.ledger import database_uri
-from napari_nucleiseg.core.store.project import Project, default_folder, holder
+from napari_nucleiseg.core.store.project import Project, default_folder, holder, pixel_size_of
 
 SHAPE = (600, 600)
 GRID = Grid(SHAPE, 200)
@@ -105,6 +105,37 @@ def test_another_slide_is_refused(tmp_path, other, words):
 def test_a_moved_slide_is_still_the_same(tmp_path):
     Project.create(tmp_path / "p", blank_slide()).close()
     Project.open(tmp_path / "p", blank_slide(path="/elsewhere/renamed.svs")).close()
+
+
+FORMER, FULL, TWIN = "e" * 32, "a" * 16 + "e" * 32, "b" * 16 + "e" * 32
+
+
+def test_a_project_of_a_former_version_is_opened_and_told_from_other_pictures_from_then_on(tmp_path):
+    Project.create(tmp_path / "p", blank_slide(fingerprint=FORMER)).close()
+    slide = blank_slide(fingerprint=FULL)
+    assert pixel_size_of(tmp_path / "p", slide) == slide.mpp_um
+    with Project.open(tmp_path / "p", slide, writable=False) as project:
+        assert project.fingerprint == FULL
+    with Project.open(tmp_path / "p") as project:
+        assert project.fingerprint == FORMER
+    with Project.open(tmp_path / "p", slide) as project:
+        assert project.fingerprint == FULL
+    with Project.open(tmp_path / "p") as project:
+        assert project.fingerprint == FULL
+    with pytest.raises(StoreError, match="belongs to another slide"):
+        Project.open(tmp_path / "p", blank_slide(fingerprint=TWIN))
+
+
+def test_a_project_of_a_former_version_that_cannot_be_written_is_opened(tmp_path):
+    Project.create(tmp_path / "p", blank_slide(fingerprint=FORMER)).close()
+    before = (tmp_path / "p" / "project.sqlite").read_bytes()
+    (tmp_path / "p").chmod(0o555)
+    try:
+        with Project.open(tmp_path / "p", blank_slide(fingerprint=FULL), writable=False) as project:
+            assert project.fingerprint == FULL
+    finally:
+        (tmp_path / "p").chmod(0o755)
+    assert (tmp_path / "p" / "project.sqlite").read_bytes() == before
 
 
 def test_a_slide_without_pixel_size_gets_no_project(tmp_path):

@@ -1,11 +1,15 @@
 """The slide of a project is found where it is likely to be, and none is taken for another."""
 
+from dataclasses import replace
+
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 
 from napari_nucleiseg.core.errors import SlideError
 from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.core.slides.fingerprint import former
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.finding import remember
 from napari_nucleiseg.core.store.project import Project
@@ -43,6 +47,21 @@ def test_another_slide_of_the_same_name_is_not_taken_for_it(project, slide, tmp_
     write_picture(slide, 2)
     assert find_slide(project) is None
     assert find_slide(project, [str(slide), str(moved)]).path == str(moved)
+
+
+def test_the_slide_of_a_project_of_a_former_version_is_found(tmp_path):
+    folder = tmp_path / "one.nucleiseg"
+    for name in ("one", "other"):
+        pixels = np.zeros((300, 300, 3), np.uint8)
+        pixels[120:180] = len(name)
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric="rgb", metadata=None)
+    slide = open_slide(tmp_path / "one.tif", mpp_um=0.5)
+    Project.create(folder, replace(slide, fingerprint=former(slide.fingerprint))).close()
+    with Project.open(folder, writable=False) as project:
+        assert find_slide(project).path == str(tmp_path / "one.tif")
+    Project.open(folder, slide).close()
+    with Project.open(folder, writable=False) as project:
+        assert find_slide(project, [str(tmp_path / "other.tif")]).path == str(tmp_path / "one.tif")
 
 
 def test_where_it_was_last_seen(project, slide, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from napari_nucleiseg.core.inference.predict import read_tile
 from napari_nucleiseg.core.models.encoders import PATCH, REGION, LoadedEncoder, load_encoder
 from napari_nucleiseg.core.models.files import sweep
 from napari_nucleiseg.core.models.hardware import choose_device
+from napari_nucleiseg.core.slides.fingerprint import former
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
@@ -184,7 +185,9 @@ def _describe(entry: Input, run: _Run) -> Iterator[FeatureEvent]:
         card = run.card(slide, grid)
         with suppress(DataError):  # there is none yet, or a damaged one
             before = read_bag(output)
-            if before.card == card:
+            if before.card in (card, replace(card, fingerprint=former(card.fingerprint))):
+                if before.card != card:
+                    write_bag(output, replace(before, card=card))
                 yield FeaturesFinished(entry.path, str(output), len(before.boxes), run.level, from_before=True)
                 return
         if 1 / min(downsample) >= COARSE_NOTE:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.slides.fingerprint import former
 
 NAME = "segmented.jsonl"
 _WRITES = "writes"
@@ -79,19 +80,32 @@ class Record:
             self._remember(entry)
 
     def _remember(self, entry: Entry) -> None:
+        # What a former version noted is not found any more: one that tells more of the slide takes its place.
+        self._entries.pop((entry.stem, former(entry.fingerprint), entry.settings), None)
         self._entries[entry.stem, entry.fingerprint, entry.settings] = entry
         self._writers.update(dict.fromkeys(entry.outputs, entry))
 
     def find(self, stem: str, fingerprint: str, settings: str) -> Entry | None:
         """Return the entry of a slide done with the same settings, or None.
 
-        It counts only while all its results are there and no run with other settings has written over them.
+        It counts only while all its results are there and no run with other settings has written over them. That of
+        a former version is noted anew, so that later another picture is told from this one.
+
+        Raises
+        ------
+        StoreError
+            If the line cannot be written.
         """
-        entry = self._entries.get((stem, fingerprint, settings))
+        keys = ((stem, known, settings) for known in (fingerprint, former(fingerprint)))
+        entry = next((self._entries[key] for key in keys if key in self._entries), None)
         if entry is None:
             return None
-        intact = all(self._writers[name] is entry and (self._folder / name).exists() for name in entry.outputs)
-        return entry if intact else None
+        if not all(self._writers[name] is entry and (self._folder / name).exists() for name in entry.outputs):
+            return None
+        if entry.fingerprint != fingerprint:
+            entry = replace(entry, fingerprint=fingerprint)
+            self.add(entry)
+        return entry
 
     def add(self, entry: Entry) -> None:
         """Remember a finished slide.

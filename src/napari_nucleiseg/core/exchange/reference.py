@@ -17,6 +17,7 @@ from napari_nucleiseg.core.exchange.imports import import_nuclei
 from napari_nucleiseg.core.exchange.objects import Annotations
 from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, no_import_progress
 from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.project import DATABASE, Project
 
@@ -120,7 +121,7 @@ def _of_project(folder: Path, project: Project) -> Reference:
     if folder.absolute() == project.folder:
         raise DataError(f"{folder} is the project itself. Choose another reference, or it agrees with itself.")
     other = Project.open(folder, writable=False)
-    same_slide = not (other.fingerprint and project.fingerprint) or other.fingerprint == project.fingerprint
+    same_slide = not (other.fingerprint and project.fingerprint) or is_same(other.fingerprint, project.fingerprint)
     if not same_slide or other.shape != project.shape:
         sentence = (
             f"{folder} belongs to another slide ({other.slide_name}, {other.shape[1]:,} x {other.shape[0]:,} px), "

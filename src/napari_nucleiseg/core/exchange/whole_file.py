@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from napari_nucleiseg.core.errors import ExportError, NucleiSegError
+from napari_nucleiseg.core.slides.fingerprint import is_same
 
 
 def check_target(
@@ -33,7 +34,7 @@ def check_target(
     """
     target = Path(path)
     _refuse_project(target)
-    if fingerprint and target.exists() and _fingerprint_of(target) == fingerprint:
+    if fingerprint and target.exists() and is_same(_fingerprint_of(target), fingerprint):
         raise ExportError(f"{path} is the slide itself and would be lost. Choose another name to write to.")
     if any(_is_or_holds(target, Path(given)) for given in inputs):
         raise ExportError(f"{path} is what is read here and would be lost. Choose another name to write to.")

@@ -13,6 +13,7 @@ from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.measurement.block import VERSION
 from napari_nucleiseg.core.measurement.columns import NAMES
 from napari_nucleiseg.core.measurement.neighbours import searched
+from napari_nucleiseg.core.slides.fingerprint import former
 from napari_nucleiseg.core.store.nuclei import NucleiTable
 from napari_nucleiseg.core.store.project import Project
 
@@ -92,7 +93,8 @@ def nuclei_of_block(project: Project, block: Region) -> BlockNuclei:
 
 def _key(project: Project, table: NucleiTable, around: NDArray[np.float64]) -> bytes:
     """Digest the nuclei, their places, extents and areas, the slide, its pixel size, and who measures what."""
-    head = f"{VERSION} {' '.join(NAMES)} {project.fingerprint} {project.mpp_um.y!r} {project.mpp_um.x!r} {len(table)}"
+    slide = former(project.fingerprint)  # what was measured by former versions stays
+    head = f"{VERSION} {' '.join(NAMES)} {slide} {project.mpp_um.y!r} {project.mpp_um.x!r} {len(table)}"
     digest = hashlib.blake2b(head.encode(), digest_size=_KEY_BYTES)
     for column in (table.ids, table.centroids, table.boxes, table.areas_um2, around):
         digest.update(np.ascontiguousarray(column).data)

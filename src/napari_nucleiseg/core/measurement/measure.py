@@ -18,6 +18,7 @@ from napari_nucleiseg.core.measurement.columns import STAIN
 from napari_nucleiseg.core.measurement.grid import blocks_of
 from napari_nucleiseg.core.measurement.kept import Values, keep_block, remove_abandoned
 from napari_nucleiseg.core.measurement.loading import BlockLoader, LoadedBlock
+from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.nuclei import NucleiTable
 from napari_nucleiseg.core.store.project import Project
@@ -117,7 +118,7 @@ def measure(
 
 def _must_fit(project: Project, slide: Slide) -> None:
     known = bool(project.fingerprint and slide.fingerprint)
-    if slide.shape != project.shape or (known and slide.fingerprint != project.fingerprint):
+    if slide.shape != project.shape or (known and not is_same(slide.fingerprint, project.fingerprint)):
         raise DataError(
             f"{slide.path} is not the slide of {project.folder}, which was made from {project.slide_name}. "
             "Open that slide to measure its nuclei."

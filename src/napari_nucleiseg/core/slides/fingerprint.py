@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import closing
 from pathlib import Path
 
 from napari_nucleiseg.core.slides.bytesource import ByteSource, Opener
 
 _ENDS = 64 << 10
+_BLOCK = 4 << 10
+_BLOCKS = 32
+_LEAST_BLOCKS = 4
 _LENGTH = 32
+_MIDDLE_LENGTH = 16
 _MOST_FILES = 4096
+_MOST_LARGE_FILES = 32
+_GOLDEN = 0.618033988749895
 
 
 def fingerprint(path: str, opener: Opener | None = None) -> str:
-    """Return 32 hexadecimal digits from the size and both ends of a file, or the files of a folder.
+    """Return 32 or 48 hexadecimal digits from the size and parts of a file, or the files of a folder.
 
-    Reading a whole slide for a hash would take minutes; the ends hold its metadata and index,
-    which differ between any two scans.
+    Reading a whole slide for a hash would take minutes. The last 32 digits stand for the size and both ends, or names,
+    sizes and small files of a folder: they hold metadata and index, which differ between any two scans. Pictures that
+    are not compressed have none and often a white margin, so 16 digits go before them: of small blocks from all over a
+    file of more than 128 KiB, or the larger files of a folder. Results of former versions name the last 32 alone; see
+    `is_same`.
 
     Parameters
     ----------
@@ -29,25 +39,57 @@ def fingerprint(path: str, opener: Opener | None = None) -> str:
     SlideError
         If it cannot be read.
     """
-    digest = hashlib.sha256()
-    folder = Path(path)
-    if opener is None and folder.is_dir():
-        for file in _files(folder):
-            digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n".encode())
-            if file.stat().st_size <= _ENDS:
-                digest.update(file.read_bytes())
+    ends, middle = hashlib.sha256(), hashlib.sha256()
+    if opener is None and Path(path).is_dir():
+        has_middle = _add_folder(ends, middle, Path(path))
     else:
-        _add_ends(digest, path, opener)
-    return digest.hexdigest()[:_LENGTH]
+        with closing(ByteSource(path, opener)) as source:
+            size = source.size
+            ends.update(str(size).encode())
+            ends.update(source.read(0, _ENDS))
+            ends.update(source.read(max(0, size - _ENDS), _ENDS))
+            has_middle = size > 2 * _ENDS
+            if has_middle:
+                _add_blocks(middle, source, _ENDS, size - _ENDS, _BLOCKS)
+    return middle.hexdigest()[:_MIDDLE_LENGTH] * has_middle + ends.hexdigest()[:_LENGTH]
 
 
-def _add_ends(digest: hashlib._Hash, path: str, opener: Opener | None) -> None:
-    source = ByteSource(path, opener)
-    size = source.size
-    digest.update(str(size).encode())
-    digest.update(source.read(0, _ENDS))
-    digest.update(source.read(max(0, size - _ENDS), _ENDS))
-    source.close()
+def former(fingerprint: str) -> str:
+    """Return what former versions gave for the same slide."""
+    return fingerprint[-_LENGTH:] if len(fingerprint) == _MIDDLE_LENGTH + _LENGTH else fingerprint
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two fingerprints are known and those of one slide, also where a former version gave one of them."""
+    return bool(one and other) and (one == other or former(one) == other or one == former(other))
+
+
+def _add_folder(ends: hashlib._Hash, middle: hashlib._Hash, folder: Path) -> bool:
+    """Add the files of a folder; return whether there are large ones, of which only parts are read."""
+    large: list[Path] = []
+    for file in _files(folder):
+        size = file.stat().st_size
+        ends.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
+        if size <= _ENDS:
+            ends.update(file.read_bytes())
+        else:
+            large.append(file)
+    chosen = [large[place] for place in _spread(len(large), _MOST_LARGE_FILES)]
+    for file in chosen:
+        with closing(ByteSource(str(file))) as source:
+            _add_blocks(middle, source, 0, source.size, max(_BLOCKS // len(chosen), _LEAST_BLOCKS))
+    return bool(chosen)
+
+
+def _add_blocks(digest: hashlib._Hash, source: ByteSource, start: int, stop: int, count: int) -> None:
+    for place in _spread(max(stop - start - _BLOCK, 1), count):
+        digest.update(source.read(start + place, _BLOCK))
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Return up to `count` numbers below `length`, spread evenly but not in step with the rows of a picture."""
+    count = min(count, length)
+    return [int((place + place * _GOLDEN % 1) * length / count) for place in range(count)]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from napari_nucleiseg.core.slides.bytesource import Opener, is_local_file, open_
 from napari_nucleiseg.core.slides.capacity import require_memory
 from napari_nucleiseg.core.slides.openslide import SUFFIXES as NEEDS_OPENSLIDE
 from napari_nucleiseg.core.slides.pyramid import Slide, UInt8Image
-from napari_nucleiseg.core.slides.samples import SampleFormat, to_rgb, white_level
+from napari_nucleiseg.core.slides.samples import SampleFormat, to_rgb
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".jp2", ".j2k", ".webp")
 
@@ -111,8 +111,8 @@ def _as_rgb(path: str, name: str, image: NDArray[Any]) -> UInt8Image:
         np.dtype(image.dtype),
         "rgb" if samples >= 3 else "grey",
         "straight" if samples in (2, 4) else "none",
-        white=white_level(image.dtype, float(image.max())),
     )
+    form = form.with_range(float(image[..., : form.colour_samples].max()), float(image.max()))
     rgb = image if form.is_rgb else to_rgb(image, form)
     rgb.flags.writeable = False
     return rgb

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import cv2
@@ -35,7 +35,9 @@ class SampleFormat:
     palette : ndarray of uint8, shape (3, entries), optional
         RGB of each value, for ``"palette"``.
     white : float
-        Value of a sample that is shown as 255; matters for all but uint8.
+        Value of a sample that is shown as 255; other than that only where samples are not of 8 bits.
+    opaque : float
+        Value of a sample of opacity that hides all behind it.
     """
 
     samples: int
@@ -44,11 +46,25 @@ class SampleFormat:
     alpha: Alpha = "none"
     palette: UInt8Image | None = None
     white: float = 255.0
+    opaque: float = 255.0
 
     @property
     def is_rgb(self) -> bool:
         """Whether pixels can be used as they are."""
-        return self.samples == 3 and self.dtype == np.uint8 and self.colours == "rgb"
+        return self.samples == 3 and self.dtype == np.uint8 and self.colours == "rgb" and self.white == 255
+
+    @property
+    def colour_samples(self) -> int:
+        """How many of the samples are colour; what else there is comes after them."""
+        return 3 if self.colours in ("rgb", "ycbcr") else 1
+
+    def with_range(self, brightest: float, largest: float) -> SampleFormat:
+        """Return the format with white and opaque for the brightest colour, and the largest sample of all, seen.
+
+        Opacity fills the type of the samples also where the colours are of fewer bits.
+        """
+        white, opaque = white_level(self.dtype, brightest), white_level(self.dtype, largest)
+        return replace(self, white=white, opaque=opaque)
 
 
 def white_level(dtype: np.dtype[Any], brightest: float) -> float:
@@ -95,8 +111,8 @@ def to_rgb(image: NDArray[Any], form: SampleFormat) -> UInt8Image:
     if form.colours == "palette" and form.palette is not None:
         index = np.minimum(image[..., 0], form.palette.shape[1] - 1)
         return np.ascontiguousarray(form.palette.T[index], dtype=np.uint8)
-    image = _to_8_bit(image, form)
     colour, opacity = (image, None) if form.alpha == "none" else (image[..., :-1], image[..., -1:])
+    colour = _to_8_bit(colour, form.white)
     if form.colours == "inverted grey":
         colour = 255 - colour
     if form.colours == "ycbcr":
@@ -105,6 +121,7 @@ def to_rgb(image: NDArray[Any], form: SampleFormat) -> UInt8Image:
     colour = np.repeat(colour[..., :1], 3, axis=-1) if colour.shape[-1] < 3 else colour[..., :3]
     if opacity is None:
         return np.ascontiguousarray(colour)
+    opacity = _to_8_bit(opacity, form.opaque)
     return over_white(np.concatenate([colour, opacity], axis=-1), premultiplied=form.alpha == "premultiplied")
 
 
@@ -143,9 +160,9 @@ def _mixed_with_white(rgba: UInt8Image, *, premultiplied: bool) -> UInt8Image:
     return mixed
 
 
-def _to_8_bit(image: NDArray[Any], form: SampleFormat) -> UInt8Image:
-    if image.dtype == np.uint8 and form.white == 255:
+def _to_8_bit(image: NDArray[Any], largest: float) -> UInt8Image:
+    if image.dtype == np.uint8 and largest == 255:
         return image
-    scaled = image.astype(np.float32) * np.float32(255.0 / form.white)
+    scaled = image.astype(np.float32) * np.float32(255.0 / largest)
     eight: UInt8Image = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     return eight

@@ -20,7 +20,7 @@ from napari_nucleiseg.core.slides.bytesource import is_address
 from napari_nucleiseg.core.slides.pixelsize import to_number, um_per
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
-from napari_nucleiseg.core.slides.tifffacts import children
+from napari_nucleiseg.core.slides.tifffacts import children, ome_image
 from napari_nucleiseg.core.slides.tiffmessages import quiet_tifffile
 from napari_nucleiseg.core.slides.tiffpage import DECODE_ERRORS
 from napari_nucleiseg.core.slides.voxels import LARGEST_UM, SMALLEST_UM
@@ -243,7 +243,7 @@ def _from_tiff(name: str, tiff: tifffile.TiffFile) -> Stack:
     notes = _check_axes(axes, series.shape)
     source = _Source(tiff)
     arrays = [zarr.open_array(level.aszarr(), mode="r") for level in series.levels]
-    voxel_um, names = _tiff_facts(tiff, tiff.series.index(series))
+    voxel_um, names = _tiff_facts(tiff, series)
     volumes = _volumes(arrays, axes, source)
     return Stack(name, volumes, voxel_um, _named(names, len(volumes)), (*notes, *_voxel_note(voxel_um)))
 
@@ -279,26 +279,26 @@ def _voxel_note(voxel_um: ZYX | None) -> tuple[str, ...]:
     return () if voxel_um else ("This file does not say how large its voxels are.",)
 
 
-def _tiff_facts(tiff: tifffile.TiffFile, index: int) -> tuple[ZYX | None, tuple[str, ...]]:
+def _tiff_facts(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[ZYX | None, tuple[str, ...]]:
     """Return voxel size and channel names that a TIFF states."""
     if tiff.is_ome:
-        return _ome_facts(tiff.ome_metadata or "", index)
+        return _ome_facts(tiff.ome_metadata or "", series, tiff.series.index(series))
     if tiff.is_imagej:
         facts = tiff.imagej_metadata or {}
         unit = um_per(str(facts.get("unit", "")).replace("\\u00B5", "u"))
         spacing = to_number(facts.get("spacing"))
-        per_x, per_y = (float(value) for value in tiff.pages.first.resolution)
+        per_x, per_y = (float(value) for value in series.keyframe.resolution)
         if unit and spacing and min(per_x, per_y) > 0:
             return _believed(abs(spacing) * unit, unit / per_y, unit / per_x), ()
     return None, ()
 
 
-def _ome_facts(xml: str, index: int) -> tuple[ZYX | None, tuple[str, ...]]:
+def _ome_facts(xml: str, series: tifffile.TiffPageSeries, number: int) -> tuple[ZYX | None, tuple[str, ...]]:
     try:
-        images = children(tifffile.xml2dict(xml).get("OME", {}), "Image")
+        document = tifffile.xml2dict(xml).get("OME", {})
     except (ValueError, SyntaxError):
         return None, ()
-    pixels = images[index].get("Pixels", {}) if index < len(images) else {}
+    pixels = ome_image(document, series, number).get("Pixels", {})
     sides = []
     for axis in _SPATIAL:
         value = to_number(pixels.get(f"PhysicalSize{axis}"))

@@ -17,7 +17,6 @@ from napari_nucleiseg.core.slides.bytesource import ByteSource, Opener, is_local
 from napari_nucleiseg.core.slides.capacity import require_memory
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.slides.pyramid import DamagedTile, Slide, UInt8Image
-from napari_nucleiseg.core.slides.samples import white_level
 from napari_nucleiseg.core.slides.tifffacts import TiffFacts, read_facts
 from napari_nucleiseg.core.slides.tiffindex import MAGICS, directories_before_end
 from napari_nucleiseg.core.slides.tifflayout import TiffLayout, lay_out
@@ -108,7 +107,7 @@ def _read(source: ByteSource, opener: Opener | None, mpp_um: YX | None) -> Slide
     name = os.path.basename(source.path)  # noqa: PTH119
     with quiet_tifffile(), open_binary(source.path, opener) as file, tifffile.TiffFile(file, name=name) as tiff:
         layout = lay_out(tiff, lambda series: read_facts(tiff, series).channel_names)
-        facts = read_facts(tiff, layout.series)
+        facts = read_facts(tiff, layout.series, keyframe_of(layout.levels[0][0]))
         pages = [PageTiles(source, level) for level in layout.levels]
         associated = _associated(source, layout)
         profile = keyframe_of(layout.levels[0][0]).tags.valueof(_ICC_TAG)
@@ -209,26 +208,26 @@ def _read_associated(name: str, page: PageTiles) -> UInt8Image:
 
 
 def _set_range(pages: list[PageTiles]) -> None:
-    """Find what value stands for white in images that are not 8-bit, from the coarsest level."""
+    """Find what value stands for white in images of more than 8 bits, from the coarsest level."""
     coarsest = pages[-1]
-    dtype = coarsest.form.dtype
-    if dtype == np.uint8 or coarsest.form.colours == "palette":
-        return
-    white = white_level(dtype, _brightest(coarsest))
+    if coarsest.form.dtype == np.uint8 or coarsest.form.colours == "palette":
+        return  # how many of their bits are in use is said in the file
+    brightest, largest = _brightest(coarsest)
     for page in pages:
-        page.with_white(white)
+        page.form = page.form.with_range(brightest, largest)
 
 
-def _brightest(page: PageTiles) -> float:
-    """Return the largest sample of a page, or of some of its tiles, evenly spread, where it has many."""
+def _brightest(page: PageTiles) -> tuple[float, float]:
+    """Return the largest sample of colour, and of all, of a page, or of some of its tiles where it has many."""
     rows, cols = page.grid
     tiles = np.linspace(0, rows * cols - 1, min(rows * cols, _TILES_TO_JUDGE_RANGE)).astype(int)
-    brightest = 0.0
+    brightest = largest = 0.0
     for index in tiles:
         try:
             tile = page.read_stored(*divmod(int(index), cols))
         except UnreadableTileError:
             continue
         if tile is not None:
-            brightest = max(brightest, float(tile.max()))
-    return brightest
+            brightest = max(brightest, float(tile[..., : page.form.colour_samples].max()))
+            largest = max(largest, float(tile.max()))
+    return brightest, largest

@@ -29,13 +29,12 @@ class TiffFacts:
     channel_names: tuple[str, ...] = ()
 
 
-def read_facts(tiff: tifffile.TiffFile, series: int = 0) -> TiffFacts:
-    """Read what a TIFF states about image `series`."""
+def read_facts(tiff: tifffile.TiffFile, series: int = 0, page: tifffile.TiffPage | None = None) -> TiffFacts:
+    """Read what a TIFF states about image `series`, and about its full resolution, which is `page` (or its first)."""
     if tiff.is_svs:
         return _aperio(tiff)
-    if tiff.is_ome:
-        return _ome(tiff, series)
-    return _generic(tiff)
+    page = tiff.series[series].keyframe if page is None else page
+    return _ome(tiff, series, page) if tiff.is_ome else _generic(tiff, page)
 
 
 def _aperio(tiff: tifffile.TiffFile) -> TiffFacts:
@@ -51,21 +50,40 @@ def _aperio(tiff: tifffile.TiffFile) -> TiffFacts:
     return TiffFacts("aperio", size, power or None, properties)
 
 
-def _ome(tiff: tifffile.TiffFile, series: int) -> TiffFacts:
+def _ome(tiff: tifffile.TiffFile, series: int, page: tifffile.TiffPage) -> TiffFacts:
     properties = {"ome.xml": tiff.ome_metadata or ""}
     try:
         document = tifffile.xml2dict(tiff.ome_metadata or "").get("OME", {})
     except (ValueError, SyntaxError):
         document = {}
-    images = children(document, "Image")
-    image = images[series] if series < len(images) else {}
+    image = ome_image(document, tiff.series[series], series)
     pixels = image.get("Pixels", {})
     names = tuple(str(channel.get("Name") or channel.get("Fluor") or "") for channel in children(pixels, "Channel"))
     names = names if any(names) else ()
     size = _ome_pixel_size(pixels)
     if size.mpp_um is None and not size.reason:
-        size = _from_resolution_tag(tiff.pages.first)
+        size = _from_resolution_tag(page)
     return TiffFacts("ome", size, _ome_objective(document, image), properties, names)
+
+
+def ome_image(document: dict[str, Any], series: tifffile.TiffPageSeries, number: int) -> dict[str, Any]:
+    """Return what an OME document says of a series: the image of its size, and of its name where several have it.
+
+    Images in files that are missing are no series, so that the `number` of a series need not be that of its image;
+    it decides only between those that fit. Empty if none can be told.
+    """
+    images = children(document, "Image")
+    size = (series.keyframe.imagelength, series.keyframe.imagewidth)
+    fitting = [image for image in images if _size_of(image) == size]
+    fitting = [image for image in fitting if str(image.get("Name", "")) == series.name] or fitting
+    if len(fitting) == 1:
+        return fitting[0]
+    return next((image for image in images[number : number + 1] if image in fitting), {})
+
+
+def _size_of(image: dict[str, Any]) -> tuple[float | None, ...]:
+    pixels = image.get("Pixels", {})
+    return tuple(to_number(pixels.get(f"Size{axis}")) for axis in "YX")
 
 
 def _ome_pixel_size(pixels: dict[str, Any]) -> StatedPixelSize:
@@ -96,11 +114,11 @@ def children(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
 
 
-def _generic(tiff: tifffile.TiffFile) -> TiffFacts:
-    page = tiff.pages.first
-    properties = {"tiff.ImageDescription": page.description} if page.description else {}
+def _generic(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> TiffFacts:
+    first = tiff.pages.first
+    properties = {"tiff.ImageDescription": first.description} if first.description else {}
     for code in (271, 272, 305):
-        tag = page.tags.get(code)
+        tag = first.tags.get(code)
         if tag is not None:
             properties[f"tiff.{tag.name}"] = str(tag.value)
     if tiff.is_imagej:

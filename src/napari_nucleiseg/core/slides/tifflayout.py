@@ -114,13 +114,13 @@ def _area(series: tifffile.TiffPageSeries) -> int:
 
 def _from_pages(tiff: tifffile.TiffFile) -> TiffLayout:
     """Take tiled pages of one aspect as levels (the second page of an SVS is a thumbnail in strips)."""
-    first = tiff.pages.first
+    finest = tiff.pages.first if tiff.is_svs else _largest_tiled(tiff)
     levels: list[Page] = []
     associated: dict[str, Page] = {}
     for page in tiff.pages:
         if not isinstance(page, tifffile.TiffPage) or 0 in page.shape:
             continue
-        if page is first or (page.is_tiled and _is_level_of(first, page)):
+        if page is finest or (page.is_tiled and _is_level_of(finest, page)):
             levels.append(page)
         else:
             name = _associated_name(page)
@@ -129,9 +129,16 @@ def _from_pages(tiff: tifffile.TiffFile) -> TiffLayout:
     return TiffLayout(tuple((page,) for page in levels), associated)
 
 
-def _is_level_of(first: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
-    same = (page.samplesperpixel, page.dtype) == (first.samplesperpixel, first.dtype)
-    tall, wide = first.imagelength / page.imagelength, first.imagewidth / page.imagewidth
+def _largest_tiled(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """Return the finest level of a TIFF that is no SVS: a thumbnail, a macro or coarser levels may come before it."""
+    pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled]
+    slides = [page for page in pages if not _is_label(page)]
+    return max(slides, key=lambda page: page.imagelength * page.imagewidth, default=tiff.pages.first)
+
+
+def _is_level_of(finest: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
+    same = (page.samplesperpixel, page.dtype) == (finest.samplesperpixel, finest.dtype)
+    tall, wide = finest.imagelength / page.imagelength, finest.imagewidth / page.imagewidth
     # One pixel of rounding matters in the smallest levels.
     slack = _LIKE_LEVEL + 1 / page.imagelength + 1 / page.imagewidth
     return same and wide >= 1 and tall >= 1 and abs(tall / wide - 1) <= slack and not _is_label(page)

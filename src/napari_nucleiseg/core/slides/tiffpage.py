@@ -28,6 +28,7 @@ ROWS_AT_A_TIME = 64
 SIDE_OF_ROW_TILES = 512
 _APERIO_JPEG2000_YCBCR = 33003
 _JPEG = (7, 33007, 34892)
+_LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 34926, 50000, 50013)  # codecs of bytes, which leave colours as they are
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_STRAY = re.compile(rb"\xff[\x01-\xbf]")
 _TABLE_TAGS = (273, 279, 324, 325)
@@ -68,8 +69,6 @@ class PageTiles:
         The file.
     pages : sequence of TiffPage
         One page, or one a colour where colours are stored apart.
-    white : float, optional
-        Value shown as 255 where samples are not 8-bit; see `with_white`.
 
     Raises
     ------
@@ -139,11 +138,6 @@ class PageTiles:
     def is_strips(self) -> bool:
         """Whether what is read at a time is as wide as the image."""
         return not self.is_tiled and not self._row_bytes
-
-    def with_white(self, white: float) -> None:
-        """Set the sample value that is shown as 255."""
-        form = self.form
-        self.form = SampleFormat(form.samples, form.dtype, form.colours, form.alpha, form.palette, white)
 
     def read_tile(self, row: int, col: int) -> UInt8Image | None:
         """Return a tile as ``(y, x, 3)`` uint8 RGB; None where the file holds no data for it.
@@ -291,7 +285,10 @@ def _sample_format(page: tifffile.TiffPage, pages: int) -> SampleFormat:
     palette = None
     if colours == "palette" and page.colormap is not None:
         palette = (np.asarray(page.colormap) >> 8).astype(np.uint8)
-    return SampleFormat(samples, np.dtype(page.dtype), colours, alpha, palette)  # type: ignore[arg-type]
+    # Fewer bits than 8 are unpacked into bytes, whose largest values stay unused.
+    bits = page.bitspersample  # of each sample, where they differ; those are widened
+    white = 2.0**bits - 1 if isinstance(bits, int) and bits < 8 else 255.0
+    return SampleFormat(samples, np.dtype(page.dtype), colours, alpha, palette, white, white)  # type: ignore[arg-type]
 
 
 def _colours(page: tifffile.TiffPage, pages: int) -> Colours:
@@ -303,7 +300,12 @@ def _colours(page: tifffile.TiffPage, pages: int) -> Colours:
         return "palette"
     if compression == _APERIO_JPEG2000_YCBCR and samples >= 3:
         return "ycbcr"
-    if photometric == _YCBCR and compression == 1:
+    if photometric == _YCBCR and compression in _LOSSLESS:
+        if page.is_subsampled and (page.subsampling or sum(page.databytecounts) < page.nbytes):
+            raise UnsupportedImageError(
+                "it is in YCbCr colours of which fewer are stored than brightness (chroma subsampling), without JPEG; "
+                "save it as RGB and open that."
+            )
         return "ycbcr"
     is_grey = photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK)
     if photometric == _RGB or pages == 3 or (samples >= 3 and not is_grey):

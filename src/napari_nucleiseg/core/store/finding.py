@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from napari_nucleiseg.core.slides.fingerprint import former, is_same
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.ledger import read_meta
 from napari_nucleiseg.core.store.project import DATABASE, default_folder
@@ -130,12 +131,13 @@ def _age(entry: Entry) -> float:
 def _remembered(slide: Slide) -> Iterator[Path]:
     here = str(Path(slide.path).absolute())
     for entry in _registry():
-        if not slide.fingerprint or entry.get("fingerprint") != slide.fingerprint:
+        known = entry.get("fingerprint")
+        if not isinstance(known, str) or not is_same(known, slide.fingerprint):
             continue
-        former, folder = entry.get("slide"), entry.get("folder")
-        if not isinstance(folder, str) or not isinstance(former, str):
+        lay, folder = entry.get("slide"), entry.get("folder")
+        if not isinstance(folder, str) or not isinstance(lay, str):
             continue
-        is_copy = former != here and Path(former).exists()
+        is_copy = lay != here and Path(lay).exists()
         if not is_copy and (Path(folder) / DATABASE).is_file() and _may_be_of(Path(folder), slide):
             yield Path(folder)
 
@@ -147,11 +149,12 @@ def _candidates(slide: Slide, folder: Path) -> Iterator[Path]:
     except OSError:
         return
     owned = {default_folder(entry.path).name for entry in entries if not entry.name.endswith(ENDING)}
+    marks = slide.fingerprint[:8], former(slide.fingerprint)[:8]
     for entry in entries:
         if not entry.name.endswith(ENDING) or entry.name in owned:
             continue
         stem = entry.name.removesuffix(ENDING)
-        if _NAMED_BY_SLIDE.search(stem) and not stem.endswith(slide.fingerprint[:8]):
+        if _NAMED_BY_SLIDE.search(stem) and not stem.endswith(marks):
             continue
         if os.path.isfile(os.path.join(entry.path, DATABASE)):  # noqa: PTH113, PTH118  # there may be thousands
             yield Path(entry.path)
@@ -160,7 +163,7 @@ def _candidates(slide: Slide, folder: Path) -> Iterator[Path]:
 def _is_of(folder: Path, slide: Slide) -> bool:
     """Whether a project is that of a slide, and not that of its twin beside it."""
     meta = _meta(folder)
-    if not slide.fingerprint or meta.get("fingerprint") != slide.fingerprint:
+    if not is_same(meta.get("fingerprint", ""), slide.fingerprint):
         return False
     path = Path(slide.path)
     return meta.get("slide") == path.name or not path.with_name(meta.get("slide", "")).exists()
@@ -169,7 +172,7 @@ def _is_of(folder: Path, slide: Slide) -> bool:
 def _may_be_of(folder: Path, slide: Slide) -> bool:
     """Whether nothing says that a project is another slide's; a damaged one is told about when it is opened."""
     found = _meta(folder).get("fingerprint", "")
-    return not found or not slide.fingerprint or found == slide.fingerprint
+    return not found or not slide.fingerprint or is_same(found, slide.fingerprint)
 
 
 def _meta(folder: Path) -> dict[str, str]:

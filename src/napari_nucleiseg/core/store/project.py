@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.census import Census
 from napari_nucleiseg.core.store.editor import Editor
@@ -175,11 +176,15 @@ class Project:
         return cls.create(folder, slide)
 
     def _following(self, slide: Slide | None) -> Self:
-        """Note the name of a slide that has been renamed, by which its project is told from that of a copy."""
+        """Note the new name of a slide, which tells its project from that of a copy, and a fuller fingerprint."""
         name = self.slide_name if slide is None else _name_of(slide)
         if self.writable and name != self.slide_name:
             self.slide_name = name
             self.ledger.writer.execute("UPDATE meta SET value = ? WHERE key = 'slide'", (name,))
+        if slide is not None and len(slide.fingerprint) > len(self.fingerprint) > 0:
+            self.fingerprint = slide.fingerprint
+            if self.writable:
+                self.ledger.writer.execute("UPDATE meta SET value = ? WHERE key = 'fingerprint'", (self.fingerprint,))
         return self
 
     def write_tile(self, nuclei: TileNuclei, model_version: str, options_key: str) -> None:
@@ -346,7 +351,7 @@ def pixel_size_of(folder: str | os.PathLike[str], slide: Slide) -> YX | None:
             found = read_meta(Path(folder) / DATABASE)
     except StoreError:
         return None  # opening it will say why
-    if not found.get("fingerprint") or found["fingerprint"] != slide.fingerprint:
+    if not is_same(found.get("fingerprint", ""), slide.fingerprint):
         return None
     return YX(float(found["mpp_y_um"]), float(found["mpp_x_um"]))
 
@@ -358,7 +363,7 @@ def _check_slide(folder: Path, slide: Slide | None) -> None:
     found = read_meta(folder / DATABASE)
     wanted = _meta(slide, slide.mpp_um or YX(float(found["mpp_y_um"]), float(found["mpp_x_um"])))
     known = bool(wanted["fingerprint"] and found["fingerprint"])
-    same = found["fingerprint"] == wanted["fingerprint"] or not known
+    same = is_same(found["fingerprint"], wanted["fingerprint"]) or not known
     if not same or any(found[key] != wanted[key] for key in ("height", "width")):
         raise StoreError(
             f"{folder} belongs to another slide ({found['slide']}, {found['width']} x {found['height']} px), "

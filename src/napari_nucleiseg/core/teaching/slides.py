@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from napari_nucleiseg.core.errors import SlideError
+from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.finding import slide_remembered
@@ -63,5 +64,5 @@ def _likely(project: Project) -> Iterator[Path]:
 
 def _is_of(slide: Slide, project: Project) -> bool:
     if project.fingerprint and slide.fingerprint:
-        return slide.fingerprint == project.fingerprint
+        return is_same(slide.fingerprint, project.fingerprint)
     return Path(slide.path).name == project.slide_name and slide.shape == project.shape

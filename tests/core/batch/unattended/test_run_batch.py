@@ -1,6 +1,7 @@
 import csv
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from napari_nucleiseg.core.batch.unattended.tiling import Heap, Pace
 from napari_nucleiseg.core.errors import ModelError, SlideError, StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference import predict
+from napari_nucleiseg.core.slides.fingerprint import former
 from napari_nucleiseg.core.store.lock import WriterLock
 from napari_nucleiseg.core.store.project import Project
 from project_content import assert_same, content_of
@@ -193,6 +195,27 @@ def test_what_is_done_is_not_done_again(write_slide, job_for, run_here, dark):
     assert [event.from_before for event in of_kind(again, SlideDone)] == [True, True]
     assert of_kind(again, BatchFinished)[0].nuclei == of_kind(first, BatchFinished)[0].nuclei
     assert dark.log.tiles == forwards
+
+
+def test_what_a_former_version_has_done_is_not_done_again_but_another_picture_is(
+    write_slide, job_for, run_here, tmp_path
+):
+    def fingerprint_kept():
+        return read_run_database(tmp_path / "out")[0]["a"].fingerprint
+
+    job = job_for(write_slide())
+    run_here(job)
+    full = fingerprint_kept()
+    with closing(sqlite3.connect(tmp_path / "out" / "batch.sqlite")) as database, database:
+        database.execute("UPDATE slides SET fingerprint = ?", (former(full),))
+    (done,) = of_kind(run_here(job), SlideDone)
+    assert done.from_before
+    assert fingerprint_kept() == full != former(full)
+    with write_slide().open("r+b") as file:
+        file.seek(500_000)
+        file.write(bytes(600_000))
+    (failed,) = of_kind(run_here(job), SlideFailed)
+    assert "belongs to another slide" in failed.reason
 
 
 @pytest.mark.parametrize("missing", ["a.csv", "a.nucleiseg/project.sqlite"])

@@ -39,7 +39,7 @@ from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.looking import looks
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.bytesource import is_address
-from napari_nucleiseg.core.slides.fingerprint import fingerprint
+from napari_nucleiseg.core.slides.fingerprint import fingerprint, is_same
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.store.failure import full_disk
 from napari_nucleiseg.core.store.project import DATABASE
@@ -269,15 +269,23 @@ class _Run:
         yield SlideStarted(entry.path, number, len(self._entries))
 
     def _is_done(self, entry: Entry, row: SlideRow) -> bool:
-        """Whether the slide, the settings and the results are those of an earlier run, and nobody has edited since."""
+        """Whether the slide, the settings and the results are those of an earlier run, and nobody has edited since.
+
+        The fingerprint of a former version is brought up to date, so that later another picture is told from this one.
+        """
         if row.state != DONE or row.settings != self._settings(entry) or row.tiles_skipped:
             return False
         try:
-            same = fingerprint(entry.path) == row.fingerprint
+            found = fingerprint(entry.path)
             edited = (self._out / _project_name(entry) / DATABASE).stat().st_mtime > row.updated
         except (NucleiSegError, OSError):
             return False
-        return same and not edited and all(Path(output).exists() for output in row.outputs)
+        if edited or not is_same(found, row.fingerprint) or not all(Path(output).exists() for output in row.outputs):
+            return False
+        if found != row.fingerprint:
+            self._rows[entry.stem] = replace(row, fingerprint=found)
+            self._database.put(self._rows[entry.stem])
+        return True
 
     def _settings(self, entry: Entry) -> str:
         job, model = self._job, self._model
