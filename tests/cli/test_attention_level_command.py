@@ -79,3 +79,13 @@ def test_it_is_taught_at_the_level_people_have_seen(shell, picture, model, tmp_p
     assert new.card.level_is_set
     shell("segment", picture, "--out", out, "--model", taught["weights"], "--format", "csv")
     assert versions(out / "a.nucleiseg") == [new.version]
+
+
+def test_the_level_is_never_written_over_the_model_it_is_of(shell, picture, model, tmp_path):
+    mine = tmp_path / "mine.safetensors"
+    assert shell("pretrain", "scale-attention-tau", picture, "--model", "look", "--out", mine).status == 0
+    before = mine.read_bytes()
+    answer = shell("pretrain", "scale-attention-tau", picture, "--model", mine, "--out", mine, "--share", "0.9")
+    assert answer.status == 1
+    assert "is what is read here and would be lost" in answer.err
+    assert mine.read_bytes() == before

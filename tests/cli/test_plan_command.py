@@ -75,3 +75,11 @@ def test_what_makes_no_sense_is_said(shell, data_set, tmp_path, words, sentence)
 def test_a_folder_that_is_no_data_set_is_said(shell, tmp_path):
     assert "needs two folders, images/ and labels/" in shell("plan", tmp_path, "--device", "cpu").err
     assert shell("plan").status == 2
+
+
+def test_a_plan_without_an_ending_leaves_room_for_its_run(shell, data_set, tmp_path):
+    out = tmp_path / "plan"
+    assert shell("plan", f"{data_set},mpp_um=0.5", "--out", out, "--device", "cpu", "--threads", 1).status == 0
+    answer = shell("train", "--config", out, "--steps", 1, "--batch-size", 1, "--params", "width=4,depth=2")
+    assert answer.status == 0, answer.err
+    assert (tmp_path / "plan-run" / "best.safetensors").exists()

@@ -133,6 +133,22 @@ def test_shapes_become_a_data_set_and_the_command_that_goes_on_is_printed(shell,
     assert load_model(str(tmp_path / "run" / "best.safetensors")).card.licence == "CC0-1.0"
 
 
+def test_labels_that_a_person_has_corrected_are_kept(shell, slides, tmp_path):
+    words = ("--mpp", 0.25, "--windows", 1, "--out", tmp_path / "own", "--json")
+    first = shell("pretrain", "shapes", slides / "p0.tif", *words)
+    assert first.document["left"] == 0
+    assert "left as they are" not in first.err
+    (path,) = (tmp_path / "own" / "labels").iterdir()
+    corrected = tifffile.imread(path)
+    corrected[corrected == 1] = 0
+    tifffile.imwrite(path, corrected)
+    again = shell("pretrain", "shapes", slides, *words)
+    assert (again.status, again.document["windows"], again.document["left"]) == (0, 2, 1)
+    assert "Windows left as they are: 1." in again.err
+    assert (tifffile.imread(path) == corrected).all()
+    assert len(list(path.parent.iterdir())) == 2
+
+
 def test_a_network_learns_from_shapes_in_one_command(shell, slides, tmp_path):
     out = tmp_path / "run"
     tiny = ("--params", "width=8,depth=2,widest=16", "--steps", 2, "--crop-px", 64, "--batch-size", 2)

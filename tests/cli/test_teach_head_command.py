@@ -1,5 +1,7 @@
 """``teach-head`` from the shell: from painted projects to a new encoder, or to the reason why not."""
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -134,3 +136,13 @@ def test_an_interrupted_lesson_keeps_nothing(shell, home, slide_of, monkeypatch)
     assert answer.status == 130
     assert "Stopped. Nothing is kept, and blobs stays as it was." in answer.err
     assert [path.name for path in own_encoders_folder().iterdir()] == ["blobs.safetensors"]
+
+
+def test_a_file_of_fields_must_name_the_head_too(shell, home, tmp_path):
+    file = tmp_path / "fields.json"
+    words = ("teach-head", tmp_path / "no.nucleiseg", "--encoder", "blobs", "--config", file)
+    file.write_text(json.dumps({"steps": 5}))
+    assert "say which head is to learn: --head N" in shell(*words).err
+    assert "there is no head 7" in shell(*words, "--head", 7).err
+    file.write_text(json.dumps({"head": 7}))
+    assert "there is no head 7" in shell(*words).err

@@ -1,9 +1,13 @@
 """``teach-stack`` makes a model for stacks of corrected planes, and teaches one that is there."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
 
+from napari_nucleiseg.core.errors import TeachingError
 from napari_nucleiseg.core.teaching.stacks import teach
 from napari_nucleiseg.core.teaching.versions import all_versions, find_version
 from stack_parts import balls, write_stack
@@ -85,3 +89,18 @@ def test_what_was_taught_goes_to_other_programs_and_comes_back(shell, stack, tmp
     assert back.status == 0, back.err
     assert back.document["network"] == "unet-3d"
     assert "for stacks" in back.document["told"]
+
+
+def test_a_file_of_fields_changes_no_others(shell, stack, tmp_path, monkeypatch):
+    path, labels = stack
+    taught = []
+
+    def note(_model, _lesson, config, _folder):
+        taught.append(config)
+        raise TeachingError("enough")
+
+    monkeypatch.setattr(teach, "teach_stack", note)
+    file = tmp_path / "fields.json"
+    file.write_text(json.dumps({"seed": 3}))
+    shell("teach-stack", path, "--labels", labels, "--planes", "6", "--config", file, "--patience", 2)
+    assert taught == [replace(teach.LEARNING, seed=3, patience=2)]

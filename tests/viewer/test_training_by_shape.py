@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from test_training_without_labels import desk, two
 
+from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.models.weights import available_models
+from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.teaching.versions import all_versions
+from napari_nucleiseg.core.training.scales.samples import ScaleSource
 from napari_nucleiseg.state import BY_SHAPE, BY_SHAPE_FINE, METHODS, NETWORKS, SIZES, UnlabelledWishes
 from napari_nucleiseg.viewer.unlabelled_engine import Trained
-from napari_nucleiseg.viewer.unlabelled_run import config_of, fit_of
-from unlabelled_parts import tissue_picture
+from napari_nucleiseg.viewer.unlabelled_run import config_of, fit_of, run_folder
+from unlabelled_parts import tissue_picture, write_slide
 
 __all__ = ("desk",)
 
@@ -71,6 +74,31 @@ def test_stopped_it_is_kept_and_the_same_goes_on(by_shape):
     assert went_on.path == stopped.path
     assert "Finding shapes" not in by_shape.told
     assert [step for step, _ in by_shape.begun[1].measured] == list(range(2, stopped.steps + 1, 2))
+
+
+def test_another_pixel_size_or_another_part_of_a_slide_is_another_run_and_their_order_is_not(by_shape):
+    folder, config = by_shape.folder, config_of(by_shape.work.wishes, "cpu")
+    paths = [write_slide(folder / f"{number}.tif", tissue_picture(number)) for number in range(2)]
+
+    def folder_of(*mpps, regions=()):
+        slides = [open_slide(path, mpp_um=mpp_um) for path, mpp_um in zip(paths, mpps, strict=True)]
+        sources = [ScaleSource("s", slide, regions) for slide in slides]
+        return run_folder(folder, config, sources, None), run_folder(folder, config, sources[::-1], None)
+
+    first, turned = folder_of(0.25, 0.25)
+    assert first == turned
+    others = [folder_of(0.25, 0.5)[0], folder_of(0.25, 0.25, regions=(Region(0, 0, 160, 160),))[0]]
+    assert len({first, *others}) == 3
+
+
+def test_the_order_of_slides_makes_no_other_run(by_shape):
+    by_shape.open(*two())
+    first = by_shape.train()
+    by_shape.work.wishes.steps += 2
+    by_shape.viewer.layers.reverse()
+    by_shape.seen.clear()
+    assert by_shape.train().path == first.path
+    assert [one.step for one in by_shape.seen] == [5, 6]
 
 
 def test_stopped_while_it_labels_nothing_comes_of_it(by_shape, monkeypatch):

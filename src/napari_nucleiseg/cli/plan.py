@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             data,
             validate,
             read_flags(options, Wishes()),
-            out=str(path.with_suffix("")),
+            out=str(_run_folder(path)),
             on_picture=lambda done, total: bars.update("measuring", done, total),
         )
     beside = write_plan(plan, path)
@@ -61,6 +61,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     console.say(f"Train with: napari-nucleiseg train --config {path}")
     console.result({"plan": str(path), "because": str(beside), **plan.as_dict()})
     return OK
+
+
+def _run_folder(plan: Path) -> Path:
+    """Return the folder of the run: called like the plan, and never the plan's own path."""
+    return plan.with_suffix("") if plan.suffix else plan.with_name(f"{plan.name}-run")
 
 
 def _absolute(data: DataSet) -> DataSet:

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Nuclei are found by their shape in haematoxylin; where stain is dense but of no such shape nothing is "
         "claimed. What a network learns from that is better than the labels are: go on with the command that is "
-        "printed at the end. Look at OUT/labels first."
+        "printed at the end. Look at OUT/labels first; what is corrected there is kept when the command is run again."
     )
     parser.add_argument("paths", nargs="+", metavar="SLIDE", help="slide, picture, or folder of them")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for images/ and labels/")
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Label windows of each slide, write them, say how to go on."""
+    """Label windows of each slide, write all that nobody has corrected, say how to go on."""
     from napari_nucleiseg.core.batch.inputs import find_inputs
     from napari_nucleiseg.core.errors import DataError
     from napari_nucleiseg.core.models.registry import network_spec
@@ -38,15 +38,23 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.windows < 1:
         raise DataError(f"at least one window of each slide is needed, not {options.windows} (--windows)")
     spec, out = network_spec(options.network), Path(options.out)
-    nuclei, count = 0, 0
+    nuclei, count, left = 0, 0, 0
     for entry in find_inputs(options.paths):
         with closing(open_slide(entry.path, mpp_um=options.mpp)) as slide:
             for window in labelled_windows(slide, entry.stem, spec, most=options.windows, seed=options.seed):
-                window.write(out)
+                if window.is_corrected_in(out):
+                    left += 1
+                else:
+                    window.write(out)
                 nuclei, count = nuclei + window.nuclei, count + 1
         console.say(f"{entry.path}: {count} windows and {nuclei} nuclei so far")
+    if left:
+        console.say(
+            f"Windows left as they are: {left}. {out / 'labels'} holds other labels of them, such as corrected ones; "
+            "choose another folder (--out) to have all labels anew."
+        )
     licence = f",licence={options.licence}" if options.licence else ""
     train = shlex.join(("--train", f"{out},mpp_um={spec.mpp_um:g}{licence}", "--network", options.network))
     console.say(f"Go on with: napari-nucleiseg train {train} --steps 700 --out runs/own")
-    console.result({"folder": str(out), "windows": count, "nuclei": nuclei})
+    console.result({"folder": str(out), "windows": count, "nuclei": nuclei, "left": left})
     return OK

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from napari_nucleiseg.cli.console import OK, Console
 from napari_nucleiseg.core.errors import WeightsError
+from napari_nucleiseg.core.exchange.whole_file import check_target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,10 +36,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from napari_nucleiseg.core.slides.registry import open_slide
     from napari_nucleiseg.core.training.scales.adaptation import tau_of_slide
 
-    model = load_model(options.model, accept_licence=options.accept_licence)
     out = Path(options.out)
     if out.suffix != ".safetensors":
         raise WeightsError(f"{out} is no name for a weight file; let it end in .safetensors")
+    check_target(out, inputs=(options.model, *options.paths))
+    model = load_model(options.model, accept_licence=options.accept_licence)
     found = []
     for path in options.paths:
         with closing(open_slide(path, mpp_um=options.mpp)) as slide:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.teaching.heads.verdict import HeadOutcome
     from napari_nucleiseg.core.teaching.versions import Version
 
+_UNSAID = -1  # no head has this number
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments: its own, and one flag for each field of the configuration."""
@@ -50,9 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Teach, show how it goes, keep what came of it and say whether it is used."""
-    base = load_fields(HeadTeachConfig, options.config, "a lesson for a head") if options.config else HeadTeachConfig()
+    base = HeadTeachConfig(head=_UNSAID)
+    if options.config:
+        base = load_fields(HeadTeachConfig, options.config, "a lesson for a head", base)
     config = read_flags(options, base)
-    if not options.config and not hasattr(options, "head"):
+    if config.head == _UNSAID:
         raise DataError("say which head is to learn: --head N, counted from 0")
 
     from napari_nucleiseg.core.models.encoders import load_encoder

@@ -59,7 +59,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.name:
         check_name(options.name)
     base = TEACHING if options.model else LEARNING
-    config = read_flags(options, load_fields(FinetuneConfig, options.config, "a fine-tune") if options.config else base)
+    if options.config:
+        base = load_fields(FinetuneConfig, options.config, "a fine-tune", base)
+    config = read_flags(options, base)
     model = load_model(options.model, accept_licence=options.accept_licence, dimensions=3) if options.model else None
     folder = stack_notes_folder(model, lesson)
     outcome, version = kept_outcome(

@@ -296,6 +296,8 @@ def _steps(
     from napari_nucleiseg.core.training.by_shape.loop import learn_by_shape
     from napari_nucleiseg.core.training.scales.loop import pretrain
 
+    # The order in which they were opened makes no other run of it.
+    sources = sorted(sources, key=lambda source: (source.name, source.slide.fingerprint))
     if not isinstance(config, ByShapeConfig):
         yield from pretrain(config, sources, initial)
         return

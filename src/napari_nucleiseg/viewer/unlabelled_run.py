@@ -106,7 +106,9 @@ def with_magnifications(sources: Sequence[ScaleSource], config: Run) -> tuple[Ru
 def run_folder(runs: Path, config: Run, sources: Sequence[ScaleSource], initial: LoadedModel | None) -> Path:
     """Return where a run is kept: the same slides and settings come back to the same place."""
     told = {key: value for key, value in asdict(config).items() if key not in _SAME_RUN}
-    seen = sorted(source.slide.fingerprint or source.name for source in sources)
+    seen = sorted(
+        (source.slide.fingerprint or source.name, str(source.slide.mpp_um), str(source.regions)) for source in sources
+    )
     start = "" if initial is None else initial.version
     digest = hashlib.sha256(json.dumps([told, seen, start], sort_keys=True, default=str).encode()).hexdigest()[:10]
     return runs / f"{'by-shape' if isinstance(config, ByShapeConfig) else config.network}-{digest}"

@@ -98,6 +98,13 @@ def test_wrong_parameters_are_explained():
         build_network(network_spec("nuclei", {"depht": 3}))
 
 
+@pytest.mark.parametrize("name", ["nuclei", "nuclei-fine"])
+@pytest.mark.parametrize("depth", [5, -1])
+def test_a_depth_that_tiles_are_not_made_for_is_refused(name, depth):
+    with pytest.raises(ModelError, match="depth must lie between 0 and 4"):
+        build_network(network_spec(name, {"depth": depth, "width": 4, "widest": 4}))
+
+
 def test_a_name_is_registered_once():
     def build():
         return torch.nn.Identity()

@@ -45,10 +45,28 @@ def test_a_file_may_name_any_field_and_no_other_is_needed(written):
 def test_paths_are_taken_from_the_folder_of_the_file(written, tmp_path, monkeypatch):
     monkeypatch.setenv("PLACE", "/somewhere")
     config = written(
-        {"train": [{"path": "a", "mpp_um": 0.5}], "validate": [{"path": "$PLACE/b", "mpp_um": None}], "unlabelled": "c"}
+        {
+            "train": [{"path": "a", "mpp_um": 0.5}],
+            "validate": [{"path": "$PLACE/b", "mpp_um": None}],
+            "unlabelled": "c",
+            "initial": "d/e.safetensors",
+        }
     )
     assert (config.train[0].path, config.validate[0].path) == (str(tmp_path / "a"), "/somewhere/b")
     assert config.unlabelled == str(tmp_path / "c")
+    assert config.initial == str(tmp_path / "d" / "e.safetensors")
+
+
+def test_a_configuration_that_is_written_elsewhere_reads_the_same(written, tmp_path, monkeypatch):
+    stood = tmp_path / "stood"
+    stood.mkdir()
+    monkeypatch.chdir(stood)
+    data = DataSet("a", 0.5)
+    relative = replace(CONFIG, train=(data,), validate=(replace(data, path="b"),), unlabelled="c", initial="d")
+    read = written(config_as_json(relative))
+    places = (read.train[0].path, read.validate[0].path, read.unlabelled, read.initial)
+    assert places == tuple(str(stood / name) for name in "abcd")
+    assert written(config_as_json(CONFIG)) == CONFIG
 
 
 @pytest.mark.parametrize(

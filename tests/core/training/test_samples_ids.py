@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.exchange.formats import export
 from napari_nucleiseg.core.exchange.source import source_of_labels
 from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START
+from napari_nucleiseg.core.training.batches import colours_of
 from napari_nucleiseg.core.training.config import DataSet
 from napari_nucleiseg.core.training.planner.fingerprint import measure_picture
 from napari_nucleiseg.core.training.samples import (
@@ -17,6 +19,7 @@ from napari_nucleiseg.core.training.samples import (
     read_ids,
     read_labels,
     read_pair,
+    read_picture,
 )
 from napari_nucleiseg.core.training.volumes import load_stacks
 from napari_nucleiseg.core.training.weightmap import border_weights
@@ -146,3 +149,25 @@ def test_stacks_with_large_ids_are_the_same_as_with_small_ones(tmp_path, dtype):
     assert (found.labels >= 0).all()
     np.testing.assert_array_equal(found.labels > 0, wanted.labels > 0)
     np.testing.assert_array_equal(found.boxes, wanted.boxes)
+
+
+def test_endings_of_labels_may_be_written_in_capitals(data_set, tmp_path):
+    data = data_set(touching(1, 2))
+    for path in [*(tmp_path / "images").iterdir(), *(tmp_path / "labels").iterdir()]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    (image,) = load_data_set(data, 0.0, 1.0)
+    assert np.unique(image.labels).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.jpg", "p.tif"])
+@pytest.mark.parametrize("read", [read_picture, read_labels])
+def test_an_empty_file_is_named(tmp_path, name, read):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=f"{name} cannot be read as a .*: the file is empty"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize(("shape", "windows"), [((100, 90), 1), ((128, 600), 1), ((140, 140), 1), ((600, 700), 2)])
+def test_small_pictures_lend_their_colours_too(tmp_path, shape, windows):
+    tifffile.imwrite(tmp_path / "p.tif", np.full((*shape, 3), 120, np.uint8), photometric="rgb")
+    assert len(colours_of(str(tmp_path), ())) == windows

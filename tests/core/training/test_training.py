@@ -140,6 +140,16 @@ def test_interrupted_run_goes_on_where_it_stopped(config, tmp_path, monkeypatch)
     assert all(torch.allclose(whole[key].float(), resumed[key].float(), atol=1e-6) for key in whole)
 
 
+def test_what_is_dropped_out_does_not_depend_on_a_stop(config, tmp_path):
+    config = replace(config, network="unet-2015-padded", params={"width": 4, "dropout": 0.5}, validate=())
+    whole = [step.loss for step in train(config)]
+    cut = replace(config, out=str(tmp_path / "cut"))
+    run = train(cut)
+    begun = [next(run).loss for _ in range(3)]
+    run.close()
+    assert begun + [step.loss for step in train(cut)] == pytest.approx(whole, rel=1e-5)
+
+
 def test_a_stopped_run_keeps_its_last_step_and_weights_to_use(config):
     """Not only that of the last minute, and though nothing was measured yet."""
     run = train(config)
@@ -258,6 +268,32 @@ def test_what_it_began_with_passes_its_licence_on_also_to_a_run_that_goes_on(con
     assert card.training_data[1:] == (
         (f"begun from {version} (CC-BY-NC-SA-4.0)",) if stated else ("begun from bare (unknown)",)
     )
+
+
+def test_a_run_that_goes_on_with_other_data_remembers_what_it_learned_from_before(config, tmp_path):
+    other = DataSet(str(write_pictures(tmp_path / "other", count=1)), 0.5, licence="CC-BY-NC-4.0")
+    sessions = [config.train, (other,), config.train]
+    for steps, data in enumerate(sessions, start=1):
+        list(train(replace(config, train=data, steps=steps, validate=())))
+    card = read_card(f"{config.out}/best.safetensors")
+    assert (card.licence, card.commercial_use) == ("CC-BY-NC-4.0 AND CC0-1.0", False)
+    titles = [f"{data.title} ({data.licence})" for data in (config.train[0], other)]
+    assert list(card.training_data) == titles
+
+
+def test_a_run_in_the_current_folder_has_its_name(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    list(train(replace(config, out=".", steps=1, validate=())))
+    assert read_card("best.safetensors").name == tmp_path.name
+
+
+def test_a_run_that_does_not_resume_keeps_weights_when_it_is_stopped(config):
+    run = train(replace(config, resume=False))
+    for _ in range(2):
+        next(run)
+    run.close()
+    assert read_card(Path(config.out) / "best.safetensors").notes.startswith("step 2 of 6")
+    assert not (Path(config.out) / "last.pt").exists()
 
 
 def test_a_run_that_does_not_resume_leaves_nothing_of_another(config):

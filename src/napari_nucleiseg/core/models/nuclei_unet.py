@@ -19,6 +19,7 @@ HEADS = (
     HeadSpec("separated", 1, "sigmoid", "Nucleus probability, touching borders left out"),
 )
 STEM = 2
+MOST_DEPTH = 4  # sides of tiles are multiples of STEM * 2 ** MOST_DEPTH
 OFFSET_UNIT_PX = 8.0  # the size of a typical offset: the network works with numbers near one
 
 
@@ -82,7 +83,7 @@ class NucleiUNet(nn.Module):
     width : int
         Channels of the finest level.
     depth : int
-        Number of poolings below the stem.
+        Number of poolings below the stem, 4 at most.
     widest : int
         Upper limit of channels at the coarse levels.
     detail : int
@@ -91,6 +92,8 @@ class NucleiUNet(nn.Module):
 
     def __init__(self, width: int = 32, depth: int = 4, widest: int = 192, detail: int = 0) -> None:
         super().__init__()
+        if not 0 <= depth <= MOST_DEPTH:
+            raise ValueError(f"depth must lie between 0 and {MOST_DEPTH}, the poolings that its tiles are made for")
         widths = [min(width * 2**level, widest) for level in range(depth + 1)]
         self.stem = _conv(3 * STEM**2, width)
         self.encoder = nn.ModuleList(
@@ -138,7 +141,7 @@ SPEC = ModelSpec(
     std=(0.20, 0.22, 0.18),
     tile_px=1024,
     halo_px=48,
-    size_multiple=32,
+    size_multiple=STEM * 2**MOST_DEPTH,
     paper="Ronneberger et al., MICCAI 2015, arXiv 1505.04597; Cheng et al., CVPR 2020, arXiv 1911.10194 (offsets)",
     receptive_field_px=382,
     stride=32,

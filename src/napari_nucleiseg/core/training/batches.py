@@ -36,7 +36,7 @@ TARGET_SOURCES = {
     "separated": "border",
     "hover": "hover",
 }
-COLOUR_WINDOW_PX = 512
+COLOUR_WINDOW_PX, LEAST_WINDOW_PX = 512, 129
 Made = TypeVar("Made")
 
 
@@ -150,9 +150,11 @@ def colours_of(folder: str, exclude: tuple[str, ...]) -> list[NDArray[np.float32
         if path.suffix.lower() not in IMAGE_SUFFIXES or any(fnmatch(path.stem, item) for item in exclude):
             continue
         image = read_picture(path)
+        # Strips at the edges say little, but a small picture is all that there is of its colours.
+        rows, columns = (min(side, LEAST_WINDOW_PX) for side in image.shape[:2])
         for y in range(0, image.shape[0], COLOUR_WINDOW_PX):
             for x in range(0, image.shape[1], COLOUR_WINDOW_PX):
                 window = image[y : y + COLOUR_WINDOW_PX, x : x + COLOUR_WINDOW_PX]
-                if window.shape[0] > 128 and window.shape[1] > 128 and np.mean(window.min(axis=2) < 215) > 0.3:
+                if window.shape[0] >= rows and window.shape[1] >= columns and np.mean(window.min(axis=2) < 215) > 0.3:
                     found.append(lab_statistics(window))
     return found

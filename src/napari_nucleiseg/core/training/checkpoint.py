@@ -6,7 +6,7 @@ import json
 import pickle
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,11 @@ def origin_of(card: ModelCard, how: str = "begun from {}") -> Origin:
     return how.format(card.version.removesuffix("@")), card.licence, card.commercial_use
 
 
+def learned_in_all(before: Iterable[Sequence[str]], now: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return title and licence of what earlier sessions of a run and this one learn from, each once and in order."""
+    return tuple(dict.fromkeys((title, licence) for title, licence in (*before, *now)))
+
+
 def provenance(data: Iterable[tuple[str, str]], former: Iterable[Origin | None] = ()) -> dict[str, Any]:
     """Return what a card says (``licence``, ``commercial_use``, ``training_data``) of what was learned.
 
@@ -131,14 +136,14 @@ class LeftWhole(ABC):
     def left_whole(self) -> Iterator[None]:
         """Write the last step down if the generator in which this is used is closed within the block.
 
-        Where nothing was measured yet, its weights are kept as the best.
+        Where nothing was measured yet, its weights are kept as the best, also of a run that does not resume.
         """
         try:
             yield
         except GeneratorExit:
+            if self._unwritten and self.best < 0:
+                self._write_best(self._unwritten, None)
             if self._unwritten and self.resumes:
-                if self.best < 0:
-                    self._write_best(self._unwritten, None)
                 self._write_state(self._unwritten)
             raise
 
@@ -174,6 +179,8 @@ class Checkpoint(LeftWhole):
         self.start: Start | None = None
         # What `origin_of` says of the weights that the run began with.
         self.began: Origin | None = None
+        # Title and licence of what this session and those before it learned from.
+        self.learned = tuple(dict.fromkeys((item.title, item.licence) for item in config.train))
 
     def restore(self) -> int:
         """Load the initial weights or the last checkpoint; return the number of steps already done.
@@ -192,6 +199,7 @@ class Checkpoint(LeftWhole):
                 self.optimiser.load_state_dict(state["optimiser"])
                 self.best = float(state["best"])
                 self.began = state.get("began")
+                self.learned = learned_in_all(state.get("learned", ()), self.learned)
                 step = int(state["step"])
             except BROKEN_STATE as error:
                 raise foreign_state(path, error) from error
@@ -240,6 +248,7 @@ class Checkpoint(LeftWhole):
             "step": step,
             "best": self.best,
             "began": self.began,
+            "learned": self.learned,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -249,7 +258,7 @@ class Checkpoint(LeftWhole):
 
     def _card(self, step: int, scores: dict[str, float] | None) -> ModelCard:
         return ModelCard(
-            name=self.folder.name,
+            name=self.folder.resolve().name,
             title=self.spec.title,
             network=self.spec.name,
             params=dict(self.spec.params),
@@ -258,7 +267,7 @@ class Checkpoint(LeftWhole):
             std=self.config.std,
             threshold=self.config.threshold,
             min_area_um2=self.config.min_area_um2,
-            **provenance([(item.title, item.licence) for item in self.config.train], [self.began]),
+            **provenance(self.learned, [self.began]),
             metrics={"validation": {key: round(value, 4) for key, value in (scores or {}).items()}},
             notes=f"step {step} of {self.config.steps}, seed {self.config.seed}",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -225,7 +225,7 @@ class TrainConfig:
     threshold, min_area_um2 : float
         Of the decoder, in validation and as the defaults of the weights: see `DecodeOptions`.
     initial : str
-        Weight file to start from; may be empty.
+        Weight file to start from; may be empty. In a file, like all data, relative to the file's folder.
     resume : bool
         Go on from the last checkpoint in `out` if there is one.
     augment : AugmentConfig
@@ -323,7 +323,7 @@ class TrainConfig:
 
 
 def load_config(path: str) -> TrainConfig:
-    """Read a configuration from a JSON file.
+    """Read a configuration from a JSON file; relative paths of what is read are taken from its folder.
 
     Raises
     ------
@@ -332,11 +332,21 @@ def load_config(path: str) -> TrainConfig:
     """
     config = load_fields(TrainConfig, path, "a training run")
     base = Path(path).parent
+    return _with_paths(config, lambda given: resolved(given, base))
+
+
+def _with_paths(config: TrainConfig, placed: Callable[[str], str]) -> TrainConfig:
+    """Return the same with each path that is read, and not empty, put through `placed`."""
+
+    def at(path: str) -> str:
+        return placed(path) if path else ""
+
     return replace(
         config,
-        train=tuple(replace(item, path=resolved(item.path, base)) for item in config.train),
-        validate=tuple(replace(item, path=resolved(item.path, base)) for item in config.validate),
-        unlabelled=resolved(config.unlabelled, base) if config.unlabelled else "",
+        train=tuple(replace(item, path=at(item.path)) for item in config.train),
+        validate=tuple(replace(item, path=at(item.path)) for item in config.validate),
+        unlabelled=at(config.unlabelled),
+        initial=at(config.initial),
     )
 
 
@@ -349,5 +359,10 @@ def resolved(path: str, base: Path) -> str:
 
 
 def config_as_json(config: object) -> str:
-    """Write the configuration of a run down so that what loads such configurations reads the same."""
+    """Write the configuration of a run down so that what loads such configurations reads the same.
+
+    The file may lie anywhere, so paths of what a training reads are written absolute.
+    """
+    if isinstance(config, TrainConfig):
+        config = _with_paths(config, lambda given: str(Path(given).absolute()))
     return json.dumps(asdict(config), indent=2)  # type: ignore[call-overload] # a dataclass

@@ -52,7 +52,7 @@ def read_fields(kind: type[Config], raw: object, name: str = "") -> Config:
     return kind(**{key: _read(hints[key], value, f"{name}.{key}" if name else key) for key, value in raw.items()})
 
 
-def load_fields(kind: type[Config], path: str, what: str) -> Config:
+def load_fields(kind: type[Config], path: str, what: str, base: Config | None = None) -> Config:
     """Make a dataclass of a JSON file; see `read_fields`.
 
     Parameters
@@ -63,6 +63,8 @@ def load_fields(kind: type[Config], path: str, what: str) -> Config:
         The file.
     what : str
         What it should describe, for the sentence of an error.
+    base : instance of kind, optional
+        Gives the fields that the file does not name; default the dataclass's own defaults.
 
     Raises
     ------
@@ -73,6 +75,8 @@ def load_fields(kind: type[Config], path: str, what: str) -> Config:
         raw: object = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"the configuration {path} cannot be read: {error}") from error
+    if base is not None and isinstance(raw, dict):
+        raw = {item.name: getattr(base, item.name) for item in fields(base)} | raw  # type: ignore[arg-type] # a dataclass
     try:
         return read_fields(kind, raw)
     except DataError as error:

@@ -20,7 +20,9 @@ from napari_nucleiseg.core.models.zoo.contract import PRESENT
 from napari_nucleiseg.core.training.batches import BatchMaker
 from napari_nucleiseg.core.training.checkpoint import Checkpoint
 from napari_nucleiseg.core.training.config import TrainConfig
+from napari_nucleiseg.core.training.descent import seed_step
 from napari_nucleiseg.core.training.device_crops import DeviceBatchMaker
+from napari_nucleiseg.core.training.dino.processes import Processes
 from napari_nucleiseg.core.training.losses import LOSSES, LossOptions, presence, side_losses
 from napari_nucleiseg.core.training.self_training import with_own_answers
 from napari_nucleiseg.core.training.validation import Validator
@@ -104,6 +106,7 @@ def train(config: TrainConfig) -> Iterator[TrainStep]:
     with checkpoint.left_whole(), closing(batches):
         for step, batch in enumerate(batches, start=start + 1):
             began = time.perf_counter()
+            seed_step(config.seed, step, Processes())  # what a network drops out
             rate = _set_rate(optimiser, scheduled_rate(config, step))
             on_device = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
             if config.self_training:

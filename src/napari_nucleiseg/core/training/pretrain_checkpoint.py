@@ -19,6 +19,7 @@ from napari_nucleiseg.core.training.checkpoint import (
     BROKEN_STATE,
     cut_log,
     foreign_state,
+    learned_in_all,
     made_folder,
     origin_of,
     provenance,
@@ -66,6 +67,7 @@ class PretrainCheckpoint(ABC, Generic[Config, Learner]):
 
     def __init__(self, config: Config, learner: Learner, origins: Iterable[tuple[str, str]]) -> None:
         self.config, self.learner, self.writes = config, learner, learner.processes.is_first
+        # Of what this session and those before it learned from.
         self.origins = tuple(dict.fromkeys(origins))
         self.folder = made_folder(config.out)
         self.scores: dict[str, float] = {}
@@ -118,6 +120,7 @@ class PretrainCheckpoint(ABC, Generic[Config, Learner]):
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self._load(state)
             self.scores = dict(state["scores"])
+            self.origins = learned_in_all(state.get("learned", ()), self.origins)
             return int(state["step"])
         except BROKEN_STATE as error:
             reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
@@ -149,19 +152,27 @@ class PretrainCheckpoint(ABC, Generic[Config, Learner]):
 
     @contextmanager
     def left_whole(self) -> Iterator[None]:
-        """Write the last step down if the generator in which this is used is closed within the block."""
+        """Write the last step down if the generator in which this is used is closed within the block.
+
+        Of a run that does not resume only the weights are kept.
+        """
         try:
             yield
         except GeneratorExit:
             if self._unwritten and self.config.resume:
                 self._write(self._unwritten)
+            elif self._unwritten:
+                self._write_weights(self._unwritten)
             raise
 
-    def _write(self, step: int) -> None:
+    def _write_weights(self, step: int) -> None:
         save_model(self.folder / self.weights, self._kept, self.learner.spec, self.card(step))
+
+    def _write(self, step: int) -> None:
+        self._write_weights(step)
         parts = {name: part.state_dict() for name, part in self._parts.items()}
-        state = {"step": step, "scores": self.scores, self.mark: self._marked, **parts}
-        write_state(self.folder, state, "pretraining")
+        told = {"step": step, "scores": self.scores, "learned": self.origins, self.mark: self._marked}
+        write_state(self.folder, {**told, **parts}, "pretraining")
         self._written = time.monotonic()
 
     def _card(self, title: str, notes: str, step: int, former: Mapping[str, ModelCard | None]) -> ModelCard:

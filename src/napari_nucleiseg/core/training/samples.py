@@ -64,7 +64,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         If it cannot be read or is not an 8-bit grey or colour picture.
     """
     try:
-        image = tifffile.imread(path) if path.suffix.lower() in (".tif", ".tiff") else imagecodecs.imread(path)
+        image = _read(path)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} cannot be read as a picture: {error}") from error
     if image.ndim == 2:
@@ -93,14 +93,22 @@ def read_ids(path: Path) -> NDArray[np.integer[Any]]:
     DataError
         If it cannot be read or is not a single plane of whole numbers.
     """
-    labels: NDArray[Any]
     try:
-        labels = tifffile.imread(path) if path.suffix.lower() in (".tif", ".tiff") else imagecodecs.imread(path)
+        labels = _read(path)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} cannot be read as a label image: {error}") from error
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
         raise DataError(f"{path} is not a label image: one plane of whole numbers is needed, it is {labels.shape}")
     return labels
+
+
+def _read(path: Path) -> NDArray[Any]:
+    """Read a file by its kind; raise an OSError, ValueError or RuntimeError where that fails."""
+    found: NDArray[Any]
+    if not path.stat().st_size:
+        raise ValueError("the file is empty")
+    found = tifffile.imread(path) if path.suffix.lower() in (".tif", ".tiff") else imagecodecs.imread(path)
+    return found
 
 
 def load_data_set(data: DataSet, border_weight: float, border_sigma_um: float) -> list[LabelledImage]:
@@ -165,6 +173,11 @@ def _label_path(root: Path, stem: str) -> Path:
         path = root / "labels" / f"{stem}{suffix}"
         if path.exists():
             return path
+    # Some programs write .TIF; the folder is gone through only where no usual name is there.
+    others = {path.suffix.lower(): path for path in (root / "labels").iterdir() if path.stem == stem}
+    for suffix in LABEL_SUFFIXES:
+        if suffix in others:
+            return others[suffix]
     raise DataError(f"{root / 'labels'} has no label image called {stem} ({', '.join(LABEL_SUFFIXES)})")
 
 

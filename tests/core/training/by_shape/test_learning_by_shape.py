@@ -12,7 +12,7 @@ import tifffile
 import torch
 from torch import nn
 
-from napari_nucleiseg.core.errors import DataError, SlideError
+from napari_nucleiseg.core.errors import DataError, SlideError, WeightsError
 from napari_nucleiseg.core.models.registry import network_spec
 from napari_nucleiseg.core.models.weights import load_model, read_card
 from napari_nucleiseg.core.slides.registry import open_slide
@@ -148,6 +148,16 @@ def test_other_slides_get_labels_of_their_own(config, tissue):
     fewer = replace(config, slides=(SlideSet(str(tissue), 0.25, include=("p[01]",)),), resume=False)
     run(fewer)
     assert len(list(open_folder(config).glob("windows-*"))) == 2
+
+
+def test_another_pixel_size_gets_labels_of_its_own_and_a_run_of_other_windows_is_not_gone_on_with(config):
+    run(config)
+    right = replace(config, slides=(replace(config.slides[0], mpp_um=0.5),))
+    with pytest.raises(WeightsError, match=r"another output folder or switch resuming off.*pixel sizes"):
+        run(right)
+    assert len(run(replace(right, resume=False))[1]) == 6
+    read = [tifffile.imread(next(folder.glob("*/images/*.tif"))).shape for folder in open_folder(config).glob("win*")]
+    assert sorted(read) == [(128, 128, 3), (288, 288, 3)]
 
 
 def wide_slide(tissue, folder):

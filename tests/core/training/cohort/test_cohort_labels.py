@@ -158,3 +158,12 @@ def test_files_that_are_no_features_are_told(tmp_path, features):
         load_cohort(find_bags([tmp_path]), labels, "classes")
     with pytest.raises(DataError, match="there is no file of features"):
         load_cohort([tmp_path / f"e{ENDING}"], labels, "classes")
+
+
+def test_features_of_other_widths_are_refused_by_their_files(features, csv, tmp_path):
+    path = tmp_path / f"b{ENDING}"
+    bag = read_bag(path)
+    write_bag(path, replace(bag, features=bag.features[:, :-1]))
+    with pytest.raises(DataError, match=rf"a{ENDING} has 12 features a place, .*b{ENDING} has 11"):
+        load_cohort(features, csv("slide,label\na,x\nb,y\n"), "classes")
+    assert len(load_cohort(features, csv("slide,label\na,x\nc,y\n"), "classes").cases) == 2

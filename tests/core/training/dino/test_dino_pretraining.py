@@ -220,7 +220,7 @@ def test_the_licence_of_what_it_started_from_is_passed_on(config, tmp_path, has_
 def test_a_checkpoint_has_its_keys_and_one_of_another_run_is_told(config):
     list(pretrain(replace(config, steps=1)))
     keys = of_another(config, features_of="tissue@1")
-    assert keys == ["step", "scores", "features_of", "student", "teacher", "loss", "optimiser"]
+    assert keys == ["step", "scores", "learned", "features_of", "student", "teacher", "loss", "optimiser"]
     with pytest.raises(WeightsError, match=r"resuming off \(it was made from features of tissue@1\)"):
         next(pretrain(config))
 

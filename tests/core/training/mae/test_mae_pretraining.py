@@ -144,7 +144,7 @@ def test_an_encoder_of_timm_learns_too(config):
 def test_a_checkpoint_has_its_keys_and_one_of_another_run_is_told(config):
     list(pretrain(replace(config, steps=1)))
     keys = of_another(config, kind="moco of the encoder of nuclei")
-    assert keys == ["step", "scores", "kind", "autoencoder", "optimiser"]
+    assert keys == ["step", "scores", "learned", "kind", "autoencoder", "optimiser"]
     with pytest.raises(WeightsError, match=r"resuming off \(it is one of moco of the encoder of nuclei\)"):
         next(pretrain(config))
 

@@ -81,6 +81,17 @@ def test_a_fit_leaves_files_only_where_it_is_told(slide, short, tmp_path):
     assert (tmp_path / "kept" / "last.pt").exists()
 
 
+def test_a_fit_states_its_parent_once_and_stopped_it_leaves_nothing(slide, short, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    *_, last = adapt(model_of(), slide, config=short, licence="CC0-1.0")
+    assert last.model.card.licence == "CC0-1.0"
+    assert last.model.card.training_data == ("p0.tif, no labels (CC0-1.0)",)
+    run = adapt(model_of(), slide, config=replace(short, steps=9))
+    next(run)
+    run.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_licence_of_a_slide_is_added(slide, short):
     *_, last = adapt(model_of(), slide, config=short, licence="CC-BY-NC-4.0")
     assert last.model.card.licence == "CC0-1.0 AND CC-BY-NC-4.0"

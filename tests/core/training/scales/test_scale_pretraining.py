@@ -257,6 +257,62 @@ def test_starts_from_weights_and_from_a_checkpoint_with_its_classifier(whole, tm
         assert card.commercial_use == (not classifier)
 
 
+def test_a_model_to_start_from_passes_its_licence_on_also_to_a_run_that_goes_on(whole, tmp_path):
+    config, _ = whole
+    model = load_model(f"{config.out}/best.safetensors")
+    card = replace(model.card, licence="CC-BY-NC-4.0", commercial_use=False)
+    model = replace(model, card=card)
+    begun = replace(config, out=str(tmp_path / "begun"), initial="is not looked at.safetensors")
+    run = pretrain(begun, None, model)
+    next(run)
+    run.close()
+    *_, last = pretrain(begun)
+    for found in (last.model.card, read_card(f"{begun.out}/best.safetensors")):
+        assert (found.licence, found.commercial_use) == ("CC-BY-NC-4.0 AND CC0-1.0", False)
+        assert found.training_data == ("discs, no labels (CC0-1.0)", f"begun from {card.version} (CC-BY-NC-4.0)")
+
+
+def test_a_run_that_goes_on_with_other_slides_remembers_those_before(config):
+    list(pretrain(replace(config, steps=2)))
+    other = replace(config.slides[0], licence="CC-BY-NC-4.0", name="others")
+    list(pretrain(replace(config, steps=4, slides=(other,))))
+    *_, last = pretrain(replace(config, steps=6))
+    assert last.model.card.training_data == ("discs, no labels (CC0-1.0)", "others, no labels (CC-BY-NC-4.0)")
+    assert not last.model.card.commercial_use
+
+
+def test_a_run_in_the_current_folder_has_its_name(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    list(pretrain(replace(config, out=".", steps=1)))
+    assert read_card("best.safetensors").name == tmp_path.name
+
+
+def test_a_run_that_does_not_resume_keeps_weights_when_it_is_stopped(config):
+    run = pretrain(replace(config, validate_every=100, checkpoint_every=100, resume=False))
+    next(run)
+    run.close()
+    assert read_card(f"{config.out}/best.safetensors").notes.count("step 1 of 8")
+    assert not (Path(config.out) / "last.pt").exists()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_slide_that_is_too_coarse_is_not_held_out(config, tissue, seed):
+    names, coarse = ("p0", "p1"), ("p2", "p3")
+    slides = tuple(SlideSet(str(tissue / f"{name}.tif"), 0.25) for name in names)
+    slides += tuple(SlideSet(str(tissue / f"{name}.tif"), 0.5) for name in coarse)
+    (step,) = pretrain(replace(config, slides=slides, steps=1, seed=seed))
+    assert step.validation is not None
+
+
+def test_what_cannot_be_measured_on_is_named(config, tissue, tmp_path):
+    cv2.imwrite(str(tmp_path / "glass.png"), np.full((288, 288, 3), 244, np.uint8))
+    config = replace(config, slides=(replace(config.slides[0], include=("p[012]",)),))
+    glass, coarse = SlideSet(str(tmp_path / "glass.png"), 0.25), SlideSet(str(tissue / "p3.tif"), 0.5)
+    for given, said in ((glass, r"\(glass\).*too little tissue"), (coarse, r"\(p3\).*no slide is as fine as 40x")):
+        with pytest.raises(DataError, match=rf"held out to measure on {said}.*\(validate\)"):
+            next(pretrain(replace(config, validate=(given,))))
+
+
 def test_classifier_starts_from_imagenet_weights(config, tmp_path):
     trunk = ResNet34(width=2)
     torch.save(trunk.state_dict(), tmp_path / "resnet.pth")

@@ -1,6 +1,7 @@
 """Crops are means over whole pixels, of all magnifications alike, from tissue, and never of a slide held out."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -144,13 +145,33 @@ def test_crops_to_measure_on_are_not_jittered_and_others_than_those_to_learn_fro
 
 @pytest.mark.parametrize(("count", "share", "held"), [(10, 0.2, 2), (3, 0.1, 1), (2, 0.9, 1), (1, 0.5, 0), (5, 0, 0)])
 def test_slides_are_parted_as_a_whole(count, share, held):
-    slides = [ScaleSource(str(number), None) for number in range(count)]
+    slides = [ScaleSource(str(number), SimpleNamespace(fingerprint=f"{number:x}")) for number in range(count)]
     learned, measured = part_by_slide(slides, share, seed=0)
     if count > 1 or share == 0:
         assert len(measured) == held
     assert {s.name for s in learned} & {s.name for s in measured} == set()
     assert len(learned) + len(measured) == count
     assert learned
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_slide_that_is_named_twice_is_of_one_part(tissue, seed):
+    part = SlideSet(str(tissue / "p0.tif"), 0.25, regions=("0:0:144:288",))
+    sources = open_sources([part, SlideSet(str(tissue), 0.25), replace(part, regions=("144:0:144:288",))])
+    learned, measured = part_by_slide(sources, 0.25, seed)
+    assert len({source.name for source in measured}) == 1
+    assert {source.name for source in learned} & {source.name for source in measured} == set()
+    assert len(learned) + len(measured) == 6
+    alone = [source for source in sources if source.name == "p0"]
+    assert part_by_slide(alone, 0.9, seed) == (alone, [])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_only_what_suits_is_held_out_and_some_of_it_is_left_to_learn_from(seed):
+    slides = [ScaleSource(str(number), SimpleNamespace(fingerprint=f"{number:x}")) for number in range(5)]
+    _, measured = part_by_slide(slides, 0.2, seed, lambda source: source.name in "12")
+    assert [source.name for source in measured] in (["1"], ["2"])
+    assert part_by_slide(slides, 0.9, seed, lambda source: source.name == "1") == (slides, [])
 
 
 def test_shapes_are_marked_on_crops_of_the_highest_magnification_only(config, source):

@@ -47,6 +47,18 @@ def test_the_same_seed_chooses_the_same_windows_and_they_can_be_trained_on(tissu
     assert np.array_equal(read_labels(tmp_path / "labels" / f"{first.name}.tif"), first.labels)
 
 
+def test_labels_that_differ_count_as_corrected(tissue, tmp_path):
+    window = next(labelled_windows(open_slide(tissue / "p1.tif", mpp_um=0.25), "p1", SPEC, most=1))
+    assert not window.is_corrected_in(tmp_path)
+    window.write(tmp_path)
+    assert not window.is_corrected_in(tmp_path)
+    path = tmp_path / "labels" / f"{window.name}.tif"
+    tifffile.imwrite(path, np.where(window.labels == 1, 0, window.labels))
+    assert window.is_corrected_in(tmp_path)
+    path.write_bytes(b"of an editor's own")
+    assert window.is_corrected_in(tmp_path)
+
+
 def test_a_folder_that_cannot_be_written_to_is_named(tissue, tmp_path):
     (tmp_path / "images").write_text("in the way")
     window = next(labelled_windows(open_slide(tissue / "p1.tif", mpp_um=0.25), "p1", SPEC, most=1))

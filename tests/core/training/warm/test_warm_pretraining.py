@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from napari_nucleiseg.core.errors import DataError, MissingDependencyError, ModelError, WeightsError
@@ -17,9 +18,11 @@ from napari_nucleiseg.core.models.registry import build_network, network_spec
 from napari_nucleiseg.core.models.starts import taught_tensors
 from napari_nucleiseg.core.models.weights import load_model, load_tensors, read_card
 from napari_nucleiseg.core.training.dino.processes import Processes
+from napari_nucleiseg.core.training.scales.config import SlideSet
 from napari_nucleiseg.core.training.warm.config import METHODS, load_warm_config
 from napari_nucleiseg.core.training.warm.learner import Learner
 from napari_nucleiseg.core.training.warm.loop import pretrain
+from napari_nucleiseg.core.training.warm.views import WarmSamples
 from written_run import log_of, of_another, same, state_of
 
 
@@ -61,6 +64,30 @@ def test_stopped_and_gone_on_equals_uninterrupted(config, method, tmp_path):
     assert same(state_of(whole), state_of(cut))
     assert log_of(whole) == log_of(cut)
     assert list(pretrain(cut)) == []
+
+
+def test_a_run_that_goes_on_with_other_slides_remembers_those_before(config):
+    list(pretrain(replace(config, steps=2)))
+    other = replace(config.slides[0], licence="CC-BY-NC-4.0", name="others")
+    list(pretrain(replace(config, slides=(other,))))
+    card = read_card(f"{config.out}/warm.safetensors")
+    assert card.training_data == ("discs, no labels (CC0-1.0)", "others, no labels (CC-BY-NC-4.0)")
+    assert (card.licence, card.commercial_use) == ("CC-BY-NC-4.0 AND CC0-1.0", False)
+
+
+def test_a_run_that_does_not_resume_keeps_weights_when_it_is_stopped(config):
+    run = pretrain(replace(config, resume=False, checkpoint_seconds=1e9))
+    next(run)
+    run.close()
+    assert "step 1 of 4" in read_card(f"{config.out}/warm.safetensors").notes
+    assert not (Path(config.out) / "last.pt").exists()
+
+
+def test_what_cannot_be_measured_on_is_named(config, tmp_path):
+    tifffile.imwrite(tmp_path / "glass.tif", np.full((160, 160, 3), 244, np.uint8), photometric="rgb")
+    given = (SlideSet(str(tmp_path / "glass.tif"), 0.5),)
+    with pytest.raises(DataError, match=r"held out to measure on \(glass\).*too little tissue.*\(validate\)"):
+        next(pretrain(replace(config, validate=given)))
 
 
 def test_same_seed_same_weights(config, tmp_path):
@@ -153,7 +180,8 @@ def test_a_warm_start_can_go_on_from_another(config, tmp_path):
 
 def test_a_checkpoint_has_its_keys_and_one_of_another_run_is_told(config):
     list(pretrain(replace(config, steps=1)))
-    assert of_another(config, kind="moco of the network of nuclei") == ["step", "scores", "kind", "method", "optimiser"]
+    keys = of_another(config, kind="moco of the network of nuclei")
+    assert keys == ["step", "scores", "learned", "kind", "method", "optimiser"]
     with pytest.raises(WeightsError, match=r"resuming off \(it is one of moco of the network of nuclei\)"):
         next(pretrain(config))
 
@@ -245,3 +273,12 @@ def test_two_processes_remember_the_keys_of_both(config, tmp_path):
     told = [process.communicate(timeout=200)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], told
     assert int(state_of(config)["method"]["_extra_state"]["pointer"]) == 16  # 8 a step, 4 of each process
+
+
+def test_views_whose_covered_parts_are_filled_keep_their_colours(config):
+    patches = np.zeros((1, 48, 48, 3), np.uint8)
+    patches[..., 0] = 200
+    for method, is_grey in (("masked", False), ("simclr", True)):
+        grey = replace(config, method=method, grey=1.0, jitter_share=0.0)
+        (view, *_), _ = WarmSamples(patches, grey, 32).crops(np.random.default_rng(0))
+        assert bool((np.ptp(view, axis=2) == 0).all()) == is_grey

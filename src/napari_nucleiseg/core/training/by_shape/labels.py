@@ -97,8 +97,8 @@ def label_slides(
     DataError
         If no nucleus was found, or the folder cannot be written to.
     """
-    parts = [*((source, LEARNED) for source in learned), *((source, HELD_OUT) for source in held_out)]
-    folder = Path(config.out) / f"windows-{_digest(config, spec, parts)}"
+    parts = _parted(learned, held_out)
+    folder = windows_folder(config, spec, learned, held_out)
     if (known := _read(folder)) is not None:
         return known
     labeller = _Labeller(config, spec, folder, len(parts))
@@ -112,6 +112,17 @@ def label_slides(
     labels = Labels(folder, labeller.nuclei, measured, labeller.fullest[1])
     _write(labels)
     return labels
+
+
+def windows_folder(
+    config: ByShapeConfig, spec: ModelSpec, learned: Sequence[ScaleSource], held_out: Sequence[ScaleSource]
+) -> Path:
+    """Return where `label_slides` writes: a folder for these slides, their pixel sizes and these settings alone."""
+    return Path(config.out) / f"windows-{_digest(config, spec, _parted(learned, held_out))}"
+
+
+def _parted(learned: Sequence[ScaleSource], held_out: Sequence[ScaleSource]) -> list[tuple[ScaleSource, str]]:
+    return [*((source, LEARNED) for source in learned), *((source, HELD_OUT) for source in held_out)]
 
 
 @dataclass(slots=True)
@@ -180,8 +191,11 @@ def _to_measure(held_out: Sequence[Sequence[tuple[int, str]]], most: int) -> tup
 
 
 def _digest(config: ByShapeConfig, spec: ModelSpec, parts: Sequence[tuple[ScaleSource, str]]) -> str:
-    """Tell one set of labels from another: slides, their parts, and what they are labelled for."""
-    seen = [(source.name, source.slide.fingerprint, str(source.regions), part) for source, part in parts]
+    """Tell one set of labels from another: slides, their pixel sizes and parts, and what they are labelled for."""
+    seen = [
+        (source.slide.fingerprint or source.name, source.slide.mpp_um, str(source.regions), part)
+        for source, part in parts
+    ]
     told = [spec.mpp_um, spec.size_multiple, config.windows, config.seed, config.tissue, config.hold_out]
     return hashlib.sha256(json.dumps([seen, told, config.measured]).encode()).hexdigest()[:8]
 

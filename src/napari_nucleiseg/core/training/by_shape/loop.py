@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +16,15 @@ from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.registry import network_spec
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.training.by_shape.config import ByShapeConfig
-from napari_nucleiseg.core.training.by_shape.labels import HELD_OUT, LEARNED, Labelling, Labels, label_slides
-from napari_nucleiseg.core.training.checkpoint import licence_of
+from napari_nucleiseg.core.training.by_shape.labels import (
+    HELD_OUT,
+    LEARNED,
+    Labelling,
+    Labels,
+    label_slides,
+    windows_folder,
+)
+from napari_nucleiseg.core.training.checkpoint import foreign_state, licence_of
 from napari_nucleiseg.core.training.config import DataSet, TrainConfig
 from napari_nucleiseg.core.training.loop import train
 from napari_nucleiseg.core.training.samples import LabelledImage, load_data_set
@@ -58,7 +67,7 @@ def learn_by_shape(
     SlideError
         If a slide cannot be opened.
     ModelError
-        If the network, the weights or the device are not there.
+        If the network, the weights or the device are not there, or the run in the folder learned from other windows.
     """
     if problem := config.validation_error():
         raise DataError(problem)
@@ -66,6 +75,7 @@ def learn_by_shape(
     if spec.dimensions != 2:
         raise DataError(f"network {spec.name} is for stacks; nuclei are found by their shape in pictures")
     with opened(config, sources) as (learned, held_out, origins):
+        _require_same_windows(config, windows_folder(config, spec, learned, held_out))
         labels = yield from label_slides(config, spec, learned, held_out)
         run = training_of(config, spec, labels, origins)
         tile = _Tile(spec, labels)
@@ -119,6 +129,20 @@ def training_of(
         resume=config.resume,
         augment=config.augment,
     )
+
+
+def _require_same_windows(config: ByShapeConfig, windows: Path) -> None:
+    """Refuse to go on with a run that learned from other windows than these."""
+    state = Path(config.out) / "last.pt"
+    if not (config.resume and state.exists()):
+        return
+    try:
+        told = json.loads((state.parent / "config.json").read_text(encoding="utf-8"))
+        former = Path(told["train"][0]["path"]).parent.name
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if former != windows.name:
+        raise foreign_state(state, "it learned from other slides, pixel sizes or settings of windows")
 
 
 class _Tile:

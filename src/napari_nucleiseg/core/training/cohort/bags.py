@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -120,15 +121,34 @@ def read_bag_card(path: str | os.PathLike[str]) -> BagCard:
 _REMEDY = "make it with `napari-nucleiseg features`"
 
 
+def read_bag_width(path: str | os.PathLike[str]) -> int:
+    """Read how many numbers a file of features has for each region or patch, without the features.
+
+    Raises
+    ------
+    DataError
+        If it is missing, damaged or no file of features.
+    """
+    with _opened(path) as file:
+        return int(file.get_slice("features").get_shape()[-1])
+
+
 def _read(path: str | os.PathLike[str], names: Sequence[str]) -> tuple[BagCard, dict[str, NDArray[Any]]]:
+    with _opened(path) as file:
+        card = _card((file.metadata() or {}).get(_KEY, ""))
+        return card, {name: file.get_tensor(name) for name in names}
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a file of features; what goes wrong while it is read is said in a sentence."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
         raise DataError(f"there is no file of features {path}; {_REMEDY}")
     try:
         with safe_open(str(path), framework="numpy") as file:
-            card = _card((file.metadata() or {}).get(_KEY, ""))
-            return card, {name: file.get_tensor(name) for name in names}
+            yield file
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} is no readable file of features; {_REMEDY} ({error})") from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.models.aggregators import CLASSES, SURVIVAL
-from napari_nucleiseg.core.training.cohort.bags import ENDING, BagCard, name_of_bag, read_bag_card
+from napari_nucleiseg.core.training.cohort.bags import ENDING, BagCard, name_of_bag, read_bag_card, read_bag_width
 
 SLIDE, LABEL, TIME, EVENT, PATIENT = "slide", "label", "time", "event", "patient"
 NEEDED = {CLASSES: (SLIDE, LABEL), SURVIVAL: (SLIDE, TIME, EVENT)}
@@ -178,7 +178,8 @@ def load_cohort(
     ------
     DataError
         If labels or features cannot be read, they have no slide in common, all slides are of one class or nothing
-        happened to any, a label goes by a name that several slides have, or the features are of different encoders.
+        happened to any, a label goes by a name that several slides have, or the features are of different encoders
+        or widths.
     """
     cards = {path: read_bag_card(path) for path in features}
     cases = read_labels(labels, task)
@@ -203,6 +204,7 @@ def load_cohort(
         task, tuple(joined), _common(used), _left_out(cases, cards, {case.path for case in joined}, by_name)
     )
     _must_differ(cohort)
+    _must_be_as_wide(cohort.paths)
     return cohort
 
 
@@ -263,6 +265,16 @@ def _must_differ(cohort: Cohort) -> None:
         )
     if cohort.task == SURVIVAL and not any(case.event for case in cohort.cases):
         raise DataError(f"none of the {len(cohort.cases)} slides has an event; label some with an event of 1")
+
+
+def _must_be_as_wide(paths: Sequence[Path]) -> None:
+    first, width = paths[0], read_bag_width(paths[0])
+    for path in paths[1:]:
+        if (other := read_bag_width(path)) != width:
+            raise DataError(
+                f"{first} has {width} features a place, {path} has {other}; run `napari-nucleiseg features` on all "
+                "slides with the same encoders"
+            )
 
 
 def _listed(names: Sequence[str]) -> str:

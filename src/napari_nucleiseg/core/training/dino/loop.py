@@ -16,7 +16,7 @@ from napari_nucleiseg.core.training.dino.schedules import scheduled
 from napari_nucleiseg.core.training.dino.stages import stage_of
 from napari_nucleiseg.core.training.pretrain_loop import ViewStep, prepare, view_steps
 from napari_nucleiseg.core.training.scales.samples import ScaleSource
-from napari_nucleiseg.core.training.scales.sources import opened
+from napari_nucleiseg.core.training.scales.sources import measured_on, opened
 
 
 def pretrain(
@@ -57,7 +57,7 @@ def pretrain(
         stage = stage_of(config, processes, device, patch_encoder)
         learner = Learner(config, stage.params, device, processes)
         checkpoint = DinoCheckpoint(config, learner, origins, stage.patch_card)
-        measured = partial(stage.samples, held_out, held_out=True) if held_out else None
+        measured = partial(measured_on, held_out, partial(stage.samples, held_out, held_out=True)) if held_out else None
         samples, rate = partial(stage.samples, learned), partial(_rate, config)
         taught = view_steps(config, learner, checkpoint, samples=samples, held_out=measured, rate=rate)
         with closing(taught) as steps:

@@ -18,7 +18,7 @@ from napari_nucleiseg.core.training.mae.config import MaeConfig
 from napari_nucleiseg.core.training.mae.learner import Learner, scheduled_rate
 from napari_nucleiseg.core.training.pretrain_loop import ViewStep, prepare, view_steps
 from napari_nucleiseg.core.training.scales.samples import ScaleSource
-from napari_nucleiseg.core.training.scales.sources import opened
+from napari_nucleiseg.core.training.scales.sources import measured_on, opened
 
 
 class MaeSamples:
@@ -85,7 +85,8 @@ def pretrain(config: MaeConfig, sources: Sequence[ScaleSource] | None = None) ->
     with joined(config.device) as (processes, device), opened(config, sources) as (learned, held_out, origins):
         learner = Learner(config, device, processes)
         checkpoint = MaeCheckpoint(config, learner, origins)
-        measured = partial(_samples, held_out, learner, held_out=True) if held_out else None
+        to_measure = partial(_samples, held_out, learner, held_out=True)
+        measured = partial(measured_on, held_out, to_measure) if held_out else None
         rate = partial(scheduled_rate, config)
         samples = partial(_samples, learned, learner)
         yield from view_steps(config, learner, checkpoint, samples=samples, held_out=measured, rate=rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import PurePath
 
@@ -66,9 +67,10 @@ def adapt(
     config = replace(config, magnifications=powers)
     with tempfile.TemporaryDirectory(prefix="nucleiseg-") as scratch:
         settings = config if config.out else replace(config, out=scratch, resume=False)
-        for step in pretrain(settings, [source], model):
-            fitted = None if step.model is None else _descendant(model, step.model, source, config)
-            yield replace(step, model=fitted)
+        with closing(pretrain(settings, [source], model)) as steps:  # type: ignore[type-var] # a generator
+            for step in steps:
+                fitted = None if step.model is None else _descendant(model, step.model, source, config)
+                yield replace(step, model=fitted)
 
 
 def _descendant(parent: LoadedModel, fitted: LoadedModel, source: ScaleSource, config: ScaleConfig) -> LoadedModel:

@@ -25,6 +25,7 @@ from napari_nucleiseg.core.training.checkpoint import (
     Origin,
     cut_log,
     foreign_state,
+    learned_in_all,
     made_folder,
     origin_of,
     provenance,
@@ -47,17 +48,25 @@ class ScaleCheckpoint(LeftWhole):
         The run.
     origins : iterable of (str, str)
         Name and licence of each set of slides.
+    initial : LoadedModel, optional
+        What the learner began with.
     """
 
     def __init__(
-        self, config: ScaleConfig, spec: ModelSpec, learner: Learner, origins: Iterable[tuple[str, str]]
+        self,
+        config: ScaleConfig,
+        spec: ModelSpec,
+        learner: Learner,
+        origins: Iterable[tuple[str, str]],
+        initial: LoadedModel | None = None,
     ) -> None:
         self.config, self.spec, self.learner = config, spec, learner
+        # Of what this session and those before it learned from.
         self.origins = tuple(dict.fromkeys(origins))
         self.folder = made_folder(config.out)
         self.resumes = config.resume
         # What `origin_of` says of the weights that the run began with.
-        self.began: Origin | None = None
+        self.began: Origin | None = None if initial is None else origin_of(initial.card)
 
     def restore(self) -> int:
         """Load the last checkpoint or the initial weights; return the number of steps already done.
@@ -72,7 +81,7 @@ class ScaleCheckpoint(LeftWhole):
             step = self._read_state(path)
             cut_log(self.folder / "log.jsonl", step)
             return step
-        if self.config.initial:
+        if self.config.initial and self.began is None:
             self._start_from(Path(self.config.initial))
         path.unlink(missing_ok=True)
         (self.folder / "log.jsonl").unlink(missing_ok=True)
@@ -88,6 +97,7 @@ class ScaleCheckpoint(LeftWhole):
             self.learner.optimiser.load_state_dict(state["optimiser"])
             self.best = float(state["best"])
             self.began = state.get("began")
+            self.origins = learned_in_all(state.get("learned", ()), self.origins)
             return int(state["step"])
         except (*BROKEN_STATE, WeightsError) as error:
             raise foreign_state(path, error) from error
@@ -138,6 +148,7 @@ class ScaleCheckpoint(LeftWhole):
             "step": step,
             "best": self.best,
             "began": self.began,
+            "learned": self.origins,
             "optimiser": self.learner.optimiser.state_dict(),
         }
         if self.learner.average is not None:
@@ -159,7 +170,7 @@ class ScaleCheckpoint(LeftWhole):
         if self.config.imagenet:
             notes += "; its classifier started from ImageNet weights"
         return ModelCard(
-            name=self.folder.name,
+            name=self.folder.resolve().name,
             title=self.spec.title,
             network=self.spec.name,
             params=dict(self.spec.params),

@@ -22,7 +22,7 @@ from napari_nucleiseg.core.training.scales.device_samples import DeviceScaleBatc
 from napari_nucleiseg.core.training.scales.examination import Examination, Glance
 from napari_nucleiseg.core.training.scales.learner import Learner
 from napari_nucleiseg.core.training.scales.samples import ScaleSampler, ScaleSource
-from napari_nucleiseg.core.training.scales.sources import opened
+from napari_nucleiseg.core.training.scales.sources import measured_on, opened
 
 # Beside those to learn from and to measure on.
 CALIBRATION_STREAM = 2
@@ -95,12 +95,13 @@ def pretrain(
         If the network, the weights or the device are not there.
     """
     spec = _spec_of(config, initial)
-    with opened(config, sources) as (learned, held_out, origins):
+    finest = max(config.magnifications)
+    with opened(config, sources, lambda source: source.factor(finest) is not None) as (learned, held_out, origins):
         _seed(config)
         sampler = ScaleSampler(learned, config, spec)
-        examination = Examination(held_out or learned, config, spec, held_out=bool(held_out))
+        examination = _examination(learned, held_out, config, spec)
         learner = _learner(config, spec, initial, learned)
-        checkpoint = ScaleCheckpoint(config, spec, learner, origins)
+        checkpoint = ScaleCheckpoint(config, spec, learner, origins, initial)
         start, make = checkpoint.restore(), _maker(sampler, learner.device)
         with checkpoint.left_whole(), closing(prepared(make, start, config.steps)) as batches:
             for step, batch in enumerate(batches, start=start + 1):
@@ -123,6 +124,14 @@ def pretrain(
                     is_best,
                     checkpoint.model(step, scores) if is_last else None,
                 )
+
+
+def _examination(
+    learned: Sequence[ScaleSource], held_out: Sequence[ScaleSource], config: ScaleConfig, spec: ModelSpec
+) -> Examination:
+    if not held_out:
+        return Examination(learned, config, spec, held_out=False)
+    return measured_on(held_out, lambda: Examination(held_out, config, spec, held_out=True))
 
 
 def _maker(sampler: ScaleSampler, device: torch.device) -> Callable[[int], Mapping[str, Tensor]]:

@@ -50,6 +50,16 @@ class LabelledWindow:
         # Ids are counted from 1 without gaps.
         return max(int(self.labels.max(initial=0)), 0)
 
+    def is_corrected_in(self, folder: Path) -> bool:
+        """Return whether other labels of it lie in a data set, such as those that a person has corrected."""
+        path = folder / "labels" / f"{self.name}.tif"
+        if not path.exists():
+            return False
+        try:
+            return not np.array_equal(tifffile.imread(path), self.labels)
+        except (OSError, ValueError, tifffile.TiffFileError):
+            return True
+
     def write(self, folder: Path) -> None:
         """Write it into a data set, as ``images/NAME.tif`` and ``labels/NAME.tif``; each is whole or not there.
 

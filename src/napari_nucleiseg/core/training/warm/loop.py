@@ -11,7 +11,7 @@ from napari_nucleiseg.core.training.dino.patches import read_patches
 from napari_nucleiseg.core.training.dino.processes import joined
 from napari_nucleiseg.core.training.pretrain_loop import ViewStep, prepare, view_steps
 from napari_nucleiseg.core.training.scales.samples import ScaleSource
-from napari_nucleiseg.core.training.scales.sources import opened
+from napari_nucleiseg.core.training.scales.sources import measured_on, opened
 from napari_nucleiseg.core.training.warm.checkpoint import WarmCheckpoint
 from napari_nucleiseg.core.training.warm.config import WarmConfig
 from napari_nucleiseg.core.training.warm.learner import Learner, scheduled_rate
@@ -61,7 +61,8 @@ def pretrain(config: WarmConfig, sources: Sequence[ScaleSource] | None = None) -
     with joined(config.device) as (processes, device), opened(config, sources) as (learned, held_out, origins):
         learner = Learner(config, device, processes)
         checkpoint = WarmCheckpoint(config, learner, origins)
-        measured = partial(_samples, held_out, learner, held_out=True) if held_out else None
+        to_measure = partial(_samples, held_out, learner, held_out=True)
+        measured = partial(measured_on, held_out, to_measure) if held_out else None
         rate = partial(scheduled_rate, config)
         samples = partial(_samples, learned, learner)
         yield from view_steps(config, learner, checkpoint, samples=samples, held_out=measured, rate=rate)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from napari_nucleiseg.core.slides.pyramid import UInt8Image
@@ -24,7 +26,9 @@ class WarmSamples:
     """
 
     def __init__(self, patches: UInt8Image, config: WarmConfig, view_px: int) -> None:
-        self.patches, self.config, self.view_px = patches, config, view_px
+        # What was covered is to be filled with its colours, sharp.
+        self.config = replace(config, grey=0.0, blur=0.0) if config.method == MASKED else config
+        self.patches, self.view_px = patches, view_px
 
     def __len__(self) -> int:
         """Return how many patches there are."""
@@ -40,4 +44,4 @@ class WarmSamples:
         view = resized_crop(patch, self.view_px, config.view_scale, rng)
         if config.stain:
             view = jitter_stains(view, config.stain, rng)
-        return change(view, config, 0.0 if config.method == MASKED else config.blur, rng)
+        return change(view, config, config.blur, rng)
