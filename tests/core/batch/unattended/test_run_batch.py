@@ -27,6 +27,7 @@ from napari_nucleiseg.core.slides.fingerprint import former
 from napari_nucleiseg.core.store.lock import WriterLock
 from napari_nucleiseg.core.store.project import Project
 from project_content import assert_same, content_of
+from slide_factory import tissue_picture, write_dicom_slide
 
 pytestmark = pytest.mark.usefixtures("dark")
 
@@ -195,6 +196,14 @@ def test_what_is_done_is_not_done_again(write_slide, job_for, run_here, dark):
     assert [event.from_before for event in of_kind(again, SlideDone)] == [True, True]
     assert of_kind(again, BatchFinished)[0].nuclei == of_kind(first, BatchFinished)[0].nuclei
     assert dark.log.tiles == forwards
+
+
+def test_dicom_that_is_done_is_not_done_again(job_for, run_here, tmp_path):
+    pytest.importorskip("wsidicom", reason="the extra `dicom` is not installed")
+    write_dicom_slide(tmp_path / "slides" / "a", tissue_picture(301, 213))
+    job = job_for(tmp_path / "slides" / "a")
+    assert [event.from_before for event in of_kind(run_here(job), SlideDone)] == [False]
+    assert [event.from_before for event in of_kind(run_here(job), SlideDone)] == [True]
 
 
 def test_what_a_former_version_has_done_is_not_done_again_but_another_picture_is(

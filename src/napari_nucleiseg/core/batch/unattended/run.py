@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -39,8 +39,9 @@ from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.looking import looks
 from napari_nucleiseg.core.models.weights import LoadedModel, load_model
 from napari_nucleiseg.core.slides.bytesource import is_address
-from napari_nucleiseg.core.slides.fingerprint import fingerprint, is_same
+from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
+from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.failure import full_disk
 from napari_nucleiseg.core.store.project import DATABASE
 from napari_nucleiseg.core.training.scales.slide_level import takes_slide_level
@@ -276,7 +277,9 @@ class _Run:
         if row.state != DONE or row.settings != self._settings(entry) or row.tiles_skipped:
             return False
         try:
-            found = fingerprint(entry.path)
+            # Not of the file alone: what DICOM is known by stands in it.
+            with closing(open_slide(entry.path)) as slide:
+                found = slide.fingerprint
             edited = (self._out / _project_name(entry) / DATABASE).stat().st_mtime > row.updated
         except (NucleiSegError, OSError):
             return False
