@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 from psygnal import Signal
 
 from napari_nucleiseg.core.attention.per_nucleus import NucleiAttention
-from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.listing import Listing, Query
 from napari_nucleiseg.core.store.project import Project
@@ -24,7 +24,7 @@ MEANS = {20: 0.5, 21: 0.125, 22: 0.75, 23: 0.125, 24: np.nan}
 class Emitting:
     """Every signal that a list listens to."""
 
-    edited, tile_done, switched, removed = Signal(), Signal(), Signal(object), Signal(object)
+    edited, tile_done, switched, removed = Signal(), Signal(Region), Signal(object), Signal(object)
     picked = Signal(int)
     looked, shown_changed, measured_changed = Signal(), Signal(), Signal()
 
@@ -194,3 +194,13 @@ def test_a_measurement_of_no_nucleus_changes_no_order():
     listing = Listing(ids=np.array(IDS, np.uint32))
     nothing = NucleiAttention(np.zeros(0, np.uint32), np.zeros(0, np.float32), np.zeros(0, np.float32))
     assert sorted_by_attention(listing, Query(order=ATTENTION), nothing).ids.tolist() == IDS
+
+
+def test_only_nuclei_of_the_results_that_are_corrected_can_be_changed(world):
+    editing = world.nuclei._editing
+    editing.project = world.nuclei.project
+    assert not world.nuclei.can_change  # they are not listed yet
+    until_listed(world, world.nuclei.open)
+    assert world.nuclei.can_change
+    editing.project = object()
+    assert not world.nuclei.can_change

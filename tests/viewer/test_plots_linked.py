@@ -8,7 +8,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store.regions import AnnotatedRegion, put_region, remove_region
 from napari_nucleiseg.state import IN_VIEW, WHOLE_SLIDE, PlotWishes
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
@@ -263,6 +263,50 @@ def test_a_selection_outlives_a_move_of_the_view(ready):
     assert len(ready.plots.selected) == ALL
 
 
+def approve(ready, ids):
+    ready.controller.session.editing = True
+    ready.settle()
+    ready.editing.approve(ids.tolist())
+    ready.settle()
+    ready.controller.session.editing = False
+    ready.settle()
+
+
+def test_ids_that_a_model_gives_anew_are_not_selected_but_those_of_approved_nuclei_are(ready):
+    chosen = truth(ready).ids[100:110]
+    approve(ready, chosen[:3])
+    ready.plots.select(chosen)
+    ready.plots.close()  # who does not look selects no others either
+    ready.controller.session.min_area_um2 = 10.0
+    ready.settle()
+    ready.segment()
+    assert np.isin(chosen[3:], truth(ready).ids).any()
+    ready.show()
+    assert ready.plots.selected.tolist() == chosen[:3].tolist()
+
+
+def test_only_what_lies_where_a_model_has_written_is_not_selected_and_not_listed_alone_any_more(ready):
+    listed, told = NucleiList(ready.editing, ready.controller.display), []
+    listed.given_anew.connect(lambda ids: told.append(sorted(ids.tolist())))
+    table = truth(ready)
+    listed.only = table.ids
+    ready.plots.select(table.ids)
+    tile = Region(100, 200, 300, 400)
+    inside = np.isin(table.ids, truth(ready, tile).ids)
+    assert 0 < inside.sum() < ALL
+    ready.controller.display.tile_done.emit(tile)
+    ready.settle()
+    assert ready.plots.selected.tolist() == listed.only.tolist() == table.ids[~inside].tolist()
+    assert told == [table.ids[inside].tolist()]
+
+
+def test_a_selection_is_gone_with_the_results_of_another_pixel_size(ready):
+    ready.plots.select_all()
+    ready.controller.set_pixel_size(YX(0.45, 0.45))
+    ready.settle()
+    assert len(ready.plots.selected) == len(ready.plots.cloud) == 0
+
+
 # ---------------------------------------------------------------------- on the slide
 
 
@@ -417,6 +461,9 @@ def test_selected_nuclei_are_approved_given_a_class_and_rejected_as_one_step_eac
     table = truth(ready)
     assert table.ids[table.approved].tolist() == table.ids[table.classes == 2].tolist() == chosen.tolist()
     assert (ready.plots.cloud.classes == 2).sum() == 50
+    ready.acts.classify(7)  # there is none of this number
+    ready.settle()
+    assert (truth(ready).classes == 2).sum() == 50
     ready.acts.reject()
     ready.settle()
     assert len(truth(ready)) == len(ready.plots.cloud) == ALL - 50

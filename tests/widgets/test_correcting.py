@@ -165,6 +165,7 @@ def test_each_tool_does_what_it_says_and_all_of_it_is_undone(person):
     person.press(Qt.Key.Key_3, (y1, x1))
     table = person.project.nuclei_in(Region(0, 0, *person.project.shape))
     assert table.classes[table.ids == person.at((y1, x1))] == 3
+    person.press(Qt.Key.Key_7, (y1, x1))  # there is no such class
     person.press(Qt.Key.Key_Y, (y1, x1))
     area = (person.ids() == person.at((y2, x2))).sum()
     person.press(Qt.Key.Key_Period, (y2, x2))

@@ -1,14 +1,17 @@
 """A person looks at what was done on the slide, goes to the place of a step, and back to an earlier state."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from psygnal import Signal
 from qtpy.QtCore import Qt
 
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.journal import Step
+from napari_nucleiseg.widgets.history_list import HistoryList
 from napari_nucleiseg.widgets.wording import step_text, when_text
 
 LEFT = Qt.MouseButton.LeftButton
@@ -130,6 +133,37 @@ def test_without_correcting_nothing_is_turned(history, panel, qtbot):
     press_row(qtbot, history, 2)
     assert not history.jump_button.isEnabled()
     assert "Switch on “Correct nuclei”" in history.hint.text()
+
+
+class Told(SimpleNamespace):
+    """A history of steps with these numbers, newest first."""
+
+    read = Signal(bool)
+
+    def tell(self, project, *numbers, only_added=False):
+        self.project = project
+        self.steps = [Step(number, "paint", "Ada", 0.0, None, 1, False) for number in numbers]
+        self.read.emit(only_added)
+
+
+def test_the_step_stays_selected_and_not_its_row(qtbot):
+    told = Told(can_change=True, now=0, has_more=False, project="one", steps=[])
+    listed = HistoryList(told)
+    qtbot.addWidget(listed)
+    told.tell("one", 3, 2, 1)
+    listed.view.selectRow(1)
+    assert listed.selected.number == 2
+    told.tell("one", 4, 3, 2, 1)
+    assert listed.selected.number == 2
+    told.tell("one", 4, 3, 2, 1, 0, only_added=True)
+    told.tell("one", 5, 3, 2, 1)
+    assert listed.selected.number == 2
+    told.tell("another", 3, 2, 1)
+    assert listed.selected is None
+    assert not listed.jump_button.isEnabled()
+    listed.view.selectRow(0)
+    told.tell("another", 2, 1)
+    assert listed.selected is None
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,12 @@ import threading
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
+import tifffile
+from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import QApplication
 
-from dark_model import disc_centres
+from dark_model import disc_centres, disc_picture
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.viewer.visible import visible_region
@@ -199,6 +202,56 @@ def test_a_class_is_given_to_all_selected_and_listed_by_it(table, panel, qtbot):
     until_idle(qtbot, panel)
     assert table.nothing.isVisible()
     assert "Show all" in table.nothing.text()
+
+
+def test_digits_that_are_no_class_do_nothing(table, panel, qtbot):
+    press_row(qtbot, table, 2)
+    qtbot.keyClick(table.view, Qt.Key.Key_7)
+    # French keyboards have a key for it.
+    squared = QKeyEvent(QEvent.Type.KeyPress, 0, Qt.KeyboardModifier.NoModifier, "²")
+    QApplication.sendEvent(table.view, squared)
+    until_idle(qtbot, panel)
+    assert history(panel) == []
+
+
+def test_ids_that_a_model_gives_anew_are_not_selected_but_those_of_approved_nuclei_are(table, panel, qtbot):
+    chosen = table.nuclei.listing.ids[10:15].tolist()
+    panel.controller.editing.approve(chosen[:2])
+    until_idle(qtbot, panel)
+    table.view.select(np.arange(10, 15))
+    project = panel.controller.editing.project
+    panel.session.min_area_um2 = 10.0
+    runs = "SELECT count(DISTINCT run) FROM nuclei WHERE state = 0"
+    qtbot.waitUntil(lambda: project.ledger.reader.execute(runs).fetchone()[0] == 2, timeout=WAIT_MS)
+    until_idle(qtbot, panel)
+    until_listed(qtbot, panel, table, ALL)
+    assert np.isin(chosen[2:], table.nuclei.listing.ids).any()
+    assert table.nuclei.listing.ids[table.rows()].tolist() == chosen[:2]
+    assert table.selected.text() == "2 selected. "
+
+
+def test_a_selection_is_not_carried_to_another_slide(viewer, table, panel, tmp_path, qtbot):
+    first = viewer.layers[0]
+    picture = disc_picture((768, 1024))
+    picture[:9, :9] = 200  # another slide
+    other = tmp_path / "other.tif"
+    tifffile.imwrite(other, picture, resolution=(20000, 20000), resolutionunit="CENTIMETER")
+    open_and_settle(viewer, panel, other, qtbot)
+    click(qtbot, panel.panel.view_button)
+    until_listed(qtbot, panel, table, ALL)
+    second = panel.controller.display.shelf.now.layer
+    viewer.layers.selection.active = first
+    until_idle(qtbot, panel)
+    table.view.select(np.arange(3, 6))
+    viewer.layers.selection.active = second
+    until_idle(qtbot, panel)
+    click(qtbot, panel.panel.correct.toggle)
+    until_idle(qtbot, panel)
+    assert table.rows().tolist() == []
+    assert not table.delete_button.isEnabled()
+    qtbot.keyClick(table.view, Qt.Key.Key_D)
+    until_idle(qtbot, panel)
+    assert shown(panel) == ALL
 
 
 def test_only_what_is_in_view_and_of_some_area(viewer, table, panel, qtbot):

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import QApplication
 
 from gui_parts import hover
 from napari_nucleiseg.viewer.plot_data import Cloud, summary_of
@@ -167,3 +169,11 @@ def test_words():
     assert [number_text(value) for value in (0, 0.0341, 28, 99.96, 1234.5)] == ["0", "0.0341", "28.0", "100", "1,234"]
     assert selected_text(5, 5) == "5 selected."
     assert selected_text(5, 2) == "5 selected, 2 of them plotted."
+
+
+def test_only_digits_of_numbers_act_on_the_selection(scatter):
+    keys = []
+    scatter.key_pressed.connect(keys.append)
+    for text in ("7", "²"):  # French keyboards have a key for it
+        QApplication.sendEvent(scatter, QKeyEvent(QEvent.Type.KeyPress, 0, Qt.KeyboardModifier.NoModifier, text))
+    assert keys == ["7"]

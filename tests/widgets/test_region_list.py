@@ -1,14 +1,19 @@
 """A person says where everything is corrected: regions are drawn on the slide, listed, changed and undone."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from psygnal import Signal
 from qtpy.QtCore import QPoint, Qt
 
 from dark_model import disc_centres
 from gui_parts import WAIT_MS, click, hover, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import YX
-from napari_nucleiseg.core.store.regions import read_regions
+from napari_nucleiseg.core.store.regions import AnnotatedRegion, read_regions
+from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.visible import visible_region
+from napari_nucleiseg.widgets.region_list import RegionList
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -215,3 +220,36 @@ def test_regions_of_another_pixel_size_are_gone_with_its_results(viewer, regions
     until(qtbot, panel, lambda: regions.table.rowCount() == 0)
     assert panel.docks.regions.regions == ()
     assert not [layer for layer in viewer.layers if layer.name.endswith("regions")]
+
+
+class Told(SimpleNamespace):
+    """Regions with these numbers."""
+
+    changed, said = Signal(), Signal(Hint)
+
+    def tell(self, project, *numbers):
+        corner = ((0.0, 0.0), (0.0, 9.0), (9.0, 0.0))
+        self.project = project
+        self.regions = tuple(AnnotatedRegion(number, f"Region {number}", "teach", corner) for number in numbers)
+        self.changed.emit()
+
+
+def test_the_region_stays_selected_and_not_its_row(qtbot):
+    removed = []
+    told = Told(can_change=True, project="one", regions=(), shares={}, remove=removed.append)
+    listed = RegionList(told)
+    qtbot.addWidget(listed)
+    told.tell("one", 2, 3)
+    listed.table.selectRow(0)
+    assert listed.selected.number == 2
+    told.tell("one", 1, 2, 3)
+    assert listed.selected.number == 2
+    listed.delete_button.click()
+    assert [region.number for region in removed] == [2]
+    told.tell("one", 1, 3)
+    assert listed.selected is None
+    assert not listed.delete_button.isEnabled()
+    listed.table.selectRow(0)
+    told.tell("another", 1, 3)
+    assert listed.selected is None
+    assert not listed.delete_button.isEnabled()

@@ -60,10 +60,11 @@ def ids_given_anew(project: Project, region: Region) -> NDArray[np.uint32]:
     Returns
     -------
     ndarray of uint32, shape (n,)
-        Those of all nuclei there; but what a person has approved or drawn keeps its id.
+        Those of all nuclei there, hidden ones too; but what a person has judged or drawn keeps its id.
     """
-    now = project.nuclei_in(region)
-    return now.ids[(now.ids < PERSON_ID_START) & ~now.approved]
+    given = f"review = 0 AND id < {PERSON_ID_START}"
+    rows = project.census.rows_in(project.ledger.reader, region, "id", given)
+    return np.array(rows, np.uint32).ravel()
 
 
 def tell_given_anew(jobs: Jobs, project: Project, region: Region, call: Callable[[NDArray[np.uint32]], None]) -> None:

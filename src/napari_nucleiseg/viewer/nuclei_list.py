@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.listing import Entry, Ids, Listing, Query, entries_of, list_nuclei
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
+from napari_nucleiseg.viewer.given_anew import tell_given_anew
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.marker import Marker, fly_to
 from napari_nucleiseg.viewer.measured_nuclei import ATTENTION, MeasuredNuclei, sorted_by_attention
 from napari_nucleiseg.viewer.messages import Hint
-from napari_nucleiseg.viewer.project_view import class_list
+from napari_nucleiseg.viewer.project_view import class_list, has_class
 from napari_nucleiseg.viewer.visible import visible_region
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class NucleiList:
     said = Signal(Hint)
     chosen = Signal(object)
     """The user has selected rows of these nuclei (ids, in the order of the list)."""
+    given_anew = Signal(object)
+    """A model has just written these ids: they may be of other nuclei now. Told also while this is closed."""
 
     def __init__(self, editing: Editing, display: Display, attention: MeasuredNuclei | None = None) -> None:
         self._editing, self._display, self._attention = editing, display, attention
@@ -80,6 +84,7 @@ class NucleiList:
         self._wanted: dict[int, None] = {}
         self._picked = 0
         self._going: tuple[int, bool] | None = None
+        display.tile_done.connect(self._on_tile_written)
 
     # ------------------------------------------------------------------ life
 
@@ -127,8 +132,8 @@ class NucleiList:
 
     @property
     def can_change(self) -> bool:
-        """Whether nuclei are being corrected."""
-        return self._editing.project is not None
+        """Whether the nuclei that are listed are being corrected."""
+        return self._editing.project is not None and self._editing.project is self._listed_of
 
     @property
     def total(self) -> int:
@@ -275,8 +280,9 @@ class NucleiList:
         self.marker.hide()
 
     def classify(self, rows: Collection[int], number: int) -> None:
-        """Give the nuclei of rows a class as one step; 0 takes it."""
-        self._editing.classify(self._ids(rows), number)
+        """Give the nuclei of rows a class as one step; 0 takes it, and a number that is no class does nothing."""
+        if has_class(self.project, number):
+            self._editing.classify(self._ids(rows), number)
 
     def _ids(self, rows: Collection[int]) -> list[int]:
         return [int(nucleus_id) for nucleus_id in self.listing.ids[list(rows)]]
@@ -296,6 +302,18 @@ class NucleiList:
 
     def _on_tile_done(self) -> None:
         self._jobs.soon("table tiles", TILE_S, self.refresh)
+
+    def _on_tile_written(self, tile: Region) -> None:
+        project = self.project
+        if project is not None:
+            tell_given_anew(self._jobs, project, tile, lambda ids: self._on_given_anew(project, ids))
+
+    def _on_given_anew(self, project: Project, ids: Ids) -> None:
+        if project is not self.project:
+            return
+        if self.only is not None:
+            self.only = np.setdiff1d(self.only, ids)
+        self.given_anew.emit(ids)
 
     def _on_slide_switched(self) -> None:
         self.marker.hide()

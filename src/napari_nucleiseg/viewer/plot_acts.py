@@ -11,6 +11,7 @@ from napari_nucleiseg.viewer.long_work import LongWork, StoppedError
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.plot_lanes import WRITING
 from napari_nucleiseg.viewer.plots import Plots
+from napari_nucleiseg.viewer.project_view import has_class
 
 
 class PlotActs:
@@ -44,8 +45,8 @@ class PlotActs:
             self._plots.clear()
 
     def classify(self, number: int) -> None:
-        """Give the selected nuclei a class as one step; 0 takes it."""
-        if self.can_change:
+        """Give the selected nuclei a class as one step; 0 takes it, and a number that is no class does nothing."""
+        if self.can_change and has_class(self._plots.project, number):
             self._editing.classify(self._ids(), number)
 
     def show_in_list(self) -> None:

@@ -16,6 +16,7 @@ from napari_nucleiseg.state import IN_VIEW, WHOLE_SLIDE, PlotWishes
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
+from napari_nucleiseg.viewer.given_anew import tell_given_anew
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.long_work import LongWork
 from napari_nucleiseg.viewer.marker import Marker, fly_to
@@ -80,7 +81,7 @@ class Plots:
     Notes
     -----
     It works only between `open` and `close`. A selection outlives what is plotted: who selects, and then moves the view
-    to see what was selected, does not lose it.
+    to see what was selected, does not lose it; but nuclei that a model has found anew since are not selected.
     """
 
     measured = Signal()
@@ -102,10 +103,12 @@ class Plots:
         """What is plotted."""
         self.selected: Ids = NO_IDS
         """Selected nuclei, ascending; some may not be plotted."""
+        self._selected_of: Project | None = None
         self._measured_of: tuple[Project | None, Place] | None = None
         self._again = False
         self._flown: tuple[float, ...] | None = None
         self._connections = self._make_connections()
+        self.display.tile_done.connect(self._on_tile_written)
 
     # ------------------------------------------------------------------ life
 
@@ -119,6 +122,7 @@ class Plots:
             (self.shelf.removed, self._on_slide_switched),
             (self.regions.changed, self._on_regions_changed),
             (self.viewer.layers.events.inserted, self._on_layers_changed),
+            (self.viewer.layers.events.removed, self._on_layer_removed),
             (self.wishes.events.source, self._on_source_changed),
             (camera.center, self._on_view_moved),
             (camera.zoom, self._on_view_moved),
@@ -129,8 +133,6 @@ class Plots:
         """Begin to measure."""
         if not self.is_open:
             self._connections.open()
-            if self.project is not (None if self._measured_of is None else self._measured_of[0]):
-                self._put(NO_IDS)
             self.refresh()
 
     def close(self) -> None:
@@ -172,6 +174,8 @@ class Plots:
         if not self.is_open:
             return
         self._cancel()
+        if project is not self._selected_of:
+            self._put(NO_IDS)
         place = None if opened is None else self._place(opened)
         if opened is None or project is None or place is None or (place.region and place.region.is_empty):
             self._measured_of = None
@@ -311,6 +315,7 @@ class Plots:
         self.marker.show(opened, box)
 
     def _put(self, ids: Ids) -> None:
+        self._selected_of = self.project
         if not np.array_equal(ids, self.selected):
             self.selected = ids
             self.selection_changed.emit()
@@ -337,6 +342,18 @@ class Plots:
         if region is None or region.overlaps(tile):
             self.jobs.soon("plots of tiles", TILE_S, self._on_tiles_done)
 
+    def _on_tile_written(self, tile: Region) -> None:
+        """Also while nobody looks, nothing stays selected that may be another nucleus now."""
+        project = self.project
+        if project is not None and len(self.selected):
+            tell_given_anew(self.jobs, project, tile, lambda ids: self._on_given_anew(project, ids))
+
+    def _on_given_anew(self, project: Project, ids: Ids) -> None:
+        kept = self.selected[~np.isin(self.selected, ids)]
+        if project is self._selected_of and len(kept) < len(self.selected):
+            self.selected = kept
+            self.selection_changed.emit()
+
     def _on_tiles_done(self) -> None:
         """While the slide is segmented there is always something new: what is being measured comes to its end first."""
         if self.is_measuring:
@@ -354,9 +371,12 @@ class Plots:
         self.jobs.later(MEASURING, AT_ONCE_S, self.refresh)
 
     def _on_layers_changed(self, _event: Any = None) -> None:
-        """The results of an earlier session are shown as a layer when they have been opened."""
+        """Opened results of an earlier session come as a layer; those of another pixel size go with theirs."""
         if self.project is not (None if self._measured_of is None else self._measured_of[0]):
             self.jobs.later(MEASURING, AT_ONCE_S, self.refresh)
+
+    def _on_layer_removed(self, _event: Any = None) -> None:
+        self.jobs.later("plots of results", AT_ONCE_S, self._on_layers_changed)
 
     def _on_regions_changed(self) -> None:
         opened = self.opened

@@ -98,7 +98,8 @@ def drawn(
 ) -> tuple[list[Vertices], dict[int, Vertices], Collection[int]] | None:
     """Return what the user did to the shapes: outlines of new ones, of changed ones by number, numbers of removed ones.
 
-    None if shapes and regions cannot be told apart; lines, which are no area, are left out.
+    `regions` are those that the shapes were, not those that there are by now: what is not in the layer yet was not
+    removed from it. None if shapes and regions cannot be told apart; lines, which are no area, are left out.
     """
     if len(layer.features) != layer.nshapes:
         return None

@@ -70,6 +70,8 @@ class Regions:
         self._read_from: Project | None = None
         self._layer: Any = None
         self._layer_of: OpenedSlide | None = None
+        # What was last put into the layer, and what was kept of it since: others there are new.
+        self._shown: tuple[AnnotatedRegion, ...] = ()
         self._showing = False
         self._unkept = False
         self._back_to: Any = None
@@ -192,7 +194,7 @@ class Regions:
         return self._layer
 
     def _drop_layer(self) -> None:
-        self._unkept = False
+        self._unkept, self._shown = False, ()
         layer, self._layer = self._layer, None
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
@@ -209,6 +211,7 @@ class Regions:
         self._showing = True
         try:
             put_regions(layer, self.regions, self._viewer.scene.camera.zoom)
+            self._shown = self.regions
         finally:
             self._showing = False
         layer.editable = self.can_change
@@ -227,12 +230,15 @@ class Regions:
             self._jobs.later("regions drawn", DRAWN_S, self._keep_drawn)
             return
         self._unkept = False
-        done = drawn(layer, opened.layer, self.regions) if self.can_change else None
+        done = drawn(layer, opened.layer, self._shown) if self.can_change else None
         if done is None:
             self._show()
             return
         new, moved, removed = done
+        # What was undone while a shape was drawn is neither moved nor removed.
         known = {region.number: region for region in self.regions}
+        moved = {number: vertices for number, vertices in moved.items() if number in known}
+        removed = [number for number in removed if number in known]
         role = self._role
 
         def write(project: Project) -> Iterator[Changed | None]:
@@ -245,6 +251,11 @@ class Regions:
 
         if new or moved or removed:
             mark_pending(layer)
+            self._shown = tuple(
+                replace(region, vertices=moved.get(region.number, region.vertices))
+                for region in self._shown
+                if region.number not in removed
+            )
             self._write(write)
         if new and str(layer.mode).startswith("add_"):
             self._stop_drawing(layer)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_nucleiseg.viewer.editing import LANE, Editing
 from napari_nucleiseg.viewer.marker import Marker, fly_to
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.project_view import Unseen, nearest_unseen
 from napari_nucleiseg.viewer.visible import visible_region
+
+if TYPE_CHECKING:
+    from napari_nucleiseg.core.store.project import Project
 
 ALL_SEEN = "Every nucleus on this slide has been approved."
 
@@ -34,6 +37,7 @@ class Tour:
         self.aimed = 0
         self._marker = Marker(viewer)
         self._passed: set[int] = set()
+        self._passed_of: Project | None = None
         editing.session.events.editing.connect(self.leave)
 
     def next(self) -> None:
@@ -42,6 +46,9 @@ class Tour:
         view = None if opened is None else visible_region(self._viewer, opened.layer)
         if project is None or view is None:
             return
+        if project is not self._passed_of:
+            # The same ids are other nuclei there.
+            self._passed_of, self._passed = project, set()
         centre, passed = view.centre, frozenset(self._passed)
 
         def work() -> Unseen | None:

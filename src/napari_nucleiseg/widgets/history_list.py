@@ -133,6 +133,8 @@ class HistoryList(QWidget):
         super().__init__()
         self.setObjectName("nucleiseg history")
         self._history = history
+        self._chosen: int | None = None
+        self._chosen_of: object = None
         self.model = HistoryModel(history)
         self.view = QTableView()
         self.view.setModel(self.model)
@@ -179,8 +181,9 @@ class HistoryList(QWidget):
         return self._history.steps[rows[0].row()] if rows and rows[0].row() < len(self._history.steps) else None
 
     def _on_read(self, only_added: bool) -> None:
-        chosen = self.selected
-        number = None if chosen is None else chosen.number
+        # By its number: the row may be another step's by now, and another slide has the same numbers.
+        number = self._chosen if self._history.project is self._chosen_of else None
+        self._chosen_of = self._history.project
         scrolled = self.view.verticalScrollBar().value()
         self.model.renew(only_added=only_added)
         steps = self._history.steps
@@ -194,6 +197,7 @@ class HistoryList(QWidget):
 
     def _on_selection_changed(self) -> None:
         can_change = self._history.can_change
+        self._chosen = None if self.selected is None else self.selected.number
         self.jump_button.setEnabled(can_change and self.selected is not None)
         self.hint.setText("" if can_change or not self._history.steps else NOT_CORRECTING)
 

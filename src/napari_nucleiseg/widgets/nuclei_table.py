@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_nucleiseg.core.store.listing import Ids
 from napari_nucleiseg.viewer.measured_nuclei import ATTENTION
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
@@ -59,6 +60,7 @@ class NucleiTable(QWidget):
         self.nuclei = nuclei
         """What is shown."""
         self._selected_ids: list[int] = []
+        self._selected_of: object = None
         self._advance_to: int | None = None
         self.filter = NucleiFilter()
         self.model = NucleiModel(nuclei)
@@ -115,6 +117,7 @@ class NucleiTable(QWidget):
         nuclei, view = self.nuclei, self.view
         nuclei.listed.connect(self._on_listed)
         nuclei.pointed.connect(self._on_pointed)
+        nuclei.given_anew.connect(self._on_given_anew)
         nuclei.attention_changed.connect(self._show_attention)
         nuclei.said.connect(self._on_said)
         self.filter.changed.connect(self._on_filter_changed)
@@ -167,7 +170,7 @@ class NucleiTable(QWidget):
         self.nuclei.go_to(row)
 
     def _on_key_pressed(self, key: str) -> None:
-        if key.isdigit():
+        if key.isdecimal():
             self.classify(int(key))
         elif key == "Y":
             self.approve(approved=True)
@@ -184,6 +187,9 @@ class NucleiTable(QWidget):
 
     def _on_listed(self) -> None:
         listing = self.nuclei.listing
+        if self.nuclei.project is not self._selected_of:
+            # The same ids are other nuclei there.
+            self._selected_of, self._selected_ids, self._advance_to = self.nuclei.project, [], None
         self.filter.offer(self.nuclei.classes(), listing.origins)
         self.filter.show_only(on=self.nuclei.only is not None)
         self.filter.show_count(len(listing), self.nuclei.total)
@@ -222,6 +228,16 @@ class NucleiTable(QWidget):
         self.view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.PositionAtCenter)
         self.view.is_told = False
         self._on_selection_changed()
+
+    def _on_given_anew(self, ids: Ids) -> None:
+        """Keep nothing selected that may be another nucleus now."""
+        rows = self.rows()
+        kept = rows[~np.isin(self.nuclei.listing.ids[rows], ids)]
+        if len(kept) < len(rows):
+            self.view.is_told = True
+            self.view.select(kept)
+            self.view.is_told = False
+            self._on_selection_changed()
 
     def _on_said(self, hint: Hint) -> None:
         self.selected.setText(hint.text)
@@ -300,7 +316,7 @@ class _View(QTableView):
         """Judge nuclei by letters, leave other letters to the viewer, and move by the rest."""
         text = event.text().upper()
         plain = not event.modifiers() & (Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.AltModifier)
-        if plain and (text in {"Y", "R", "D"} or text.isdigit() or event.key() == Qt.Key.Key_Delete):
+        if plain and (text in {"Y", "R", "D"} or text.isdecimal() or event.key() == Qt.Key.Key_Delete):
             self.key_pressed.emit(text if text.isalnum() else "D")
         elif plain and text.strip() and text.isprintable():
             event.ignore()

@@ -307,7 +307,7 @@ class PlotCanvas(QWidget):
             self.update()
         elif event.key() == Qt.Key.Key_A and event.modifiers() & CONTROL:
             self.key_pressed.emit("A")
-        elif (text in {"Y", "R"} or text.isdigit()) and not event.modifiers() & (CONTROL | ALT | SHIFT):
+        elif (text in {"Y", "R"} or text.isdecimal()) and not event.modifiers() & (CONTROL | ALT | SHIFT):
             self.key_pressed.emit(text)
         else:
             event.ignore()

@@ -67,6 +67,8 @@ class RegionList(QWidget):
         self.setObjectName("nucleiseg regions")
         self._regions = regions
         self._shown: tuple[tuple[AnnotatedRegion, ...], bool] | None = None
+        self._chosen: int | None = None
+        self._chosen_of: object = None
         self.table = QTableWidget(0, len(TITLES))
         self.table.setHorizontalHeaderLabels(TITLES)
         for column, tip in enumerate(TIPS):
@@ -139,15 +141,20 @@ class RegionList(QWidget):
 
     def _on_changed(self) -> None:
         regions, can_change = self._regions.regions, self._regions.can_change
+        if self._regions.project is not self._chosen_of:
+            # Another slide has the same numbers.
+            self._shown, self._chosen, self._chosen_of = None, None, self._regions.project
         if (regions, can_change) != self._shown:
             self._shown = regions, can_change
-            row = self.table.currentRow()
+            number = self._chosen
             with signals_blocked(self.table):
                 self.table.setRowCount(len(regions))
                 for place, region in enumerate(regions):
                     self._fill(place, region, can_change=can_change)
-            if 0 <= row < len(regions) and self.table.selectedItems():
-                self.table.selectRow(row)
+                self.table.clearSelection()
+                row = next((place for place, region in enumerate(regions) if region.number == number), None)
+                if row is not None:
+                    self.table.selectRow(row)
         with signals_blocked(self.table):
             for place, region in enumerate(regions):
                 self.table.setItem(place, SHARE, _fixed(_share_text(self._regions.shares.get(region.number))))
@@ -183,6 +190,7 @@ class RegionList(QWidget):
 
     def _on_selection_changed(self) -> None:
         chosen, can_change = self.selected is not None, self._regions.can_change
+        self._chosen = None if self.selected is None else self.selected.number
         self.go_button.setEnabled(chosen)
         self.delete_button.setEnabled(chosen and can_change)
         if self._regions.regions and not can_change:
