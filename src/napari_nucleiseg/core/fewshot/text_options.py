@@ -97,7 +97,7 @@ class TextScores:
 
     Parameters
     ----------
-    ids : ndarray of int32, shape (n,)
+    ids : ndarray of int, shape (n,)
         The nuclei, ascending.
     classes : tuple of str
         Names of the columns: classes in the order they were given, then `BACKGROUND` if it has prompts.
@@ -107,7 +107,7 @@ class TextScores:
         What CLIP alone says; equal to `scores` where no other model was asked.
     """
 
-    ids: NDArray[np.int32]
+    ids: NDArray[np.integer]
     classes: tuple[str, ...]
     scores: NDArray[np.float32]
     p_clip: NDArray[np.float32]
