@@ -74,3 +74,11 @@ def test_what_is_read_is_not_written_over(shell, files, tmp_path, which):
     assert answer.status != 0
     assert "would be lost. Choose another name" in answer.err
     assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("mpp", [0.2525, 0.37, 0.6])
+def test_colour_is_compared_at_any_pixel_size(shell, files, tmp_path, mpp):
+    words = ("--mark", "10,10", "--mpp", mpp, "--model", "colour", "--candidates", files[1])
+    answer = shell("like", files[0], *words, "--out", tmp_path / "like.tif", "--json")
+    assert answer.status == 0, answer.err
+    assert answer.document["proposed"] > 0

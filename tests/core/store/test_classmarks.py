@@ -188,3 +188,87 @@ def test_the_same_nuclei_of_another_run_have_the_same_classes(tmp_path_factory, 
     assert after.classes.tolist() == table.classes.tolist()
     assert check(project).is_sound
     project.close()
+
+
+def without(project, number):
+    for _ in put_classes(project, [one for one in read_classes(project.ledger.reader) if one.number != number]):
+        pass
+
+
+def test_a_removal_that_is_undone_leaves_the_classes_of_others(project):
+    one, two = disc(50, 50, 12), disc(50, 150, 12)
+    for tile, core, pixels, number in ((0, LEFT, one, 3), (1, RIGHT, two, 4)):
+        write(project, pixels, tile=tile, core=core, run="first")
+        classify(project, 50, 50 + 100 * tile, number)
+    write(project, tile=0, core=LEFT)
+    without(project, 3)
+    write(project, tile=1, core=RIGHT)
+    project.editor.undo()
+    write(project, one, tile=0, core=LEFT, run="third")
+    write(project, two, tile=1, core=RIGHT, run="third")
+    assert (class_at(project, 50, 50), class_at(project, 50, 150)) == (3, 4)
+
+
+def test_a_removal_that_is_done_again_takes_the_class_from_what_was_found_since(project):
+    write(project, disc(50, 50, 12), run="first")
+    classify(project, 50, 50, 3)
+    write(project)
+    without(project, 3)
+    project.editor.undo()
+    write(project, disc(50, 50, 12), run="first")
+    assert class_at(project, 50, 50) == 3
+    project.editor.redo()
+    assert class_at(project, 50, 50) == 0
+
+
+def test_a_class_that_is_no_more_is_not_left_by_a_nucleus_that_was_hidden(project):
+    found, covering = disc(50, 102, 12), disc(50, 98, 12)
+    write(project, found, tile=1, core=RIGHT, run="first")
+    classify(project, 50, 102, 3)
+    write(project, covering, tile=0, core=LEFT, run="first")
+    without(project, 3)
+    write(project, tile=0, core=LEFT)
+    write(project, found, tile=1, core=RIGHT)
+    assert class_at(project, 50, 102) == 0
+
+
+BENT = np.array([(y, x) for y in range(40, 81) for x in range(40, 81) if y < 46 or y > 74 or x < 46])
+IN_THE_BEND = disc(60, 60, 5)
+
+
+def test_undo_takes_the_class_of_a_bent_nucleus_and_not_of_what_lies_in_its_bend(project):
+    write(project, BENT, IN_THE_BEND, run="first")
+    classify(project, 60, 60, 3)
+    classify(project, 42, 60, 3)
+    write(project, IN_THE_BEND, BENT)
+    assert (class_at(project, 42, 60), class_at(project, 60, 60)) == (3, 3)
+    for turn, number in (("undo", 0), ("redo", 3), ("undo", 0)):
+        getattr(project.editor, turn)()
+        assert (class_at(project, 42, 60), class_at(project, 60, 60)) == (number, 3)
+
+
+def test_undo_while_nothing_is_found_leaves_what_waits_beside(project):
+    write(project, BENT, IN_THE_BEND, run="first")
+    classify(project, 60, 60, 3)
+    classify(project, 42, 60, 3)
+    write(project)
+    project.editor.undo()
+    write(project, BENT, IN_THE_BEND, run="first")
+    assert (class_at(project, 42, 60), class_at(project, 60, 60)) == (0, 3)
+
+
+def test_a_repair_that_takes_nuclei_away_keeps_their_classes(tmp_path):
+    project = Project.create(tmp_path / "p", blank_slide(*SHAPE))
+    write(project, disc(50, 50, 12), FAR, run="first")
+    classify(project, 50, 50, 3)
+    project.close()
+    (chunk,) = [path for path in (project.folder / "labels.zarr" / "0" / "c").rglob("*") if path.is_file()]
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2 :] = bytes(byte ^ 0x5A for byte in data[len(data) // 2 :])
+    chunk.write_bytes(data)
+    again = Project.open(project.folder, blank_slide(*SHAPE))
+    assert not check(again, repair=True).is_sound
+    assert class_at(again, 50, 50) == -1
+    write(again, disc(50, 50, 12), FAR, run="first")
+    assert class_at(again, 50, 50) == 3
+    again.close()

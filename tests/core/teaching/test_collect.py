@@ -63,6 +63,20 @@ def test_a_correction_inside_makes_it_count(slide_and_project):
     assert len(collected(slide_and_project).examples) == 1
 
 
+def test_a_correction_beside_a_region_that_is_no_box_does_not_make_it_count(slide_and_project):
+    _, project = slide_and_project
+    corners = ((100.0, 100.0), (100.0, 400.0), (400.0, 100.0))
+    put_region(project, AnnotatedRegion(0, "", "teach", corners))
+    (beside, *_) = ids_in(project, Region.from_bounds(320, 320, 390, 390))
+    project.editor.review([beside], approved=True)
+    lesson = collected(slide_and_project)
+    assert {one.region for one in lesson.examples} == {LOOSE}
+    assert "Region 1 is left out" in lesson.left_out[0]
+    (inside, *_) = ids_in(project, Region.from_bounds(120, 120, 190, 190))
+    project.editor.review([inside], approved=True)
+    assert {one.region for one in collected(slide_and_project).examples} == {LOOSE, "Region 1"}
+
+
 def test_of_a_partly_corrected_region_only_what_was_approved_counts(slide_and_project):
     _, project = slide_and_project
     put(project, 100, 100, 300, 300, complete=False, done=True)
@@ -112,6 +126,8 @@ def test_what_is_held_out_is_never_learnt_from(slide_and_project):
             known = one.labels[rows, columns]
             # Nothing but nuclei that lie mostly outside and reach into it.
             assert (known == 0).sum() == 0
+            for nucleus in np.unique(known[known > 0]):
+                assert (known == nucleus).sum() <= (one.labels == nucleus).sum() / 2 + 1
     assert [one.role for one in lesson.examples] == ["teach", "hold out"]
 
 

@@ -296,6 +296,16 @@ def test_a_run_that_does_not_resume_keeps_weights_when_it_is_stopped(config):
     assert not (Path(config.out) / "last.pt").exists()
 
 
+def test_a_licence_that_is_stated_on_going_on_counts(config):
+    unstated = replace(config, train=tuple(replace(item, licence="") for item in config.train), validate=())
+    run = train(unstated)
+    next(run)
+    run.close()
+    list(train(replace(config, validate=())))
+    card = read_card(f"{config.out}/best.safetensors")
+    assert (card.licence, card.commercial_use, len(card.training_data)) == ("CC0-1.0", True, 1)
+
+
 def test_a_run_that_does_not_resume_leaves_nothing_of_another(config):
     list(train(config))
     state = Path(config.out) / "last.pt"

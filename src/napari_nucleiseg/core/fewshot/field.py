@@ -210,8 +210,12 @@ def colour_field(image: NDArray[np.uint8], mpp_um: float, *, origin: tuple[float
         np.zeros((0, 0, 0), np.float32), 1, STEP_UM, YX(*origin), (image.shape[0], image.shape[1]), mpp_um, ("colour",)
     )
     height, width = field.model_shape
-    colours = np.concatenate((rgb2lab(image), rgb2hed(image)), axis=2).astype(np.float32)
-    found = np.asarray(cv2.resize(colours, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+    # OpenCV takes the mean over areas of at most four channels at once.
+    colours = [
+        cv2.resize(colour.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        for colour in (rgb2lab(image), rgb2hed(image))
+    ]
+    found = np.concatenate(colours, axis=2, dtype=np.float32)
     return replace(field, features=normalised([np.ascontiguousarray(found.transpose(2, 0, 1))]))
 
 

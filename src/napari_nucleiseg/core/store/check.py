@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.audit import TableReport, Tally, audit, mend
 from napari_nucleiseg.core.store.chunks import ChunkPyramid
+from napari_nucleiseg.core.store.classmarks import leave_marks
 from napari_nucleiseg.core.store.labels import halve
 from napari_nucleiseg.core.store.ledger import drop_nuclei, reopen_tiles, rows_by_id
 from napari_nucleiseg.core.store.merge import State
@@ -142,6 +143,7 @@ def _repair(project: Project, report: CheckReport) -> None:
             region = chunks.region(key)
             chunks.write(0, region.y, region.x, image, 0)
     with project.ledger.transaction() as database:
+        leave_marks(database, project.labels, lost)
         drop_nuclei(database, lost)
         reopen_tiles(database, hurt)
     for coarser in range(1, len(chunks.shapes)):

@@ -17,7 +17,8 @@ from napari_nucleiseg.core.store.packing import Row
 from napari_nucleiseg.core.store.records import MARKS, NUCLEI, rows_of
 from napari_nucleiseg.core.store.schema import CLASS_MARKS
 
-_INSIDE = "nucleus IS NULL AND y >= ? AND y < ? AND x >= ? AND x < ?"
+# Of the boxes of two nuclei so much is shared if one was found where the other was.
+_ALIKE = 0.3
 
 
 def leave_marks(database: sqlite3.Connection, labels: LabelStore, leaving: Collection[int]) -> None:
@@ -25,31 +26,34 @@ def leave_marks(database: sqlite3.Connection, labels: LabelStore, leaving: Colle
     for statement in CLASS_MARKS:
         database.execute(statement)
     # Of an index the last entry is found at once.
-    highest = "SELECT max(class) FROM nuclei WHERE class != 0", "SELECT max(mark) FROM class_marks"
+    highest = "SELECT max(class) FROM nuclei WHERE class != 0", "SELECT max(mark) FROM left_classes"
     if not leaving or not any(database.execute(query).fetchone()[0] for query in highest):
         return
-    rows = list(rows_by_id(database, "class, y, x, y0, x0, y1, x1", leaving))
+    known = {row[0] for row in database.execute("SELECT class FROM classes")}
+    rows = list(rows_by_id(database, "class, run, y, x, y0, x0, y1, x1", leaving))
     # A person took it away, or what had it was another with this number.
-    database.executemany("DELETE FROM class_marks WHERE nucleus = ?", [(row[0],) for row in rows if not row[1]])
-    classed = [row for row in rows if row[1]]
+    bare = [(row[0],) for row in rows if row[1] not in known]
+    database.executemany("DELETE FROM left_classes WHERE nucleus = ?", bare)
+    classed = [row for row in rows if row[1] in known and row[2] is not None]
     if not classed:
         return
-    frame = Region.enclosing(np.array([row[4:] for row in classed]))
+    frame = Region.enclosing(np.array([row[5:] for row in classed]))
     image = labels.read(frame)
-    for nucleus, number, y, x, *bounds in classed:
+    for nucleus, number, run, y, x, *bounds in classed:
         box = Region.from_bounds(*bounds)
         mark = database.execute(
-            "SELECT mark FROM class_marks WHERE nucleus = ? AND y >= ? AND y < ? AND x >= ? AND x < ?",
+            "SELECT mark FROM left_classes WHERE nucleus = ? AND y >= ? AND y < ? AND x >= ? AND x < ?",
             (nucleus, box.y, box.y1, box.x, box.x1),
         ).fetchone()
         if mark is not None:
-            database.execute("UPDATE class_marks SET class = ?, nucleus = NULL WHERE mark = ?", (number, mark[0]))
+            change = "UPDATE left_classes SET class = ?, nucleus = NULL, was = ?, run = ? WHERE mark = ?"
+            database.execute(change, (number, nucleus, run, mark[0]))
         else:
             seen = np.argwhere(image[box.translate(-frame.y, -frame.x).slices] == nucleus)
             # The centroid of a bent nucleus lies beside it.
             away = np.square(seen - (y - box.y, x - box.x)).sum(axis=1)
             row, column = seen[away.argmin()] + (box.y, box.x) if len(seen) else _pixel(y, x)
-            _add(database, (int(row), int(column)), number)
+            _add(database, (int(row), int(column)), number, (nucleus, run))
 
 
 def take_over(database: sqlite3.Connection, nuclei: TileNuclei, ids: NDArray[np.uint32], hidden: Iterable[int]) -> None:
@@ -61,7 +65,8 @@ def take_over(database: sqlite3.Connection, nuclei: TileNuclei, ids: NDArray[np.
     box, unseen = nuclei.box, set(hidden)
     found: dict[int, tuple[float, int, int, int]] = {}
     rows = database.execute(
-        "SELECT mark, y, x, class, nucleus FROM class_marks WHERE y >= ? AND y < ? AND x >= ? AND x < ?",
+        "SELECT mark, y, x, class, nucleus FROM left_classes JOIN classes USING (class) "
+        "WHERE y >= ? AND y < ? AND x >= ? AND x < ?",
         (box.y, box.y1, box.x, box.x1),
     )
     for mark, y, x, number, former in rows.fetchall():
@@ -77,7 +82,7 @@ def take_over(database: sqlite3.Connection, nuclei: TileNuclei, ids: NDArray[np.
         nucleus = int(ids[place])
         database.execute("UPDATE nuclei SET class = 0 WHERE id = ?", (former,))
         database.execute("UPDATE nuclei SET class = ? WHERE id = ?", (number, nucleus))
-        database.execute("UPDATE class_marks SET nucleus = ? WHERE mark = ?", (nucleus, mark))
+        database.execute("UPDATE left_classes SET nucleus = ? WHERE mark = ?", (nucleus, mark))
 
 
 def _bearer(database: sqlite3.Connection, nucleus: int | None, y: int, x: int) -> Row | None:
@@ -89,15 +94,32 @@ def _bearer(database: sqlite3.Connection, nucleus: int | None, y: int, x: int) -
 
 def _gives_way(bearer: Row, mark: tuple[int, int, int], away: float) -> bool:
     """Whether a nucleus that took a class over gives it to one whose centroid is `away` pixels from the mark."""
-    is_untouched = bearer[1] is not None and not bearer[14] and bearer[11] == mark[2]
-    return is_untouched and (bearer[13] != 0 or away < math.dist(bearer[4:6], mark[:2]))
+    return _has_taken(bearer, mark[2]) and (bearer[13] != 0 or away < math.dist(bearer[4:6], mark[:2]))
+
+
+def _has_taken(row: Row, number: int) -> bool:
+    """Whether a nucleus is its model's and has a class as it was left."""
+    return row[1] is not None and not row[14] and bool(row[11] == number)
+
+
+def take_back(database: sqlite3.Connection, marks: Mapping[int, Row | None]) -> set[int]:
+    """Take the class from nuclei that have taken over one that is about to be forgotten (None); return their ids."""
+    taken = set()
+    for _, y, x, number, nucleus, *_ in rows_of(
+        database, MARKS, [key for key, row in marks.items() if row is None]
+    ).values():
+        bearer = _bearer(database, nucleus, y, x)
+        if bearer is not None and _has_taken(bearer, number):
+            database.execute("UPDATE nuclei SET class = 0 WHERE id = ?", (bearer[0],))
+            taken.add(int(bearer[0]))
+    return taken
 
 
 def waiting_marks(database: sqlite3.Connection, number: int) -> list[int]:
     """Return what was left of a class and nobody has taken over, as keys of the table."""
     if not database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (MARKS,)).fetchone():
         return []
-    waiting = "SELECT mark FROM class_marks WHERE class = ? AND nucleus IS NULL"
+    waiting = "SELECT mark FROM left_classes WHERE class = ? AND nucleus IS NULL"
     return [row[0] for row in database.execute(waiting, (number,))]
 
 
@@ -126,19 +148,24 @@ def turn_heirs(
     for left, wanted in turns:
         if left[11] == wanted[11]:
             continue
-        y, x = _pixel(left[4], left[5])
-        under = int(labels.read(Region(y, x, 1, 1))[0, 0])
-        heir = rows_of(database, NUCLEI, [under]).get(under) if under else None
-        y0, x0, y1, x1 = left[6:10]
-        waiting = (y0, y1, x0, x1, left[11])
-        if heir is not None and heir[1] is not None and not heir[14] and heir[11] == left[11]:
-            changed[under] = (*heir[:11], wanted[11], *heir[12:])
-        if wanted[11]:
-            database.execute(f"UPDATE class_marks SET class = ? WHERE {_INSIDE} AND class = ?", (wanted[11], *waiting))  # noqa: S608
-            if heir is None and not left[11]:
-                _add(database, (y, x), wanted[11])
+        mark = database.execute(
+            "SELECT mark, y, x, nucleus FROM left_classes WHERE was = ? AND run = ? AND class = ?",
+            (left[0], left[1], left[11]),
+        ).fetchone()
+        if mark is not None:
+            # Not deleted where it has none any more: that may be done again.
+            database.execute("UPDATE left_classes SET class = ? WHERE mark = ?", (wanted[11], mark[0]))
+            heir = _bearer(database, mark[3], mark[1], mark[2])
         else:
-            database.execute(f"DELETE FROM class_marks WHERE {_INSIDE} AND class = ?", waiting)  # noqa: S608
+            y, x = _pixel(left[4], left[5])
+            under = int(labels.read(Region(y, x, 1, 1))[0, 0])
+            heir = rows_of(database, NUCLEI, [under]).get(under) if under else None
+            if heir is None and not left[11]:
+                _add(database, (y, x), wanted[11], (left[0], left[1]))
+            elif heir is not None and not _are_alike(heir, left):
+                continue
+        if heir is not None and _has_taken(heir, left[11]):
+            changed[heir[0]] = (*heir[:11], wanted[11], *heir[12:])
     return changed
 
 
@@ -147,5 +174,13 @@ def _pixel(y: float, x: float) -> tuple[int, int]:
     return int(y + 0.5), int(x + 0.5)
 
 
-def _add(database: sqlite3.Connection, place: tuple[int, int], number: int) -> None:
-    database.execute("INSERT INTO class_marks(y, x, class) VALUES (?, ?, ?)", (*place, number))
+def _are_alike(one: Row, other: Row) -> bool:
+    """Whether two nuclei lie at the same place: what their boxes share is much of what they cover."""
+    first, second = (Region.from_bounds(*row[6:10]) for row in (one, other))
+    shared = first.intersect(second).area
+    return shared >= _ALIKE * (first.area + second.area - shared)
+
+
+def _add(database: sqlite3.Connection, place: tuple[int, int], number: int, was: tuple[int, int]) -> None:
+    """Note a class that the nucleus with an id, of a run, has left at a place."""
+    database.execute("INSERT INTO left_classes(y, x, class, was, run) VALUES (?, ?, ?, ?, ?)", (*place, number, *was))

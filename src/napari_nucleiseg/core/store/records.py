@@ -19,7 +19,7 @@ CLAIMS = "claims"
 REGIONS = "regions"
 CLASSES = "classes"
 ATTENTION = "attention"
-MARKS = "class_marks"
+MARKS = "left_classes"
 
 _KEYS = {NUCLEI: "id", REGIONS: "region", CLASSES: "class", ATTENTION: "chunk", MARKS: "mark"}
 _COLUMNS = {
@@ -27,7 +27,7 @@ _COLUMNS = {
     REGIONS: "region, name, role, vertices, complete, done, person, at",
     CLASSES: "class, name, colour",
     ATTENTION: "chunk, pixels, coarse",
-    MARKS: "mark, y, x, class, nucleus",
+    MARKS: "mark, y, x, class, nucleus, was, run",
 }
 _AT_A_TIME = 500
 _WITH_BYTES = {CLAIMS, ATTENTION}

@@ -69,14 +69,17 @@ CREATE TABLE attention(chunk INTEGER PRIMARY KEY, pixels BLOB NOT NULL, coarse B
 # Older projects have it from the first tile that is written on; programs that do not know it lose nothing.
 TILES_OF_RUN = "CREATE INDEX IF NOT EXISTS tiles_of_run ON tiles(run, y0) WHERE whole"
 
-# Where nuclei were that had a class when they went, level-0 pixels; nucleus: who has it now, NULL as long as nobody was
-# found there. The place stays that of the first, so that nuclei that were one for a while both have it again. Projects
-# have it from the first tile that is written on; programs that do not know it lose classes with the nuclei.
+# Where nuclei were that had a class when they went, level-0 pixels; was, run: which one it was, of which run; nucleus:
+# who has the class now, NULL as long as nobody was found there. The place stays that of the first, so that nuclei that
+# were one for a while both have it again. Projects have it from the first tile that is written on; programs that do not
+# know it lose classes with the nuclei.
 CLASS_MARKS = (
-    """CREATE TABLE IF NOT EXISTS class_marks(
-    mark INTEGER PRIMARY KEY, y INTEGER NOT NULL, x INTEGER NOT NULL, class INTEGER NOT NULL, nucleus INTEGER)""",
-    "CREATE INDEX IF NOT EXISTS class_marks_place ON class_marks(y)",
-    "CREATE INDEX IF NOT EXISTS class_marks_nucleus ON class_marks(nucleus) WHERE nucleus IS NOT NULL",
+    """CREATE TABLE IF NOT EXISTS left_classes(
+    mark INTEGER PRIMARY KEY AUTOINCREMENT, y INTEGER NOT NULL, x INTEGER NOT NULL, class INTEGER NOT NULL,
+    nucleus INTEGER, was INTEGER NOT NULL, run INTEGER NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS left_classes_place ON left_classes(y)",
+    "CREATE INDEX IF NOT EXISTS left_classes_nucleus ON left_classes(nucleus) WHERE nucleus IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS left_classes_was ON left_classes(was)",
 )
 
 CLASSES = (

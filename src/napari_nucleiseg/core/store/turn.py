@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.core.store.classmarks import turn_heirs
+from napari_nucleiseg.core.store.classmarks import take_back, turn_heirs
 from napari_nucleiseg.core.store.journal import Edit
 from napari_nucleiseg.core.store.packing import Row
-from napari_nucleiseg.core.store.records import CLAIMS, NUCLEI, put_rows, rows_of
+from napari_nucleiseg.core.store.records import CLAIMS, MARKS, NUCLEI, put_rows, rows_of
 from napari_nucleiseg.core.store.redo import Parts
 from napari_nucleiseg.core.store.retouch import measured_in_place, measured_rows
 
@@ -91,6 +91,8 @@ class Turn:
         self._measure_anew(wanted if taken else {key: wanted[key] for key in hidden})
         self._restore_claims(lost, wanted)
         for table in set(self._wanted) - {NUCLEI, CLAIMS}:
+            if table == MARKS:
+                self.ids |= take_back(self._database, self._wanted[table])
             put_rows(self._database, table, self._wanted[table])
         self._reopen(wanted)
 

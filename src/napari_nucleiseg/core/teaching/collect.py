@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -141,12 +141,17 @@ class _Reader:
 
     def was_looked_at(self, region: AnnotatedRegion) -> bool:
         """Whether a person says or shows that work was done in a region."""
-        box = region.box
-        edited = self.project.ledger.reader.execute(
+        box, database = region.box, self.project.ledger.reader
+        edited = database.execute(
             "SELECT 1 FROM edits WHERE undone = 0 AND nuclei > 0 AND y0 < ? AND y1 > ? AND x0 < ? AND x1 > ? LIMIT 1",
             (box.y1, box.y, box.x1, box.x),
         ).fetchone()
-        return region.done or edited is not None
+        if region.done or edited is None:
+            return region.done
+        # Edits lie in boxes, and may be beside a region that is none.
+        touched = "(review != 0 OR person IS NOT NULL OR class != 0)"
+        places = np.array(self.project.census.rows_in(database, box, "y, x", touched), np.float64).reshape(-1, 2)
+        return bool(inside_polygon(places, region.polygon).any())
 
     def windows(self, box: Region) -> list[Region]:
         """Divide a box into equal parts that are at most `WINDOW_PX` model pixels wide; level-0 pixels."""
@@ -161,10 +166,10 @@ class _Reader:
         frame = _Frame(self, window)
         inside = frame.mask(region) & frame.within(window)
         vouched = None if region.complete else self._vouched(frame.ids)
-        if region.role == TEACH:
-            for other in held:
-                inside &= ~frame.mask(other)
-        return self._example(frame, inside, vouched, _Place(region.name, region.number, region.role))
+        apart = frame.masks(held if region.role == TEACH else ())
+        return self._example(
+            frame, inside & ~apart, vouched, _Place(region.name, region.number, region.role), frame.mostly_in(apart)
+        )
 
     def painted_windows(self, region: AnnotatedRegion) -> list[Region]:
         """Return the windows of a region to learn from in which attention was painted."""
@@ -204,9 +209,9 @@ class _Reader:
         """Read the nuclei of a window that a person judged, outside of all regions."""
         frame = _Frame(self, window)
         inside = frame.within(window)
-        for region in regions:
-            inside &= ~frame.mask(region)
-        return self._example(frame, inside, self._vouched(frame.ids), _Place(LOOSE, 0, TEACH))
+        inside &= ~frame.masks(regions)
+        apart = frame.mostly_in(frame.masks([region for region in regions if region.role == HOLD_OUT]))
+        return self._example(frame, inside, self._vouched(frame.ids), _Place(LOOSE, 0, TEACH), apart)
 
     def unlabelled(self, window: Region) -> Example:
         """Read a window of which nothing is known."""
@@ -239,17 +244,22 @@ class _Reader:
         known = rows_by_id(self.project.ledger.reader, "person, review", np.unique(ids[ids > 0]).tolist())
         return {row[0] for row in known if row[1] is not None or row[2] == APPROVED}
 
-    def _example(self, frame: _Frame, inside: _BoolMask, vouched: set[int] | None, place: _Place) -> Example:
-        """Make an example of what is known `inside`; `vouched` None takes everything there as looked at."""
+    def _example(
+        self, frame: _Frame, inside: _BoolMask, vouched: set[int] | None, place: _Place, apart: _BoolMask
+    ) -> Example:
+        """Make an example of what is known `inside`; `vouched` None takes everything there as looked at.
+
+        Of nuclei that are `apart` nothing is known.
+        """
         ids = frame.ids
-        here = np.unique(ids[inside & (ids > 0)]).tolist()
+        here = np.unique(ids[inside & ~apart & (ids > 0)]).tolist()
         kept = sorted(here if vouched is None else vouched.intersection(here))
         order = np.zeros(ids.shape, np.int32)
         found = np.searchsorted(kept, ids) if kept else np.zeros(ids.shape, np.intp)
         if kept:
             nucleus = np.asarray(kept)[np.minimum(found, len(kept) - 1)] == ids
             order = np.where(nucleus, found + 1, 0).astype(np.int32)
-        known = inside.copy()
+        known = inside & ~apart
         if vouched is not None:
             radius = max(1, round(RIM_UM / self.mpp_um))
             disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
@@ -323,6 +333,21 @@ class _Frame:
         region = self.box.intersect(labels.whole)
         stored = labels.read(region)
         return stored[self._pixels_in(region)]
+
+    def masks(self, regions: Iterable[AnnotatedRegion]) -> _BoolMask:
+        """Mark what lies in any of some regions."""
+        found = np.zeros(self.shape, np.bool_)
+        for region in regions:
+            found |= self.mask(region)
+        return found
+
+    def mostly_in(self, mask: _BoolMask) -> _BoolMask:
+        """Mark all of the nuclei that lie mostly in a mask."""
+        there, pixels = np.unique(self.ids[mask & (self.ids > 0)], return_counts=True)
+        if not len(there):
+            return np.zeros(self.shape, np.bool_)
+        everywhere = np.bincount(np.searchsorted(there, self.ids[np.isin(self.ids, there)]))
+        return np.isin(self.ids, there[2 * pixels > everywhere])
 
     def _pixels_in(self, region: Region) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the pixels of a level-0 region in which the centres lie, as indices that make an image of `shape`."""

@@ -101,7 +101,10 @@ def origin_of(card: ModelCard, how: str = "begun from {}") -> Origin:
 
 def learned_in_all(before: Iterable[Sequence[str]], now: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Return title and licence of what earlier sessions of a run and this one learn from, each once and in order."""
-    return tuple(dict.fromkeys((title, licence) for title, licence in (*before, *now)))
+    pairs = dict.fromkeys((title, licence) for title, licence in (*before, *now))
+    # A licence may be stated later.
+    stated = {title for title, licence in pairs if licence}
+    return tuple((title, licence) for title, licence in pairs if licence or title not in stated)
 
 
 def provenance(data: Iterable[tuple[str, str]], former: Iterable[Origin | None] = ()) -> dict[str, Any]:

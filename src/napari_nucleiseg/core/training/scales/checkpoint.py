@@ -96,7 +96,7 @@ class ScaleCheckpoint(LeftWhole):
                 self.learner.average.load_state_dict(state["average"])
             self.learner.optimiser.load_state_dict(state["optimiser"])
             self.best = float(state["best"])
-            self.began = state.get("began")
+            self.began = state.get("began", self.began)
             self.origins = learned_in_all(state.get("learned", ()), self.origins)
             return int(state["step"])
         except (*BROKEN_STATE, WeightsError) as error:
