@@ -131,6 +131,23 @@ def test_what_is_held_out_is_never_learnt_from(slide_and_project):
     assert [one.role for one in lesson.examples] == ["teach", "hold out"]
 
 
+@pytest.mark.parametrize(("share", "is_learnt"), [(0.3, False), (0.8, True)])
+def test_a_nucleus_on_the_edge_of_what_is_held_out_is_learnt_if_it_lies_mostly_outside(
+    slide_and_project, share, is_learnt
+):
+    _, project = slide_and_project
+    table = project.nuclei_in(Region.from_bounds(150, 150, 350, 350))
+    _, x0, _, x1 = table.boxes[0].tolist()
+    edge = round(x0 + share * (x1 - x0))
+    put(project, 60, 60, 450, edge, done=True)
+    put(project, 60, edge, 450, 450, "hold out", done=True)
+    (taught,) = [one for one in collected(slide_and_project).examples if one.role == "teach"]
+    there = (project.labels.read(taught.box) == table.ids[0])[1::2, 1::2]
+    assert there.any()
+    assert (taught.labels[there] > 0).all() == is_learnt
+    assert (taught.labels[there] >= 0).any() == is_learnt
+
+
 def test_tissue_elsewhere_is_without_labels_and_outside_of_regions(slide_and_project):
     slide, project = slide_and_project
     put(project, 10, 10, 60, 60, done=True)
