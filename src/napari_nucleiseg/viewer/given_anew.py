@@ -18,35 +18,6 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
 
 
-def are_given_anew(project: Project, region: Region, ids: NDArray[np.integer[Any]]) -> bool:
-    """Return whether a model that has just written a tile gave some of these ids, which may be others' nuclei now.
-
-    Parameters
-    ----------
-    project : Project
-        What it was written to.
-    region : Region
-        What the tile changed, level-0 pixels; nuclei at its edge may be those of the tiles around.
-    ids : ndarray of int, shape (n,)
-        Of nuclei that were found before.
-    """
-    edge = min(AROUND_PX, min(region.height, region.width) // 4)
-    now = project.nuclei_in(region.expand(-edge)).ids
-    return bool(np.isin(now[now < PERSON_ID_START], ids).any())
-
-
-def if_given_anew(
-    jobs: Jobs, project: Project, region: Region, ids: NDArray[np.integer[Any]], call: Callable[[], None]
-) -> None:
-    """Call back on the main thread if `are_given_anew`; not if the project is closed meanwhile."""
-
-    def on_value(anew: bool) -> None:
-        if anew:
-            call()
-
-    jobs.enqueue(LANE, lambda: are_given_anew(project, region, ids), on_value=on_value, on_error=lambda _error: None)
-
-
 def ids_given_anew(project: Project, region: Region) -> NDArray[np.uint32]:
     """Return the ids that a model which has just written a tile may have given to other nuclei.
 
@@ -65,6 +36,34 @@ def ids_given_anew(project: Project, region: Region) -> NDArray[np.uint32]:
     given = f"review = 0 AND id < {PERSON_ID_START}"
     rows = project.census.rows_in(project.ledger.reader, region, "id", given)
     return np.array(rows, np.uint32).ravel()
+
+
+def are_given_anew(project: Project, region: Region, ids: NDArray[np.integer[Any]]) -> bool:
+    """Return whether some of these ids are among `ids_given_anew`.
+
+    Parameters
+    ----------
+    project : Project
+        What it was written to.
+    region : Region
+        What the tile changed, level-0 pixels; nuclei at its edge may be those of the tiles around.
+    ids : ndarray of int, shape (n,)
+        Of nuclei that were found before.
+    """
+    edge = min(AROUND_PX, min(region.height, region.width) // 4)
+    return bool(np.isin(ids_given_anew(project, region.expand(-edge)), ids).any())
+
+
+def if_given_anew(
+    jobs: Jobs, project: Project, region: Region, ids: NDArray[np.integer[Any]], call: Callable[[], None]
+) -> None:
+    """Call back on the main thread if `are_given_anew`; not if the project is closed meanwhile."""
+
+    def on_value(anew: bool) -> None:
+        if anew:
+            call()
+
+    jobs.enqueue(LANE, lambda: are_given_anew(project, region, ids), on_value=on_value, on_error=lambda _error: None)
 
 
 def tell_given_anew(jobs: Jobs, project: Project, region: Region, call: Callable[[NDArray[np.uint32]], None]) -> None:
