@@ -79,6 +79,16 @@ def test_what_is_held_out_is_not_even_looked_at(segmented):
     assert cell(5) not in {one.window.region for one in seen}
 
 
+def test_around_a_small_taught_region_nothing_that_is_held_out_is_looked_at(segmented):
+    small = Region(cell(6).y + 10, cell(6).x + 4, 20, 20)
+    put(segmented[1], cell(5), HOLD_OUT)
+    put(segmented[1], small, TEACH)
+    put(segmented[1], cell(15), TEACH)
+    seen = list(rank(grey_model(), *segmented, CONFIG))
+    assert [one.window.region for one in seen if one.annotated] == [cell(15)]
+    assert not any(one.window.region.overlaps(cell(5)) for one in seen)
+
+
 def test_a_reference_region_takes_nothing_away(segmented):
     put(segmented[1], Region(0, 0, 512, 512), REFERENCE)
     assert len(proposed(segmented)) == 3

@@ -93,8 +93,8 @@ class SlideWindows:
                 "Nothing of this slide has been segmented yet. Segment a part of it first: the most useful region is "
                 "looked for there."
             )
-        regions = [region for region in read_regions(database) if region.role in {TEACH, HOLD_OUT}]
-        self._taken = [region.box for region in regions]
+        regions = read_regions(database)
+        self._held_out = [region.box for region in regions if region.role == HOLD_OUT]
         self._taught = [region.box for region in regions if region.role == TEACH]
         self._rng = np.random.default_rng(seed)
 
@@ -110,7 +110,7 @@ class SlideWindows:
             tile = int(np.searchsorted(ends, cell, side="right"))
             row, column = divmod(cell - int(ends[tile] - rows[tile] * columns[tile]), int(columns[tile]))
             window = self._inside(int(tiles[tile, 0]) + row * self.height, int(tiles[tile, 1]) + column * self.width)
-            if not any(window.overlaps(other) for other in (*self._taken, *given)):
+            if not any(window.overlaps(other) for other in (*self._held_out, *self._taught, *given)):
                 given.append(window)
                 yield Window(0, window)
 
@@ -119,7 +119,9 @@ class SlideWindows:
         count = min(len(self._taught), MOST_ANNOTATED)
         chosen = np.sort(self._rng.choice(len(self._taught), count, replace=False)) if count else ()
         centres = [self._taught[place].centre for place in chosen]
-        return [Window(0, self._inside(round(y - self.height / 2), round(x - self.width / 2))) for y, x in centres]
+        windows = [self._inside(round(y - self.height / 2), round(x - self.width / 2)) for y, x in centres]
+        # Beside a small region lies what is not taught, which may be held out.
+        return [Window(0, window) for window in windows if not any(window.overlaps(held) for held in self._held_out)]
 
     def _inside(self, y: int, x: int) -> Region:
         """Return the window at a corner, moved into the slide."""
