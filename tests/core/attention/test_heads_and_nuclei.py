@@ -13,6 +13,7 @@ from napari_nucleiseg.core.attention.nuclei import (
     rank_region,
 )
 from napari_nucleiseg.core.attention.patches import plan_patches
+from napari_nucleiseg.core.attention.ranking import rank_heads
 from napari_nucleiseg.core.attention.shown import MapWish, shown_map
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.geometry import YX, Region
@@ -183,6 +184,54 @@ def test_the_head_of_the_region_that_looks_where_nuclei_are_dense_is_found(proje
     assert (ranked[0].layer, ranked[0].head) == (0, 1)
     assert ranked[0].auroc > 0.99
     assert len(ranked) == 4
+
+
+CORNER = Region(1000, 900, 200, 200)
+
+
+def mirrored_labels(plan):
+    """Labels as an encoder sees the slide: mirrored beyond its lower and right edge."""
+    area = plan.area_px
+    return np.pad(LABELS, ((0, max(area.y1 - HEIGHT, 0)), (0, max(area.x1 - WIDTH, 0))), mode="reflect")
+
+
+def inside(plan):
+    """Tokens whose middle lies on the slide."""
+    rows, columns = (np.arange(count * SPEC.side) * 8 + 4 for count in (plan.rows, plan.columns))
+    return (plan.origin.y + rows < HEIGHT)[:, None] & (plan.origin.x + columns < WIDTH)
+
+
+def test_tokens_beside_the_slide_do_not_count(project):
+    plan = planned(0.5, CORNER)
+    on_slide = inside(plan)
+    assert 0.02 < 1 - on_slide.mean() < 0.5
+    np.testing.assert_array_equal(plan.on_slide(), on_slide)
+    looked = looked_with(plan, slow_fractions(plan, mirrored_labels(plan)))
+    fractions = slow_fractions(plan, LABELS)
+    rows, columns = on_slide.any(axis=1), on_slide.any(axis=0)
+    cut = looked.all_attention()[:, :, rows][..., columns], fractions[rows][:, columns]
+    for tissue in (None, TissueMask(np.ones((HEIGHT, WIDTH), np.bool_), YX(1, 1))):
+        found = rank_looked(project, looked, tissue)
+        for mine, theirs in zip(found, rank_heads(*cut), strict=True):
+            assert (mine.layer, mine.head) == (theirs.layer, theirs.head)
+            assert (mine.auroc, mine.average_precision) == pytest.approx((theirs.auroc, theirs.average_precision))
+            assert tuple(mine.attention) == pytest.approx(tuple(theirs.attention), abs=1e-6)
+            assert tuple(mine.uniform) == pytest.approx(tuple(theirs.uniform), abs=1e-6)
+        assert found[0].auroc > 0.99
+
+
+@pytest.mark.parametrize("shift", [0, 20])
+def test_of_patches_only_what_lies_on_the_slide_counts(project, shift):
+    """With the shift, those of the last row and column lie wholly beside it."""
+    plan = planned(0.5, CORNER, shift=shift)
+    shape = plan.rows, SPEC.side, plan.columns, SPEC.side
+    tokens, on_slide = (values.reshape(shape) for values in (slow_fractions(plan, LABELS), inside(plan)))
+    known = on_slide.any(axis=(1, 3))
+    dense = np.where(known, (tokens * on_slide).sum(axis=(1, 3)) / np.maximum(on_slide.sum(axis=(1, 3)), 1), 1)
+    assert known.all() == (shift == 0)
+    ranked = rank_region(project, looked_with(plan, np.zeros((99, 99)), region=region_said(plan, dense)))
+    assert (ranked[0].layer, ranked[0].head, ranked[0].auroc) == (0, 1, 1)
+    assert ranked[0].uniform.nuclei == pytest.approx(dense[known].mean(), abs=1e-3)
 
 
 def test_without_nuclei_or_region_there_is_nothing_to_rank(project, empty):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from broken_levels import broken_above
 from napari_nucleiseg.core.attention import forward as forward_module
 from napari_nucleiseg.core.attention.forward import EncoderForward
 from napari_nucleiseg.core.attention.look import fits, look, must_fit, token_store
@@ -221,6 +222,15 @@ def test_damaged_parts_are_said_once_and_not_kept(plan, encoder, tmp_path):
     mended = steps_of(plan, encoder, slide=damaged_slide(set()), store=store)[-1]
     assert mended.forwarded == len(hurt)
     assert_same(mended.looked, steps_of(plan, encoder)[-1].looked)
+
+
+def test_damage_of_a_level_that_is_not_read_is_neither_said_nor_costs_an_answer(plan, encoder, known, tmp_path):
+    said = []
+    store = token_store(tmp_path, plan, encoder.version)
+    last = steps_of(plan, encoder, slide=broken_above(SLIDE), store=store, on_message=said.append)[-1]
+    assert_same(last.looked, known)
+    assert said == []
+    assert all(store.get(tile) is not None for tile in plan.tiles)
 
 
 @pytest.mark.parametrize(

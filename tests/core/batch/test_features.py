@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from broken_levels import broken_above
+from napari_nucleiseg.core.batch import features
 from napari_nucleiseg.core.batch.blocks import Block, regions_of, single_patches, tissue_patches
 from napari_nucleiseg.core.batch.feature_job import FeatureJob, FeaturesFinished
 from napari_nucleiseg.core.batch.features import extract_features
 from napari_nucleiseg.core.batch.inputs import Input
-from napari_nucleiseg.core.batch.job import SlideAdvanced, SlideFailed, SlideStarted
+from napari_nucleiseg.core.batch.job import SlideAdvanced, SlideFailed, SlideNoted, SlideStarted
 from napari_nucleiseg.core.errors import ModelError, StoreError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.inference.plan import TileGrid
@@ -109,6 +111,13 @@ def test_patches_are_described_where_there_is_tissue(scan, tmp_path, encoders, p
         patch = slide.read_region(Region.from_bounds(y0, x0, y1, x1))
         assert near(bag.features[place], described(patch, encoder))
     assert not near(bag.features[0], bag.features[17])
+
+
+def test_only_damage_of_the_level_that_is_read_is_told(scan, tmp_path, encoders, monkeypatch):
+    monkeypatch.setattr(features, "open_slide", lambda *given, **facts: broken_above(open_slide(*given, **facts)))
+    events = run(scan, out=tmp_path / "out", encoders=encoders[:1], tissue_mask=False)
+    assert len(of(events, FeaturesFinished)) == 1
+    assert of(events, SlideNoted) == []
 
 
 def test_regions_are_described_from_their_patches(scan, tmp_path, encoders):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from broken_levels import broken_above
 from napari_nucleiseg.core.errors import SlideError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.device import Forward
@@ -286,6 +287,26 @@ def test_damage_in_a_tile_is_told_and_a_wholly_damaged_tile_is_skipped(model):
     assert not predictions[0].maps
     assert predictions[0].reason == "tile 0 (row 0, column 0) is damaged: cut off"
     assert [index for index, prediction in predictions.items() if prediction.reason] == [4, 0]
+
+
+def test_damage_in_two_pieces_that_overlap_does_not_hide_what_is_whole(model):
+    slide = blank_slide(128, 128)
+    slide.damage.extend(DamagedTile(Region(0, x, 128, 70), "cut off") for x in (0, 20))
+    (prediction,) = predict(plan_inference(slide, model.spec), slide, model, device="cpu")
+    assert prediction.maps
+    assert prediction.reason == "part of tile 0 (row 0, column 0) is damaged: cut off"
+    slide.damage.append(DamagedTile(Region(-9, 80, 200, 100), "cut off"))
+    (prediction,) = predict(plan_inference(slide, model.spec), slide, model, device="cpu")
+    assert not prediction.maps
+
+
+def test_damage_of_a_level_that_is_not_read_costs_no_tile(model):
+    slide = broken_above(blank_slide(128 * 2, 128 * 2))
+    plan = plan_inference(slide, model.spec)
+    assert [(bool(p.maps), p.reason) for p in predict(plan, slide, model, device="cpu")] == [(True, "")] * 4
+    coarse = darkness_model(tile_px=128, halo_px=40, mpp_um=1.0)
+    (prediction,) = predict(plan_inference(slide, coarse.spec), slide, coarse, device="cpu")
+    assert prediction.reason == "tile 0 (row 0, column 0) is damaged: its bytes are gone"
 
 
 def test_the_next_tile_is_read_while_one_is_forwarded():

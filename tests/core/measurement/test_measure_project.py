@@ -5,6 +5,7 @@ import pytest
 from measured_parts import blobs, slide_of
 from skimage.measure import regionprops_table
 
+from broken_levels import broken_above
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.measurement.columns import COLUMNS, NAMES, STAIN
@@ -142,6 +143,14 @@ def test_stain_of_what_cannot_be_decoded_is_not_measured(project, slide):
         if column in STAIN and column.name != "haematoxylin_gradient_per_um":
             np.testing.assert_array_equal(np.isnan(found.values[column.name]), touched, column.name)
     assert np.isfinite(found.values["perimeter_um"]).all()
+
+
+def test_stain_is_measured_where_only_a_coarser_level_cannot_be_decoded(project, slide):
+    whole = by_id(list(measure(project, slide, keep=False)))
+    found = by_id(list(measure(project, broken_above(slide), keep=False)))
+    assert found.keys() == whole.keys()
+    for number, values in whole.items():
+        np.testing.assert_array_equal(found[number], values)
 
 
 def test_blocks_must_be_those_of_the_grid():

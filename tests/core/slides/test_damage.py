@@ -10,7 +10,7 @@ import tifffile
 from slide_files import HEIGHT, WIDTH, tissue, write_generic, write_svs
 
 from napari_nucleiseg.core.errors import SlideError
-from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.bytesource import ByteSource
 from napari_nucleiseg.core.slides.registry import open_slide
 
@@ -71,6 +71,22 @@ def test_a_damaged_tile_of_a_coarse_level_is_placed_in_level_0(path):
     level = slide.downsamples.index((4.0, 4.0))
     slide.levels[level][:]
     assert [tile.region for tile in slide.damage] == [Region(0, 0, 700, 1024)]
+
+
+def test_damage_is_that_of_the_stored_level_that_is_read(path):
+    """Levels that the file lacks are made of the finer one it holds: 2 of 1, and 8 of 4."""
+    for page, index in ((0, 6), (2, 0)):
+        offset, size = place_of_tile(path, index, page=page)
+        overwrite(path, offset, bytes(size))
+    slide = open_slide(path)
+    for level in slide.levels:
+        level[:]
+    fine, coarse = Region(256, 256, 256, 256), Region(0, 0, 700, 1024)
+    assert {tile.region for tile in slide.damage} == {fine, coarse}
+    for downsample, region in ((0.5, fine), (1.0, fine), (2.0, fine), (3.9, fine), (4.0, coarse), (9.0, coarse)):
+        shape = int(region.height / downsample), int(region.width / downsample)
+        assert (slide.read_region(region, shape) == 255).mean() > 0.9
+        assert [tile.region for tile in slide.damage_at(YX(downsample, downsample))] == [region]
 
 
 def test_a_file_cut_after_its_index_gives_white_tiles(tmp_path):

@@ -3,8 +3,9 @@ import pytest
 import tifffile
 from skimage.measure import regionprops
 
+from broken_levels import broken_above
 from napari_nucleiseg.core.geometry import YX, Region
-from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.slides.pyramid import DamagedTile, Slide
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.slides.sample import tissue_slide
 from napari_nucleiseg.core.slides.synthetic import synthetic_slide
@@ -172,6 +173,19 @@ def enlarged(tissue, shape):
     rows = (np.arange(shape[0]) / tissue.downsample.y).astype(int)
     columns = (np.arange(shape[1]) / tissue.downsample.x).astype(int)
     return tissue.mask[rows[:, None], columns[None, :]]
+
+
+def test_what_a_coarse_level_cannot_show_counts_as_tissue_and_what_level_0_lacks_does_not():
+    picture = plain((400, 400), GLASS, noise=1)
+    picture[100:300, 100:300] = (150, 100, 60)
+    slide = broken_above(picture_slide(picture))
+    assert tissue_mask(slide).mask.all()
+    assert tissue_mask(slide).brown == 0
+    slide.bounds = Region(0, 0, 400, 200)
+    assert tissue_mask(slide).tissue_fraction == pytest.approx(0.5, abs=0.02)
+    white = picture_slide(np.full_like(picture, 255))
+    white.damage.append(DamagedTile(white.region, "its bytes are gone"))
+    assert not tissue_mask(white).mask.any()
 
 
 def test_brown_tissue_is_told_from_pink_yellow_and_blue():

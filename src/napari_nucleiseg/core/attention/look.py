@@ -268,8 +268,7 @@ class _Keeper:
 
     def keep(self, tiles: list[int], said: list[PatchTokens]) -> None:
         """Keep what was said of those patches that could be read."""
-        # The list grows while other threads read: look at a copy.
-        damage = list(self._slide.damage)
+        damage = self._slide.damage_at(self._plan.grid.downsample)
         for tile, tokens in zip(tiles, said, strict=True):
             hurt = [each for each in damage if each.region.overlaps(self._plan.box_of(tile))]
             if hurt and not self._told_of_damage:

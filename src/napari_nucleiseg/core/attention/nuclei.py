@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.attention.grid import TokenGrid
 from napari_nucleiseg.core.attention.look import Looked
+from napari_nucleiseg.core.attention.patches import PatchPlan
 from napari_nucleiseg.core.attention.per_nucleus import NucleiAttention, cover_of_table
 from napari_nucleiseg.core.attention.ranking import HeadScore, area_fractions, rank_heads
-from napari_nucleiseg.core.attention.shown import ShownMap, tissue_cells
+from napari_nucleiseg.core.attention.shown import ShownMap
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.tissue import TissueMask
@@ -65,6 +66,8 @@ def _pixels_at(start: float, tokens: int, size: float, points: float, extent: in
 def rank_looked(project: Project, looked: Looked, tissue: TissueMask | None = None) -> tuple[HeadScore, ...]:
     """Rank every head of every layer against the nuclei of what was looked at, best first.
 
+    Tokens beside the slide, where the picture is mirrored, do not count.
+
     Raises
     ------
     DataError
@@ -73,7 +76,9 @@ def rank_looked(project: Project, looked: Looked, tissue: TissueMask | None = No
     nuclei = nuclei_fractions(project, looked)
     if not nuclei.any():
         raise DataError(NO_NUCLEI)
-    return rank_heads(looked.all_attention(), nuclei, looked.plan.tissue_fractions(tissue))
+    attention = looked.all_attention()
+    attention[..., ~looked.plan.on_slide()] = np.nan
+    return rank_heads(attention, nuclei, looked.plan.tissue_fractions(tissue))
 
 
 def rank_region(project: Project, looked: Looked, tissue: TissueMask | None = None) -> tuple[HeadScore, ...]:
@@ -86,14 +91,24 @@ def rank_region(project: Project, looked: Looked, tissue: TissueMask | None = No
     """
     if looked.region is None:
         raise DataError("No region was looked at. Choose a transformer of regions, and look at the view again.")
-    side, plan = looked.plan.spec.side, looked.plan
-    nuclei = nuclei_fractions(project, looked).reshape(plan.rows, side, plan.columns, side).mean(axis=(1, 3))
+    plan = looked.plan
+    nuclei, known = _patches_on_slide(plan, nuclei_fractions(project, looked))
     if not nuclei.any():
         raise DataError(NO_NUCLEI)
-    median = float(np.median(nuclei))
+    median = float(np.median(nuclei[known]))
     least = min(max(float(np.nextafter(np.float32(median), np.float32(1))), 1e-6), 1.0)
     attention = looked.region.attention.astype(np.float32)
-    return rank_heads(attention, nuclei, tissue_cells(looked, tissue), least_nuclei=least)
+    attention[..., ~known] = np.nan
+    inside, _ = _patches_on_slide(plan, plan.tissue_fractions(tissue))
+    return rank_heads(attention, nuclei, inside, least_nuclei=least)
+
+
+def _patches_on_slide(plan: PatchPlan, fractions: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the mean over each patch of its tokens on the slide, and which patches have any, ``(rows, columns)``."""
+    shape, on_slide = (plan.rows, plan.spec.side, plan.columns, plan.spec.side), plan.on_slide()
+    total = np.where(on_slide, fractions, 0).reshape(shape).sum(axis=(1, 3), dtype=np.float64)
+    count = on_slide.reshape(shape).sum(axis=(1, 3))
+    return (total / np.maximum(count, 1)).astype(np.float32), count > 0
 
 
 def attention_of_nuclei(project: Project, looked: Looked, shown: ShownMap) -> NucleiAttention:

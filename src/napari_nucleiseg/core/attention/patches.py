@@ -150,18 +150,28 @@ class PatchPlan:
 
     def tissue_fractions(self, tissue: TissueMask | None) -> NDArray[np.float32]:
         """Return how much of each token is tissue, ``(rows, columns)`` of tokens, float32 in 0..1."""
-        side = self.spec.side
-        shape = self.rows * side, self.columns * side
+        down, across = self._middles()
         if tissue is None:
-            return np.ones(shape, np.float32)
-        step, origin = self.token_step, self.origin
+            return np.ones((len(down), len(across)), np.float32)
         bounds = [
-            np.clip(np.floor((start + (np.arange(count) + 0.5) * size) / factor).astype(np.intp), 0, extent - 1)
-            for start, count, size, factor, extent in zip(
-                origin, shape, step, tissue.downsample, tissue.mask.shape, strict=True
-            )
+            np.clip(np.floor(places / factor).astype(np.intp), 0, extent - 1)
+            for places, factor, extent in zip((down, across), tissue.downsample, tissue.mask.shape, strict=True)
         ]
         return tissue.mask[np.ix_(bounds[0], bounds[1])].astype(np.float32)
+
+    def on_slide(self) -> NDArray[np.bool_]:
+        """Return which tokens have their middle on the slide, ``(rows, columns)`` of tokens; others are mirrored."""
+        down, across = self._middles()
+        height, width = self.grid.slide_shape
+        return np.asarray((down < height)[:, None] & (across < width), np.bool_)
+
+    def _middles(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Return where the middles of tokens lie down and across, level-0 pixels."""
+        side, step, origin = self.spec.side, self.token_step, self.origin
+        return (
+            origin.y + (np.arange(self.rows * side) + 0.5) * step.y,
+            origin.x + (np.arange(self.columns * side) + 0.5) * step.x,
+        )
 
 
 def patch_grid(slide: Slide, spec: EncoderSpec) -> TileGrid:

@@ -200,8 +200,8 @@ def _describe(entry: Input, run: _Run) -> Iterator[FeatureEvent]:
         features = yield from _features(entry, slide, grid, blocks, run)
         if features is None:
             return
-        if slide.damage:
-            yield SlideNoted(entry.path, f"{len(slide.damage)} tiles are damaged and were taken for glass.")
+        if hurt := slide.damage_at(downsample):
+            yield SlideNoted(entry.path, f"{len(hurt)} tiles are damaged and were taken for glass.")
         boxes = [(region.y, region.x, region.y1, region.x1) for region in (block.region(grid) for block in blocks)]
         write_bag(output, Bag(card, features, np.array(boxes, np.int64)))
     yield FeaturesFinished(entry.path, str(output), len(boxes), run.level, time.monotonic() - start)

@@ -235,14 +235,26 @@ def _read(slide: Slide, grid: TileGrid, tile: Tile, cancelled: Cancelled) -> _Ti
     except Exception as error:
         error.add_note(f"while reading {where} of {slide.path}")
         raise
-    # The list grows while other threads read: look at a copy.
-    hurt = {damage.region: damage.reason for damage in list(slide.damage) if damage.region.overlaps(tile.core)}
+    hurt = [damage for damage in slide.damage_at(grid.downsample) if damage.region.overlaps(tile.core)]
     if not hurt:
         return _TilePixels(tile, pixels)
-    reason = next(iter(hurt.values()))
-    if sum(region.intersect(tile.core).area for region in hurt) >= tile.core.area:
+    reason = hurt[0].reason
+    if _cover([damage.region for damage in hurt], tile.core):
         return _TilePixels(tile, None, f"{where} is damaged: {reason}")
     return _TilePixels(tile, pixels, f"part of {where} is damaged: {reason}")
+
+
+def _cover(regions: Sequence[Region], core: Region) -> bool:
+    """Whether regions that may overlap cover a tile together."""
+    parts = [region.intersect(core) for region in regions]
+    rows = np.unique([core.y, core.y1, *(edge for part in parts for edge in (part.y, part.y1))])
+    columns = np.unique([core.x, core.x1, *(edge for part in parts for edge in (part.x, part.x1))])
+    covered = np.zeros((len(rows) - 1, len(columns) - 1), np.bool_)
+    for part in parts:
+        y0, y1 = np.searchsorted(rows, (part.y, part.y1))
+        x0, x1 = np.searchsorted(columns, (part.x, part.x1))
+        covered[y0:y1, x0:x1] = True
+    return bool(covered.all())
 
 
 def read_tile(slide: Slide, grid: TileGrid, tile: Tile) -> NDArray[np.uint8]:

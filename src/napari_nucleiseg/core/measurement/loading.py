@@ -131,6 +131,6 @@ class BlockLoader:
         """Return which nuclei lie in tiles that could not be decoded so far."""
         touched = np.zeros(len(table), np.bool_)
         low, high = table.boxes[:, :2], table.boxes[:, 2:]
-        for tile in (damaged.region for damaged in tuple(self._slide.damage)):
+        for tile in (damaged.region for damaged in self._slide.damage_at(self._slide.downsamples[0])):
             touched |= ((low < (tile.y1, tile.x1)) & (high > (tile.y, tile.x))).all(axis=1)
         return touched

@@ -42,10 +42,21 @@ class LevelArray(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DamagedTile:
-    """A tile that could not be decoded; it is shown as background and skipped by models."""
+    """A tile that could not be decoded; it is shown as background and skipped by models.
+
+    Parameters
+    ----------
+    region : Region
+        Where it lies, level-0 pixels.
+    reason : str
+        Why it could not be decoded.
+    downsample : YX
+        Level-0 pixels per pixel of its level ``(y, x)``: the other levels may be whole there.
+    """
 
     region: Region
     reason: str
+    downsample: YX = YX(1.0, 1.0)
 
 
 @dataclass(eq=False)
@@ -78,12 +89,13 @@ class Slide:
         Raw metadata of the file.
     notes : tuple of str
         What a person should know before trusting the slide, each a sentence: what was chosen where there was a choice.
-    stored_levels : int
-        How many levels the file holds; the others are made on reading. Default all of `levels`.
+    stored_downsamples : tuple of YX
+        Those of the levels that the file holds; the others are made on reading, each of the stored one before it.
+        Default all of `downsamples`.
     fingerprint : str
         Short content hash that identifies the slide wherever it lies.
     damage : list of DamagedTile
-        Tiles found unreadable so far (grows as tiles are read).
+        Tiles of all levels found unreadable so far (grows as tiles are read); see `damage_at`.
     """
 
     path: str
@@ -98,13 +110,18 @@ class Slide:
     icc_profile: bytes | None = field(default=None, repr=False)
     properties: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
-    stored_levels: int = 0
+    stored_downsamples: tuple[YX, ...] = ()
     fingerprint: str = ""
     damage: list[DamagedTile] = field(default_factory=list)
     on_close: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def __post_init__(self) -> None:
-        self.stored_levels = self.stored_levels or len(self.levels)
+        self.stored_downsamples = self.stored_downsamples or self.downsamples
+
+    @property
+    def stored_levels(self) -> int:
+        """How many levels the file holds."""
+        return len(self.stored_downsamples)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -144,6 +161,19 @@ class Slide:
             if max(factor) <= downsample * 1.001:
                 chosen = index
         return chosen
+
+    def damage_at(self, downsample: YX) -> list[DamagedTile]:
+        """Return the tiles found unreadable so far in the one stored level that `read_box` takes its pixels from.
+
+        Parameters
+        ----------
+        downsample : YX
+            Level-0 pixels per pixel that is read, ``(y, x)``.
+        """
+        level = self.level_for_downsample(min(downsample))
+        stored = [factor for factor in self.downsamples[: level + 1] if factor in self.stored_downsamples]
+        # The list grows while other threads read: look at a copy.
+        return [tile for tile in tuple(self.damage) if tile.downsample == stored[-1]]
 
     def read_region(self, region: Region, shape: tuple[int, int] | None = None) -> UInt8Image:
         """Read a rectangle, resampled by area averaging from the nearest finer level.

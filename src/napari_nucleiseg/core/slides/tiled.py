@@ -48,7 +48,7 @@ class TiledLevel:
         None where nothing was scanned. Raises `UnreadableTileError` with the reason.
         It is called from several threads at a time.
     downsample : YX
-        Level-0 pixels per pixel, to say where a damaged tile lies.
+        Level-0 pixels per pixel, to say where and in which level a damaged tile lies.
     damage : list of DamagedTile, optional
         Where each unreadable tile is recorded, once.
     cache : TileCache, optional
@@ -208,7 +208,7 @@ class TiledLevel:
         y, x = row * height, col * width
         box = Region.from_bounds(y, x, min(y + height, self._shape[0]), min(x + width, self._shape[1]))
         region = box.scaled_outward(*self._downsample)
-        self._damage.append(DamagedTile(region, reason))
+        self._damage.append(DamagedTile(region, reason, self._downsample))
         # One is a warning that there may be more; all of them are in the slide's `damage`, where callers look.
         level = logging.WARNING if len(self._damage) == 1 else logging.DEBUG
         where = (region.y, region.y1, region.x, region.x1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -84,7 +85,7 @@ class TissueMask:
 
 
 def tissue_mask(slide: Slide) -> TissueMask:
-    """Find the tissue of a slide from one coarse level.
+    """Find the tissue of a slide from one coarse level; where that is damaged, all counts as tissue.
 
     Parameters
     ----------
@@ -100,12 +101,21 @@ def tissue_mask(slide: Slide) -> TissueMask:
     factor = _mask_downsample(slide, mpp)
     picture = _read_coarse(slide, factor)
     mask = find_tissue(picture, YX(mpp.y * factor.y, mpp.x * factor.x))
+    # Damage is shown as glass. What level 0 itself lacks stays that; where a coarser level is damaged it may be whole.
+    damage = [tile.region for tile in slide.damage_at(factor) if tile.downsample != slide.downsamples[0]]
+    hurt = _painted(mask.shape, factor, damage)
+    mask |= hurt
     if slide.bounds is not None:
-        inside = np.zeros_like(mask)
-        held = slide.bounds.scaled_outward(1 / factor.y, 1 / factor.x).intersect(Region(0, 0, *mask.shape))
-        inside[held.slices] = True
-        mask &= inside
-    return TissueMask(mask, factor, _brown_share(picture, mask))
+        mask &= _painted(mask.shape, factor, [slide.bounds])
+    return TissueMask(mask, factor, _brown_share(picture, mask & ~hurt))
+
+
+def _painted(shape: tuple[int, ...], factor: YX, regions: Sequence[Region]) -> NDArray[np.bool_]:
+    """Return a mask at `factor` that is True in regions of level-0 pixels."""
+    mask = np.zeros(shape, np.bool_)
+    for region in regions:
+        mask[region.scaled_outward(1 / factor.y, 1 / factor.x).intersect(Region(0, 0, *mask.shape)).slices] = True
+    return mask
 
 
 def _brown_share(picture: UInt8Image, mask: NDArray[np.bool_]) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from broken_levels import broken_above
 from dark_attention import BLIND, dark_attention
 from napari_nucleiseg.core.errors import SlideError
 from napari_nucleiseg.core.inference.plan import plan_inference
@@ -16,6 +17,7 @@ from napari_nucleiseg.core.models.scale_attention import at_level, with_tau
 from napari_nucleiseg.core.models.turned import turned
 from napari_nucleiseg.core.models.weights import LoadedModel, ModelCard
 from napari_nucleiseg.core.slides.registry import open_slide
+from napari_nucleiseg.core.slides.tissue import tissue_mask
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.training.scales import slide_level
 from napari_nucleiseg.core.training.scales.adaptation import tau_of_slide
@@ -184,6 +186,15 @@ def test_what_cannot_be_read_is_left_out_and_looked_at_again_if_it_is_all(slide,
     list(level.look(slide))
     assert level.tau is not None
     assert not level.is_whole
+
+
+def test_a_window_counts_where_only_a_level_that_is_not_read_is_damaged(small):
+    found, wanted = SlideLevel(dark_attention()), SlideLevel(dark_attention())
+    tissue = tissue_mask(small)
+    list(wanted.look(small, tissue))
+    list(found.look(broken_above(small), tissue))
+    assert (found.tau, found.note) == (wanted.tau, "")
+    assert found.tau is not None
 
 
 def test_several_slides_teach_at_the_mean_of_their_levels():

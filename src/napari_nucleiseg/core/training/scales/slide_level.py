@@ -212,7 +212,7 @@ class SlideLevel:
             self._unreadable, self._reason = self._unreadable + 1, str(error)
             return
         # Damage is shown as background, which would count as tissue that is not worth a look.
-        if not any(damage.region.overlaps(windows.box(number)) for damage in list(slide.damage)):
+        if not any(damage.region.overlaps(windows.box(number)) for damage in slide.damage_at(windows.step)):
             self._values.append(confidences(self._network, self._own.spec, picture))
 
     def _settle(self) -> None:
