@@ -1,6 +1,7 @@
 """Which slides a list of paths means, and what their results are called."""
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from napari_nucleiseg.core.batch.unattended.database import RunDatabase, SlideRo
 from napari_nucleiseg.core.errors import SlideError
 from napari_nucleiseg.core.exchange.source import SOFTWARE
 from napari_nucleiseg.core.slides.registry import open_slide
+from slide_factory import tissue_picture, write_dicom_slide
 
 
 def png(path):
@@ -86,6 +88,47 @@ def test_empty_and_damaged_slides_of_a_folder_are_listed_so_that_their_error_is_
     for name in ("._x.svs", ".DS_Store", "case.json", "notes.txt", "table.csv", "a.svs.md5"):
         (tmp_path / name).write_text("no slide")
     assert [entry.stem for entry in find_inputs([tmp_path])] == ["a", "cut", "gone", "slide17", "text"]
+
+
+@pytest.fixture
+def dicom(tmp_path):
+    """A folder of one DICOM slide, in two levels and a label."""
+    pytest.importorskip("pydicom", reason="the extra `dicom` is not installed")
+    write_dicom_slide(tmp_path / "case", tissue_picture(80, 80), levels=2)
+    return tmp_path / "case"
+
+
+def add_series(folder, uid):
+    write_dicom_slide(folder / uid, tissue_picture(80, 80), levels=1, uid=uid, label=False)
+    (folder / uid / "level-0.dcm").rename(folder / f"{uid}.dcm")
+    (folder / uid).rmdir()
+
+
+def test_a_folder_of_one_dicom_slide_is_that_slide(dicom):
+    (dicom / "level-1.dcm").write_bytes(b"")  # opening it says so
+    (dicom / "notes.txt").write_text("no slide")
+    label_tiff(dicom / "level-0.tif")
+    assert [entry.path for entry in find_inputs([dicom])] == [str(dicom)]
+    assert [entry.path for entry in find_inputs([dicom.parent])] == [str(dicom)]
+
+
+def test_a_dicom_file_hides_no_other_slide_of_its_folder(dicom):
+    png(dicom / "picture.png")
+    assert stems(dicom) == ["level-0.dcm", "picture.png"]
+    add_series(dicom, "2.5")
+    (dicom / "damaged.dcm").write_bytes(b"")
+    assert stems(dicom) == ["2.5.dcm", "damaged.dcm", "level-0.dcm", "picture.png"]
+
+
+def test_a_folder_of_two_dicom_slides_is_one_file_of_each(dicom):
+    add_series(dicom, "2.5")
+    assert stems(dicom) == ["2.5.dcm", "level-0.dcm"]
+
+
+def test_without_pydicom_other_slides_are_found_and_the_folder_says_what_to_install(dicom, monkeypatch):
+    png(dicom / "picture.png")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert stems(dicom) == ["case", "picture.png"]
 
 
 def label_tiff(path, software=SOFTWARE, dtype=np.uint32):

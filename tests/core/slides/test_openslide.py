@@ -11,10 +11,11 @@ from slide_files import smaller, tissue, write_generic, write_scn, write_vms
 
 from napari_nucleiseg.core.errors import MissingDependencyError, SlideError
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.slides import dicom, tiff
 from napari_nucleiseg.core.slides import openslide as reader
-from napari_nucleiseg.core.slides import tiff
 from napari_nucleiseg.core.slides.registry import can_open, open_slide
 from napari_nucleiseg.core.slides.samples import over_white
+from slide_factory import tissue_picture, write_dicom_slide
 
 library = pytest.importorskip("openslide")
 
@@ -213,3 +214,20 @@ def test_tiles_are_whole_ones_of_the_file_where_they_are_of_a_size_to_read_at_on
     properties = {"openslide.level[0].tile-height": stated, "openslide.level[0].tile-width": "512"}
     monkeypatch.setattr(library.OpenSlide, "properties", {k: v for k, v in properties.items() if v is not None})
     assert reader.read(str(vms)).levels[0].tile_shape == (side, 512)
+
+
+def test_dicom_is_the_same_slide_whichever_file_and_library_opens_it(tmp_path, monkeypatch):
+    pytest.importorskip("wsidicom", reason="the extra `dicom` is not installed")
+    written = write_dicom_slide(tmp_path, tissue_picture(301, 213))
+    known = dicom.read(str(tmp_path)).fingerprint
+    monkeypatch.setitem(sys.modules, "wsidicom", None)
+    for name in ("level-0.dcm", "level-1.dcm", "label.dcm"):
+        slide = open_slide(tmp_path / name)
+        assert (slide.reader, slide.vendor, slide.notes) == ("openslide", "dicom", ())
+        assert slide.fingerprint == known
+        assert np.array_equal(slide.levels[0], written[0])
+    (tmp_path / "level-0.dcm").write_bytes(b"")
+    slide = open_slide(tmp_path / "level-1.dcm")
+    assert slide.shape == written[1].shape[:2]
+    assert len(slide.notes) == 1
+    assert "made from a finer one that is missing" in slide.notes[0]

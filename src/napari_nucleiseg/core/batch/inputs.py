@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_nucleiseg.core.batch.earlier import EarlierResults
-from napari_nucleiseg.core.errors import SlideError
+from napari_nucleiseg.core.errors import MissingDependencyError, SlideError
 from napari_nucleiseg.core.exchange.formats import FORMATS
+from napari_nucleiseg.core.slides import dicomfiles
 from napari_nucleiseg.core.slides.bytesource import is_address
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import FILENAME_PATTERNS, can_open
@@ -36,7 +37,8 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> tuple[Input, ...]:
     """Return the slides and pictures that `paths` name; of folders those in it, sorted by name.
 
     In a folder, what is named like a slide counts as one even if it is empty or damaged: opening it says so. Results
-    of earlier runs do not count.
+    of earlier runs do not count. A folder of DICOM files is itself the slide if it holds one series and nothing else;
+    otherwise one file of each series stands for it.
 
     Raises
     ------
@@ -50,15 +52,36 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> tuple[Input, ...]:
             found.append(name)  # as a path it would lose a slash
             continue
         path = Path(name)
-        if not path.is_dir() or can_open(path):
+        if not path.is_dir() or (can_open(path) and not dicomfiles.matches(name)):
             found.append(str(path))
-            continue
-        earlier = EarlierResults(path)
-        inside = [str(entry) for entry in sorted(path.iterdir()) if _is_input(entry) and not earlier.hold(entry)]
-        if not inside:
-            raise SlideError(f"{path} holds no slide or picture; name a folder that does, or the files themselves.")
-        found.extend(inside)
+        else:
+            found.extend(map(str, _slides_of(path)))
     return _named(list(dict.fromkeys(found)))
+
+
+def _slides_of(folder: Path) -> list[Path]:
+    earlier = EarlierResults(folder)
+    inside = [entry for entry in sorted(folder.iterdir()) if _is_input(entry) and not earlier.hold(entry)]
+    if dicomfiles.matches(str(folder)):
+        return _with_series(folder, [entry for entry in inside if not _is_of_series(entry)])
+    if not inside:
+        raise SlideError(f"{folder} holds no slide or picture; name a folder that does, or the files themselves.")
+    return inside
+
+
+def _with_series(folder: Path, others: list[Path]) -> list[Path]:
+    """Return `others` and one file of each DICOM series of a folder; the folder itself if that is one slide."""
+    try:
+        slides, damaged = dicomfiles.slides_in(folder)
+    except MissingDependencyError:
+        return [folder, *others]  # opening the folder says what to install
+    if not others and len(slides) < 2:
+        return [folder]
+    return sorted([*others, *slides, *damaged])
+
+
+def _is_of_series(entry: Path) -> bool:
+    return entry.is_file() and (entry.suffix.lower() in dicomfiles.SUFFIXES or dicomfiles.matches(str(entry)))
 
 
 def _is_input(entry: Path) -> bool:
@@ -84,7 +107,7 @@ def _named(paths: list[str]) -> tuple[Input, ...]:
 
 def stem_of(path: str | os.PathLike[str]) -> str:
     """Return the name of a slide without its ending (``a.ome.tif`` and ``a.ome.zarr`` are ``a``)."""
-    name = Path(path).resolve()
+    name = Path(os.path.abspath(path))  # noqa: PTH100  # a link has a name of its own: its target's may be another's
     return (name.name if name.is_dir() and name.suffix != ".zarr" else name.stem).removesuffix(".ome")
 
 

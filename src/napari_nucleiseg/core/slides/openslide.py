@@ -18,6 +18,7 @@ import numpy as np
 from napari_nucleiseg.core.errors import MissingDependencyError, SlideError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.bytesource import Opener
+from napari_nucleiseg.core.slides.dicomfiles import fingerprint_of
 from napari_nucleiseg.core.slides.pixelsize import StatedPixelSize, stated_mpp, to_number
 from napari_nucleiseg.core.slides.pyramid import DamagedTile, Slide, UInt8Image
 from napari_nucleiseg.core.slides.samples import over_white
@@ -103,6 +104,8 @@ def read(path: str, mpp_um: YX | None = None, opener: Opener | None = None) -> S
         associated={name: partial(_read_associated, handle, name) for name in slide.associated_images},
         icc_profile=_profile(slide),
         properties=properties,
+        notes=_notes(properties),
+        fingerprint=_fingerprint(properties),
         damage=damage,
         on_close=close,
     )
@@ -277,6 +280,19 @@ def _pixel_size(properties: Mapping[str, str]) -> StatedPixelSize:
     if not y or not x:
         return StatedPixelSize()
     return stated_mpp(y, x, "OpenSlide's mpp")
+
+
+def _fingerprint(properties: Mapping[str, str]) -> str:
+    """Return that of a DICOM series, whichever file of it was opened; of other slides none: it is made of the file."""
+    uid = properties.get("dicom.SOPInstanceUID")
+    return fingerprint_of(uid) if uid and properties.get("openslide.vendor") == "dicom" else ""
+
+
+def _notes(properties: Mapping[str, str]) -> tuple[str, ...]:
+    kinds = [properties.get(f"dicom.ImageType[{number}]") for number in range(8)]
+    if "RESAMPLED" not in kinds:
+        return ()
+    return ("Its finest level was made from a finer one that is missing or damaged: copy the whole series again.",)
 
 
 def _profile(slide: OpenSlide) -> bytes | None:
