@@ -226,7 +226,7 @@ def make_environment(extras: Sequence[str]) -> None:
     installed = read_stamp(key)
     if set(extras) <= installed:
         return
-    if not venv_program("python").exists():
+    if not has_pip():
         create_venv()
     install_torch()
     wanted = sorted(installed.union(extras))
@@ -234,6 +234,15 @@ def make_environment(extras: Sequence[str]) -> None:
     pip("install", "--no-compile", "--constraint", str(CONSTRAINTS), "--editable", f"{ROOT}[{','.join(wanted)}]")
     compile_packages()
     STAMP.write_text(json.dumps({"key": key, "extras": wanted}))
+
+
+def has_pip() -> bool:
+    """Tell whether there is an environment that something can be installed into; what a crash left may hold no pip."""
+    command = [str(venv_program("python")), "-m", "pip", "--version"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False  # no Python either, or one that is gone
 
 
 def compile_packages() -> None:
@@ -365,6 +374,9 @@ OTHER_RUNS = (
     ("tests/cli", "tests/viewer"),
 )
 
+# Beginnings of what pytest understands only while it remembers which tests failed.
+OF_MEMORY = ("--lf", "--last-failed", "--ff", "--failed-first", "--nf", "--new-first", "--sw", "--stepwise", "--cache-")
+
 
 def runs_of_windows() -> list[list[str]]:
     """Return the modules of window tests, as paths in the repository, a list for each process with as many tests."""
@@ -446,7 +458,9 @@ def are_of_all(pytest_arguments: Sequence[str]) -> bool:
 
 def commands_of_all(pytest_arguments: Sequence[str]) -> list[list[str]]:
     """Return the command lines that together run all tests."""
-    command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments, "-p", "no:cacheprovider"]
+    command = [str(venv_program("python")), "-m", "pytest", *pytest_arguments]
+    if not any(word.startswith(OF_MEMORY) for word in pytest_arguments):
+        command += ["-p", "no:cacheprovider"]
     return [[*command, *words] for words in runs_of_all()]
 
 

@@ -322,6 +322,28 @@ def test_what_is_installed_is_compiled_afterwards_on_all_cores(dev, started, mon
     assert dev.read_stamp("changed since") == {"pyside6"}
 
 
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(("holds_pip", "made"), [(True, []), (False, ["venv"])])
+def test_an_environment_without_pip_is_made_anew(dev, started, monkeypatch, tmp_path, holds_pip, made):
+    monkeypatch.setattr(dev, "environment_key", lambda: "changed since")
+    monkeypatch.setattr(dev, "CONSTRAINTS", tmp_path / "constraints.txt")
+    monkeypatch.setattr(dev, "install_torch", lambda: None)
+    monkeypatch.setattr(dev, "create_venv", lambda: started.commands.append(["venv"]))
+    started.answers.append(0 if holds_pip else 1)
+    dev.make_environment(("test",))
+    assert [command[0] for command in started.commands if command == ["venv"]] == made
+    assert dev.read_stamp("changed since") == {"test"}
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_environment_is_known_by_its_pip(dev):
+    assert not dev.has_pip()  # its Python is an empty file
+    dev.venv_program("python").unlink()
+    assert not dev.has_pip()
+    dev.venv_program("python").symlink_to(sys.executable)
+    assert dev.has_pip()
+
+
 def test_a_package_that_cannot_be_compiled_whole_is_no_fault(dev, started):
     started.answers.append(1)
     dev.compile_packages()
@@ -412,6 +434,14 @@ def test_all_tests_are_run_in_two_lanes_and_each_run_can_fail(dev, pytest_runs, 
     assert all("--durations=15" in command for command in pytest_runs.lanes)
     assert pytest_runs.commands == []
     assert "told by the second lane" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["--lf", "--last-failed", "--ff", "--sw", "--stepwise-skip", "--cache-clear"])
+def test_pytest_remembers_which_tests_failed_where_it_is_asked_to(dev, word):
+    assert all("no:cacheprovider" in command for command in dev.commands_of_all(["--durations=3"]))
+    commands = dev.commands_of_all([word])
+    assert len(commands) > dev.WINDOW_RUNS
+    assert not any("no:cacheprovider" in command for command in commands)
 
 
 @pytest.mark.parametrize("failing", [None, "lint"])

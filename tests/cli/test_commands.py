@@ -47,6 +47,17 @@ def test_scores_go_to_stdout_or_a_file_as_json(shell, scored, tmp_path):
     assert "mean" in answer.out
 
 
+@pytest.mark.parametrize("place", ["truth/a.tif", "pred/b.npy", "truth", "link.json"])
+def test_scores_are_not_written_over_label_images(shell, scored, tmp_path, place):
+    (tmp_path / "link.json").symlink_to(tmp_path / "truth" / "a.tif")
+    before = (tmp_path / "truth" / "a.tif").read_bytes(), (tmp_path / "pred" / "b.npy").read_bytes()
+    answer = shell(*scored, "--json", tmp_path / place)
+    assert answer.status == 1
+    assert f"{tmp_path / place} is what is read here and would be lost. Choose another name" in answer.err
+    assert "mean" not in answer.out
+    assert before == ((tmp_path / "truth" / "a.tif").read_bytes(), (tmp_path / "pred" / "b.npy").read_bytes())
+
+
 def test_what_does_not_fit_together_is_said(shell, scored, tmp_path):
     (tmp_path / "pred" / "b.npy").unlink()
     answer = shell(*scored)

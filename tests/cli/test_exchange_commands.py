@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tifffile
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.project import Project, default_folder
+from slide_factory import tissue_picture, write_ome_zarr
 
 
 @pytest.fixture
@@ -152,6 +154,31 @@ def test_the_slide_of_a_renamed_project_is_not_destroyed_either(shell, slide, tm
     assert answer.status == 1
     assert f"{slide} is the slide itself" in answer.err
     assert slide.read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [("export", "--measures"), ("measure",)])
+def test_a_store_of_others_is_refused_before_anything_is_measured(shell, slide, tmp_path, monkeypatch, words):
+    write_ome_zarr(tmp_path / "other.spatial.zarr", tissue_picture(64, 64))
+    before = contents(tmp_path)
+    for module in ("export", "measure"):
+        monkeypatch.setattr(f"napari_nucleiseg.cli.{module}.measured_source", None)
+    answer = shell(*words, slide, "--out", tmp_path / "other.spatial.zarr")
+    assert answer.status == 1
+    assert "other.spatial.zarr exists already and is no unchanged export" in answer.err
+    assert contents(tmp_path) == before
+
+
+def test_a_project_made_before_it_knew_where_pixels_begin_is_exported_as_qupath_shows_it(
+    shell, slide, tmp_path, monkeypatch
+):
+    def opened(path, **settings):
+        return replace(open_slide(path, **settings), bounds=Region(5, 7, 200, 300))
+
+    monkeypatch.setattr("napari_nucleiseg.core.slides.registry.open_slide", opened)
+    assert shell("export", slide, "--out", tmp_path / "out.geojson").status == 0
+    document = json.loads((tmp_path / "out.geojson").read_text())
+    assert document["napari-nucleiseg"] == {"origin": [7, 5]}
+    assert np.min(document["features"][0]["geometry"]["coordinates"][0], axis=0).tolist() == [3, 5]
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.tif", "out.labels.zarr"])

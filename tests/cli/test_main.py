@@ -1,5 +1,7 @@
 """The program as a whole: help at once, exit statuses, sentences instead of tracebacks."""
 
+import io
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import pytest
 
 import napari_nucleiseg
 from napari_nucleiseg.cli import COMMANDS, main
+from napari_nucleiseg.cli.console import Console
 from napari_nucleiseg.core.errors import ModelError
 from napari_nucleiseg.core.geometry import Region
 
@@ -163,17 +166,23 @@ def test_a_region_may_begin_left_of_and_above_the_slide(shell, monkeypatch, word
     assert asked[0].out == "a.csv"
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
-    program = [
-        sys.executable,
-        "-c",
-        "from napari_nucleiseg.cli import main; raise SystemExit(main())",
-        "models",
-        "--json",
-    ]
+@pytest.mark.parametrize("words", [["models", "--json"], ["models"]])
+def test_a_reader_that_has_seen_enough_is_no_error(words):
+    program = [sys.executable, "-c", "from napari_nucleiseg.cli import main; raise SystemExit(main())", *words]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy()) as process:
         process.stdout.close()
         error = process.stderr.read().decode()
         assert process.wait(60) == 0
     assert "Traceback" not in error
     assert "BrokenPipe" not in error
+
+
+def test_a_name_that_is_no_utf_8_is_json_too(monkeypatch):
+    document = {"path": os.fsdecode(b"caf\xe9.png"), "unit": "µm"}
+    for encoding, is_plain in (("utf-8", False), ("utf-8", True), ("ascii", True)):
+        said = dict(document) if is_plain else {"unit": "µm"}
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+        Console(as_json=True).result(said)
+        assert json.loads(raw.getvalue()) == said
+        assert ("µ".encode() in raw.getvalue()) is not is_plain

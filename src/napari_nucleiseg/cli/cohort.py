@@ -131,7 +131,7 @@ def _number(value: float) -> str:
 def _predict(options: argparse.Namespace, console: Console) -> int:
     from napari_nucleiseg.core.models.aggregators import load_aggregator
     from napari_nucleiseg.core.training.cohort.bags import find_bags
-    from napari_nucleiseg.core.training.cohort.prediction import SHEET, predict_slides
+    from napari_nucleiseg.core.training.cohort.prediction import SHEET, have_one_name, predict_slides
 
     aggregator = load_aggregator(options.model, accept_licence=options.accept_licence)
     files = find_bags(options.features)
@@ -140,9 +140,10 @@ def _predict(options: argparse.Namespace, console: Console) -> int:
         for prediction in predict_slides(files, aggregator, options.out):
             said.append(prediction)
             bars.update("slides", len(said), len(files), prediction.slide)
-    columns = ("slide", *(("prediction",) * bool(aggregator.classes)), *said[0].scores)
+    has_label, has_name = bool(aggregator.classes), have_one_name(said)
+    columns = ("slide", *(("name",) * has_name), *(("prediction",) * has_label), *said[0].scores)
     rows = [
-        (one.slide, *((one.label,) if aggregator.classes else ()), *(f"{score:.4f}" for score in one.scores.values()))
+        (one.slide, *((one.name,) * has_name), *((one.label,) * has_label), *(f"{s:.4f}" for s in one.scores.values()))
         for one in said
     ]
     console.table(f"What {aggregator.version} says", columns, rows)

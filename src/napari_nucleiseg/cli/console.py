@@ -41,7 +41,12 @@ class Console:
     def result(self, document: Mapping[str, Any]) -> None:
         """Write the command's result as JSON to stdout; nothing if text was asked for."""
         if self.as_json:
-            print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
+            text = json.dumps(document, indent=2, ensure_ascii=False)
+            try:
+                text.encode(sys.stdout.encoding or "utf-8")
+            except UnicodeEncodeError:  # a name that is no UTF-8, or a terminal that knows few letters
+                text = json.dumps(document, indent=2)
+            print(text, flush=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to stdout; nothing if JSON was asked for. Columns of numbers are set flush right."""
@@ -57,8 +62,14 @@ class Console:
             table.add_column(name, justify="right" if numbers else "left", overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row))
-        # A pipe has no width: nothing may be cut off there.
-        Rich(width=None if sys.stdout.isatty() else 200).print(table)
+        if sys.stdout.isatty():
+            Rich().print(table)
+            return
+        # A pipe has no width: nothing may be cut off there. Where nobody reads on (``| head``), Rich would fail.
+        screen = Rich(width=200)
+        with screen.capture() as drawn:
+            screen.print(table)
+        print(drawn.get(), end="", flush=True)
 
     def text(self, lines: str) -> None:
         """Write lines to stdout; nothing if JSON was asked for."""

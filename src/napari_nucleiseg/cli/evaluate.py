@@ -6,6 +6,7 @@ import argparse
 
 from napari_nucleiseg.cli.console import OK, USAGE, Console
 from napari_nucleiseg.cli.evaluate_slide import add_slide_arguments, run_slide
+from napari_nucleiseg.core.exchange.whole_file import check_target
 
 SHOWN = ("dice", "aji", "aji_plus", "pq", "dq", "sq", "f1", "ahd")
 TITLES = ("Dice", "AJI", "AJI+", "PQ", "DQ", "SQ", "F1@0.5", "AHD px")
@@ -44,11 +45,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _run_folders(options: argparse.Namespace, console: Console) -> int:
     from napari_nucleiseg.core.evaluation import EvaluationReport, evaluate_folders
+    from napari_nucleiseg.core.evaluation.folders import find_label_images
 
+    folders = options.pred, options.truth
+    if options.json not in {None, "-"}:
+        images = [image for folder in folders for image in find_label_images(folder).values()]
+        check_target(options.json, inputs=(*folders, *images))
     with console.progress() as bars:
         report: EvaluationReport = evaluate_folders(
-            options.pred,
-            options.truth,
+            *folders,
             on_image=lambda done, total, stem: bars.update("scoring", done, total, stem),
         )
     if options.json not in {None, "-"}:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_nucleiseg.cli.console import OK, Console, ProgressBars
 from napari_nucleiseg.cli.measure import check_room, measured_source
 from napari_nucleiseg.cli.project import open_project, projects_with_slides
-from napari_nucleiseg.core.exchange.formats import FORMATS, export, format_of
+from napari_nucleiseg.core.exchange.formats import FORMATS, export, format_of, require_replaceable
 from napari_nucleiseg.core.exchange.whole_file import check_target
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         with closing(projects_with_slides([options.project], slides, console)) as found:
             for _, project, slide, bars in found:
                 check_target(options.out, project.fingerprint, (options.project, slide.path, project.folder))
+                require_replaceable(options.out, name)
                 _write(options, console, measured_source(project, slide, bars)[0], project.census.total(), bars)
         return OK
     with open_project(options.project, writable=False) as project, console.progress() as bars:

@@ -13,7 +13,7 @@ from napari_nucleiseg.cli.console import OK, Console, ProgressBars
 from napari_nucleiseg.cli.project import projects_with_slides
 from napari_nucleiseg.cli.segment import region_of
 from napari_nucleiseg.core.errors import DataError, ExportError
-from napari_nucleiseg.core.exchange.formats import FORMATS, export, format_of
+from napari_nucleiseg.core.exchange.formats import FORMATS, export, format_of, require_replaceable
 from napari_nucleiseg.core.exchange.whole_file import check_target
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for _, project, slide, bars in found:
             out = options.out or str(project.folder.with_suffix(FORMATS[name].ending))
             check_target(out, project.fingerprint, (options.project, slide.path, project.folder))
+            require_replaceable(out, name)
             if options.region is not None:
                 _require_region(slide, options.region)
             began = time.perf_counter()

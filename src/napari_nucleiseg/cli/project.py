@@ -30,16 +30,19 @@ def open_project(path: str, *, writable: bool) -> Project:
     where = Path(path)
     if not where.exists():
         raise StoreError(f"{path} does not exist. Check the name.")
-    return Project.open(where if (where / DATABASE).is_file() else _of_slide(path), writable=writable)
+    return Project.open(where, writable=writable) if (where / DATABASE).is_file() else _of_slide(path, writable)
 
 
-def _of_slide(path: str) -> Path:
-    """Return the folder of a slide's project, also where slide or project were renamed."""
+def _of_slide(path: str, writable: bool) -> Project:
+    """Open a slide's project, also where slide or project were renamed."""
     from napari_nucleiseg.core.slides.registry import open_slide
     from napari_nucleiseg.core.store.finding import find_project, usual_folder
+    from napari_nucleiseg.core.store.project import Project
 
     with closing(open_slide(path)) as slide:
-        return find_project(slide) or usual_folder(slide)
+        project = Project.open(find_project(slide) or usual_folder(slide), writable=writable)
+        project.note_bounds(slide)
+        return project
 
 
 def projects_with_slides(

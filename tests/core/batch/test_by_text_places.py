@@ -13,6 +13,7 @@ import zarr
 from napari_nucleiseg.core.batch import by_text
 from napari_nucleiseg.core.batch.by_text import LARGEST_ID, PlacedLevel, TextJob, score_region
 from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.fewshot.crops import Crops
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START
 from tiny_clip import nuclei, write_clip
@@ -152,3 +153,21 @@ def test_an_id_that_no_table_has_room_for_gets_a_sentence(scored, folder):
     tifffile.imwrite(folder / "far.tif", np.where(VIEW.labels > 0, np.int64(LARGEST_ID + 1), 0))
     with pytest.raises(DataError, match=r"has the id 4294967296; the largest that can be written is 4294967295"):
         scored("far", ".csv")
+
+
+@pytest.mark.parametrize("mpp", [(0.5, 0.5), (1.0, 0.5), (0.5, 1.0)])
+def test_nuclei_are_seen_in_their_shape_where_pixels_are_not_square(folder, tmp_path, monkeypatch, mpp):
+    rows, columns = (round(2 * side) for side in mpp)
+    units = [1e4 / side for side in (mpp[1], mpp[0])]
+    picture = VIEW.image[rows - 1 :: rows, columns - 1 :: columns]
+    labels = VIEW.labels[rows - 1 :: rows, columns - 1 :: columns]
+    tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb", resolution=units, resolutionunit="CENTIMETER")
+    tifffile.imwrite(tmp_path / "labels.tif", labels.astype(np.uint16))
+    boxes, alone = [], Crops.alone
+    monkeypatch.setattr(Crops, "alone", lambda crops, n: boxes.append(crops.boxes[n - 1]) or alone(crops, n))
+    places = [str(tmp_path / name) for name in ("a.tif", "labels.tif", "out.csv")]
+    found = score_region(TextJob(*places, PROMPTS, str(folder / "tiny"), device="cpu"))
+    assert found.nuclei == len(boxes) == len(np.unique(VIEW.labels)) - 1
+    # They are discs, whichever side the pixels are longer at.
+    heights, widths = (np.array([box[axis].stop - box[axis].start for box in boxes]) for axis in (0, 1))
+    assert (np.abs(heights - widths) <= 1).all()

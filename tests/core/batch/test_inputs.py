@@ -62,6 +62,15 @@ def test_results_are_named_by_the_stem(tmp_path, name, stem):
     assert stem_of(tmp_path / name) == stem
 
 
+def test_links_to_slides_of_one_name_are_told_apart(tmp_path):
+    links = tmp_path / "links"
+    links.mkdir()
+    for case in ("1", "2"):
+        (tmp_path / case).mkdir()
+        (links / f"case{case}.png").symlink_to(png(tmp_path / case / "scan.png"))
+    assert [entry.stem for entry in find_inputs([links])] == ["case1", "case2"]
+
+
 def test_a_folder_of_dicom_files_keeps_its_whole_name(tmp_path):
     (tmp_path / "case.1").mkdir()
     assert stem_of(tmp_path / "case.1") == "case.1"

@@ -1,6 +1,8 @@
 """The run's memory: what counts as done, also after a crash and after other settings."""
 
-from dataclasses import replace
+import json
+import os
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -46,6 +48,36 @@ def test_a_result_that_is_gone_or_overwritten_does_not_count(tmp_path):
     assert Record(tmp_path).find("a", "f", "second") == entry("second")
     (tmp_path / "b.csv").unlink()
     assert Record(tmp_path).find("a", "f", "third") is None
+
+
+def test_a_result_that_was_written_since_does_not_count(tmp_path):
+    add(tmp_path, entry())
+    line = asdict(entry())
+    del line["written"]
+    (tmp_path / NAME).write_text(json.dumps(line) + "\n")
+    assert Record(tmp_path).find("a", "f", "s").written is None  # of a former version
+    add(tmp_path, entry())
+    when = Record(tmp_path).find("a", "f", "s").written
+    assert when == (tmp_path / "a.tif").stat().st_mtime
+    os.utime(tmp_path / "a.tif", (when + 1, when + 1))
+    assert Record(tmp_path).find("a", "f", "s") is None
+
+
+@pytest.mark.parametrize("name", ["project.sqlite", "project.sqlite-wal"])
+def test_a_project_that_was_written_to_since_does_not_count_one_that_was_looked_at_does(tmp_path, name):
+    project = tmp_path / "a.nucleiseg"
+    project.mkdir()
+    (project / "project.sqlite").write_bytes(b"x")
+    Record(tmp_path).add(entry(outputs=["a.nucleiseg"]))
+    when = Record(tmp_path).find("a", "f", "s").written
+    (project / "project.lock").touch()
+    (project / "project.sqlite-wal").touch()
+    for path in (project, project / "project.sqlite-wal"):
+        os.utime(path, (when + 9, when + 9))
+    assert Record(tmp_path).find("a", "f", "s") == entry(outputs=["a.nucleiseg"])
+    (project / name).write_bytes(b"xy")
+    os.utime(project / name, (when + 9, when + 9))
+    assert Record(tmp_path).find("a", "f", "s") is None
 
 
 def test_a_line_that_a_crash_cut_off_is_passed_over_and_swallows_nothing(tmp_path):

@@ -152,6 +152,25 @@ def test_what_is_done_is_not_done_again_unless_the_settings_change(pictures, net
     assert [event.from_before for event in back] == [False, False]
 
 
+def test_corrections_make_the_results_stale_and_looking_does_not(tmp_path, write_scan):
+    write_scan(tmp_path / "scan.svs", disc_picture((400, 640)))
+    out = tmp_path / "out"
+
+    def is_done_before():
+        (finished,) = of(run(tmp_path / "scan.svs", out=out, mpp_um=None, formats=("csv",)), SlideFinished)
+        return finished.from_before
+
+    assert [is_done_before(), is_done_before()] == [False, True]
+    with Project.open(out / "scan.nucleiseg") as looked_at:
+        ids = looked_at.nuclei_in(Region(0, 0, 400, 640)).ids
+    assert is_done_before()
+    with Project.open(out / "scan.nucleiseg") as edited:
+        edited.editor.delete(ids[:3].tolist())
+    assert [is_done_before(), is_done_before()] == [False, True]
+    with (out / "scan.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(ids) - 3
+
+
 def test_another_core_under_the_same_name_is_done_anew(tmp_path, network, picture):
     def write(left):
         core = np.full((400, 400, 3), 255, np.uint8)

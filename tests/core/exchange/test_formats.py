@@ -14,6 +14,11 @@ from napari_nucleiseg.core.exchange.source import source_of_labels, source_of_pr
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.project import Project, default_folder
+from slide_factory import tissue_picture, write_ome_zarr
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -51,6 +56,33 @@ def test_an_earlier_export_of_the_same_slide_is_replaced(project, tmp_path):
     for _ in range(2):
         export(source_of_project(project), tmp_path / "labels.tif", "tif")
     assert tifffile.imread(tmp_path / "labels.tif").shape == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("other.zarr", "zarr"),
+        ("other.zarr", "zarr-0.4"),
+        ("other.zarr", "spatialdata"),
+        ("other-0.4.zarr", "zarr"),
+        ("other.tif", "tif"),
+        ("labels.tif", "tif"),
+    ],
+)
+def test_images_and_labels_that_are_no_export_are_not_replaced(project, tmp_path, name, form):
+    picture = tissue_picture(64, 64)
+    if name == "labels.tif":
+        tifffile.imwrite(tmp_path / name, picture[..., 0].astype(np.uint32))
+    elif name == "other.tif":
+        tifffile.imwrite(tmp_path / name, picture, photometric="rgb")
+    else:
+        write_ome_zarr(tmp_path / name, picture, version="0.4" if "0.4" in name else "0.5")
+    before = contents(tmp_path)
+    steps = []
+    with pytest.raises(ExportError, match="exists already and is no unchanged export of this kind, so it is not repl"):
+        export(source_of_project(project), tmp_path / name, form, lambda *step: steps.append(step))
+    assert contents(tmp_path) == before
+    assert steps == []
 
 
 def test_a_nucleus_lies_at_one_place_in_tables_and_outlines(fresh_project, tmp_path):

@@ -93,7 +93,10 @@ def test_regions_become_annotations(source, tmp_path):
     region = AnnotatedRegion(3, "front", "hold out", ((10.0, 20.0), (10.0, 50.5), (40.0, 20.0)), complete=True)
     assert write_geojson(replace(source, regions=(region,)), tmp_path / "a.geojson") > 1
     first = read(tmp_path / "a.geojson")["features"][0]
-    assert first["geometry"] == {"type": "Polygon", "coordinates": [[[20, 10], [50.5, 10], [20, 40], [20, 10]]]}
+    assert first["geometry"] == {
+        "type": "Polygon",
+        "coordinates": [[[20.5, 10.5], [51, 10.5], [20.5, 40.5], [20.5, 10.5]]],
+    }
     assert first["properties"]["name"] == "front"
     assert first["properties"]["objectType"] == "annotation"
     assert first["properties"]["metadata"] == {"role": "hold out", "complete": "true", "done": "false"}

@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_nucleiseg.core.edits.rasters import polygon
 from napari_nucleiseg.core.errors import ImportFileError
 from napari_nucleiseg.core.exchange import geojson_import
 from napari_nucleiseg.core.exchange.geojson import write_geojson
 from napari_nucleiseg.core.exchange.geojson_import import import_geojson
+from napari_nucleiseg.core.exchange.reference import open_reference
 from napari_nucleiseg.core.exchange.source import (
     NamedClass,
     classes_of,
@@ -19,9 +21,11 @@ from napari_nucleiseg.core.exchange.source import (
     source_of_project,
 )
 from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.store.nuclei import PERSON_ID_START
+from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.core.store.records import REGIONS
-from napari_nucleiseg.core.store.regions import AnnotatedRegion, read_regions
+from napari_nucleiseg.core.store.regions import AnnotatedRegion, put_region, read_regions
 from napari_nucleiseg.core.store.retouch import Attributes
 
 
@@ -208,7 +212,7 @@ def test_annotations_become_regions_or_nuclei_as_one_likes(project, tmp_path):
     report = import_geojson(project, path)
     assert (report.nuclei, report.regions) == (0, 2)
     (step,) = project.editor.history()
-    assert (step.number, step.kind, step.region) == (report.step, "import", Region(10, 10, 100, 340))
+    assert (step.number, step.kind, step.region) == (report.step, "import", Region(9, 9, 101, 341))
     assert report.sentences[0] == "0 nuclei taken and 2 annotated regions from a.geojson."
     assert "1 annotations have holes, which regions cannot have: they were filled." in report.sentences
     found = read_regions(project.ledger.reader)
@@ -216,7 +220,11 @@ def test_annotations_become_regions_or_nuclei_as_one_likes(project, tmp_path):
         ("left", "teach", False),
         ("Region 2", "teach", False),
     ]
-    assert found[0].vertices == ((10, 10), (10, 110), (110, 110), (110, 10))
+    assert found[0].vertices == ((9.5, 9.5), (9.5, 109.5), (109.5, 109.5), (109.5, 9.5))
+    # Exactly the pixels that the outline is drawn around in the file, as those of a nucleus would be.
+    window = Region(0, 0, 120, 120)
+    assert np.argwhere(polygon(found[0].polygon, window)).min(0).tolist() == [10, 10]
+    assert np.argwhere(polygon(found[0].polygon, window)).max(0).tolist() == [109, 109]
     assert import_geojson(project, path, annotations="nuclei").nuclei == 2
 
 
@@ -235,6 +243,102 @@ def test_nuclei_exported_as_annotations_are_nuclei(project, tmp_path):
     write_geojson(source_of_labels(labels, YX(0.5, 0.25)), tmp_path / "a.geojson", object_type="annotation")
     report = import_geojson(project, tmp_path / "a.geojson")
     assert (report.nuclei, report.regions) == (1, 0)
+
+
+# ---------------------------------------------------------------------- slides that hold pixels in a part only
+
+
+SCANNED = Region(100, 200, 500, 600)
+
+
+@pytest.fixture
+def scanned(tmp_path):
+    """Return a function that makes the project of a slide that holds pixels from (100, 200) on, or is not known to."""
+    opened = []
+
+    def make(name, bounds=SCANNED):
+        white = np.broadcast_to(np.uint8(255), (700, 900, 3))
+        slide = Slide("/slides/s.mrxs", (white,), (YX(1, 1),), YX(0.5, 0.25), bounds=bounds, fingerprint="a" * 48)
+        opened.append(Project.create(tmp_path / f"{name}.nucleiseg", slide))
+        return opened[-1]
+
+    yield make
+    for project in opened:
+        project.close()
+
+
+def drawn(project):
+    """Draw a nucleus, one over the upper left corner of the part with pixels, and a region exactly around the first."""
+    image = np.zeros((700, 900), np.uint32)
+    image[150:160, 260:272], image[95:105, 195:205] = 5, 6
+    project.editor.paint(project.labels.whole, image)
+    put_region(
+        project, AnnotatedRegion(0, "a", "teach", ((149.5, 259.5), (149.5, 271.5), (159.5, 271.5), (159.5, 259.5)))
+    )
+    project.flush()
+    return image
+
+
+def features_of(path):
+    return json.loads(path.read_text(encoding="utf-8"))["features"]
+
+
+@pytest.mark.parametrize("tolerance_px", [0, 0.1])
+def test_coordinates_count_from_the_part_of_a_slide_that_qupath_shows(scanned, tmp_path, tolerance_px):
+    project = scanned("a")
+    drawn(project)
+    write_geojson(source_of_project(project), tmp_path / "a.geojson", tolerance_px=tolerance_px)
+    document = json.loads((tmp_path / "a.geojson").read_text(encoding="utf-8"))
+    assert document["napari-nucleiseg"] == {"origin": [200, 100]}
+    region, *nuclei = (np.array(one["geometry"]["coordinates"][0]) for one in document["features"])
+    spans = sorted([*ring.min(0).tolist(), *ring.max(0).tolist()] for ring in nuclei)
+    assert spans == [[-5, -5, 5, 5], [60, 50, 72, 60]]
+    assert [*region.min(0).tolist(), *region.max(0).tolist()] == [60, 50, 72, 60]
+
+
+def test_an_export_of_such_a_slide_comes_back_in_place_also_by_way_of_qupath(scanned, tmp_path):
+    project = scanned("a")
+    image = drawn(project)
+    write_geojson(source_of_project(project), tmp_path / "a.geojson")
+    ours = features_of(tmp_path / "a.geojson")
+    # QuPath keeps the objects but not what the collection says, and adds what was drawn there.
+    qupath = written(tmp_path, {"type": "FeatureCollection", "features": [*ours, square(20, 30)]}, "q.geojson")
+    for path, name in ((tmp_path / "a.geojson", "b"), (qupath, "c")):
+        other = scanned(name)
+        import_geojson(other, path)
+        found = image_of(other)
+        assert (found[image > 0] == image[image > 0]).all()
+        assert [region.vertices for region in read_regions(other.ledger.reader)] == [
+            region.vertices for region in read_regions(project.ledger.reader)
+        ]
+    found[image > 0] = 0
+    assert np.argwhere(found).min(0).tolist() == [120, 230]
+    assert np.count_nonzero(found) == 100
+    with open_reference(qupath, project) as reference:
+        assert (image_of(reference.project)[image > 0] == image[image > 0]).all()
+
+
+def test_former_exports_of_such_a_slide_count_from_its_corner(scanned, tmp_path):
+    former = scanned("a", None)
+    image = drawn(former)
+    write_geojson(source_of_project(former), tmp_path / "a.geojson")
+    written(tmp_path, [*features_of(tmp_path / "a.geojson"), square(20, 30)], "q.geojson")
+    for path in ("a.geojson", "q.geojson"):
+        project = scanned(f"of {path}")
+        import_geojson(project, tmp_path / path)
+        assert (image_of(project)[image > 0] == image[image > 0]).all()
+        assert [region.vertices for region in read_regions(project.ledger.reader)] == [
+            region.vertices for region in read_regions(former.ledger.reader)
+        ]
+    assert np.count_nonzero(image_of(project)[120:130, 230:240]) == 100
+
+
+@pytest.mark.parametrize("said", [5, {"origin": 5}, {"origin": ["a", 1]}, {"origin": [1e300, 0]}, {"origin": [1]}])
+def test_an_origin_that_is_no_place_is_not_listened_to(scanned, tmp_path, said):
+    project = scanned("a")
+    document = {"type": "FeatureCollection", "napari-nucleiseg": said, "features": [square(20, 30)]}
+    import_geojson(project, written(tmp_path, document))
+    assert np.argwhere(image_of(project)).min(0).tolist() == [120, 230]
 
 
 # ---------------------------------------------------------------------- overlaps
@@ -305,6 +409,7 @@ BAD = {
     "point": ({**square(0, 0), "geometry": {"type": "Point", "coordinates": [1, 2]}}, "1 point or line"),
     "line": ({**square(0, 0), "geometry": {"type": "LineString", "coordinates": [[1, 2], [3, 4]]}}, "1 point or line"),
     "collection": ({**square(0, 0), "geometry": {"type": "GeometryCollection"}}, "neither Polygon nor MultiPolygon"),
+    "kinds": ({**square(0, 0), "geometry": {"type": ["Polygon"]}}, "neither Polygon nor MultiPolygon"),
     "text": ({**square(0, 0), "geometry": {"type": "Polygon", "coordinates": [[["a", "b"]] * 4]}}, "no finite numbers"),
     "null": ({**square(0, 0), "geometry": {"type": "Polygon", "coordinates": [[[None, 1]] * 4]}}, "no finite numbers"),
     "flat": ({**square(0, 0), "geometry": {"type": "Polygon", "coordinates": [[1, 2, 3, 4]]}}, "no finite numbers"),
@@ -337,6 +442,39 @@ def test_nan_and_infinity_are_no_coordinates(project, tmp_path):
     text = json.dumps([square(10, 10), square(123456, 10), square(50, 50)]).replace("123456", "NaN")
     report = import_geojson(project, written(tmp_path, text.replace("123466", "-Infinity")))
     assert (report.nuclei, report.left_out) == (2, {"coordinates": 1})
+
+
+@pytest.mark.parametrize("kind", [["detection"], {"a": 1}, 5])
+def test_a_kind_that_is_no_text_says_nothing(project, tmp_path, kind):
+    assert import_geojson(project, written(tmp_path, [square(10, 10, objectType=kind)])).nuclei == 1
+
+
+def test_names_that_no_file_can_hold_are_taken_with_question_marks(project, tmp_path):
+    features = [
+        square(10, 10, classification={"name": "\ud800x"}),
+        square(30, 10, classification="\udfffy"),
+        square(50, 10, objectType="annotation", name="left\ud800"),
+    ]
+    report = import_geojson(project, written(tmp_path, features))
+    assert (report.nuclei, report.regions, report.new_classes) == (2, 1, ("?x", "?y"))
+    assert [region.name for region in read_regions(project.ledger.reader)] == ["left?"]
+
+
+@pytest.mark.parametrize(("score", "taken"), [("1" + "0" * 400, 1), ("-1" + "0" * 400, 0), ("0.25", 0.25), ("NaN", 1)])
+def test_a_score_may_be_any_number(project, tmp_path, score, taken):
+    text = json.dumps(square(10, 10, measurements={"Score": 123456})).replace("123456", score)
+    assert import_geojson(project, written(tmp_path, text)).nuclei == 1
+    assert table_of(project).scores.tolist() == [taken]
+
+
+@pytest.mark.parametrize("kind", ["detection", "annotation"])
+def test_coordinates_at_the_end_of_all_numbers_disturb_nothing(project, tmp_path, kind):
+    far = square(0, 0, objectType=kind)
+    far["geometry"]["coordinates"] = [[[1e308, -1e308], [-1e308, 1e308], [5, 5]]]
+    report = import_geojson(project, written(tmp_path, [square(10, 10), far, square(50, 50)]))
+    # Within the slide the triangle is what lies above the line through (5, 5).
+    assert (report.nuclei, report.regions) == ((3, 0) if kind == "detection" else (2, 1))
+    assert np.count_nonzero(image_of(project)[:10, :10]) == (45 if kind == "detection" else 0)
 
 
 def test_an_outline_over_the_rim_is_cut(project, tmp_path):

@@ -186,6 +186,19 @@ def test_only_what_it_wrote_itself_is_replaced(library, rich, tmp_path):
         write_spatialdata(rich, other)
 
 
+@pytest.mark.parametrize("added", ["obs/leiden", "obsm/X_umap", "obsp/distances", "layers/log"])
+def test_a_store_with_clusters_in_its_table_is_no_export_any_more(tmp_path, added):
+    path = tmp_path / "a.spatial.zarr"
+    zarr.open_group(path, mode="w", attributes={"nucleiseg": {"slide": "s"}}).create_group("labels/nuclei")
+    table = zarr.open_group(path / "tables" / "table", mode="w")
+    zarr.open_group(path / "tables", mode="a")
+    for name in ("obs/_index", "obs/id", "obs/class", "obs/region", "obsm/spatial", "X"):
+        table.create_array(name, data=np.arange(5))
+    assert is_export(path)
+    table.create_array(added, data=np.arange(5))
+    assert not is_export(path)
+
+
 def test_a_folder_that_is_no_store_is_no_export(tmp_path):
     (tmp_path / "a.spatial.zarr").mkdir()
     assert not is_export(tmp_path / "a.spatial.zarr")

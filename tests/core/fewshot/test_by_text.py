@@ -7,7 +7,9 @@ from napari_nucleiseg.core.errors import DataError, ModelError
 from napari_nucleiseg.core.fewshot.by_text import TextOptions, fused, score_by_text, score_steps, softmax
 from napari_nucleiseg.core.fewshot.clip import ClipReader, load_clip
 from napari_nucleiseg.core.fewshot.crops import Crops
+from napari_nucleiseg.core.fewshot.square import SquareView
 from napari_nucleiseg.core.fewshot.text_options import prompts_of
+from napari_nucleiseg.core.geometry import YX
 from tiny_clip import nuclei, write_clip
 
 PROMPTS = {"tumour": ["dark"], "stroma": ["pale"]}
@@ -206,3 +208,39 @@ def test_a_crop_is_mirrored_beyond_the_rim_and_a_nucleus_alone_is_filled_up():
     assert {tuple(pixel) for pixel in small.reshape(-1, 3).tolist()} == {(0, 0, 0), (1, 1, 1), (255, 128, 0)}
     whole = Crops.of(image, labels, margin_px=50, side_px=101, mean=(0.0, 0.0, 0.0)).surrounded(2)
     np.testing.assert_array_equal(whole[50, 50], (5, 5, 5))
+
+
+@pytest.mark.parametrize(("fy", "fx"), [(2, 1), (1, 2), (3, 2)])
+def test_nuclei_look_the_same_where_pixels_are_not_square(clip, fy, fx, monkeypatch):
+    side = 240
+    ys, xs = np.mgrid[:side, :side]
+    disc = (ys - side / 2) ** 2 + (xs - side / 2) ** 2 <= 30**2
+    image = np.full((side, side, 3), 250, np.uint8)
+    image[disc] = 20
+    image, labels = image[fy // 2 :: fy, fx // 2 :: fx], disc[fy // 2 :: fy, fx // 2 :: fx].astype(np.int32)
+    seen, surrounded, alone = [], Crops.surrounded, Crops.alone
+    monkeypatch.setattr(Crops, "surrounded", lambda *a: seen.append(surrounded(*a)) or seen[-1])
+    monkeypatch.setattr(Crops, "alone", lambda *a: seen.append(alone(*a)) or seen[-1])
+    found = score_by_text(image, YX(0.25 * fy, 0.25 * fx), labels, PROMPTS, clip, **CPU)
+    assert found.ids.tolist() == [1]
+    assert len(seen) == 2
+    for crop in seen:
+        places = np.argwhere(crop.mean(axis=2) < 90)
+        height, width = np.ptp(places, axis=0) + 1
+        assert height == pytest.approx(width, rel=0.12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 30), (33, 5)])
+@pytest.mark.parametrize("mpp", [YX(0.5, 0.25), YX(0.21, 0.5), YX(0.3, 0.299), YX(0.5, 0.47)])
+def test_no_label_is_lost_in_a_view_of_square_pixels(shape, mpp):
+    labels = np.arange(1, shape[0] * shape[1] + 1, dtype=np.int32).reshape(shape)
+    view = SquareView.of(np.zeros((*shape, 3), np.uint8), mpp)
+    over = view.labels_of(labels)
+    assert over.shape == view.image.shape[:2]
+    np.testing.assert_array_equal(view.on_picture(over), labels)
+    np.testing.assert_allclose(np.array(over.shape) * view.mpp_um, np.array(shape) * mpp, atol=view.mpp_um)
+    for y, x in np.argwhere(labels > 0):
+        row, column = (int(np.floor(place + 0.5)) for place in view.place_of(y, x))
+        assert over[row, column] == labels[y, x]
+    with pytest.raises(DataError, match="they must be equal"):
+        view.labels_of(np.zeros((2, 2), np.int32))

@@ -9,7 +9,9 @@ from darkness import Darkness, darkness_model
 from torch import nn
 
 from napari_nucleiseg.core.errors import ModelError
+from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference.device import Forward, default_readers, set_torch_threads
+from napari_nucleiseg.core.inference.device_decode import LABELS, DeviceDecode
 from napari_nucleiseg.core.inference.graphs import Graphs
 from napari_nucleiseg.core.inference.transfer import DirectTransfer
 from napari_nucleiseg.core.models.hardware import has_fast_bfloat16
@@ -38,6 +40,32 @@ def test_probabilities_are_rounded_as_torch_rounds_them_on_every_device():
     said = Forward(LoadedModel(spec, ModelCard("nuclei", "nuclei"), Said(raw)), "cpu", heads=HEADS)
     found = said(np.zeros((1, 32, 64, 3), np.uint8))["nuclei"]
     np.testing.assert_array_equal(found, torch.sigmoid(raw).mul(255).round().to(torch.uint8))
+
+
+@pytest.mark.parametrize("decode", [None, DeviceDecode(0.5, 0.5, frozenset({"nuclei"}))])
+@pytest.mark.parametrize(
+    ("head", "value", "said"),
+    [("nuclei", np.nan, "nuclei:"), ("offsets", np.nan, "offsets:"), ("offsets", np.inf, "offsets:")],
+)
+def test_what_is_no_number_is_refused_wherever_a_network_says_it(batch, decode, head, value, said):
+    windows = [Region(0, 0, 32, 48)] * 4
+    sound, broken = (Said(torch.zeros(4, 1, 32, 48)) for _ in range(2))
+    for network in (sound, broken):
+        network.heads["offsets"] = torch.zeros(4, 2, 32, 48)
+    broken.heads[head][2, 0, 7, 9] = value
+    forward = Forward(darkness_model(sound), "cpu", heads=HEADS, decode=decode)
+    assert set(forward.start(batch, windows)()) == ({"nuclei", "offsets"} if decode is None else {"nuclei", LABELS})
+    forward = Forward(darkness_model(broken), "cpu", heads=HEADS, decode=decode)
+    with pytest.raises(ModelError, match=rf"darkness says what is no number .* for {said} .* choose another model\.$"):
+        forward.start(batch, windows)()
+
+
+def test_a_logit_without_bounds_is_a_probability():
+    said = torch.zeros(1, 1, 32, 48)
+    said[..., :24], said[..., 24:] = np.inf, -np.inf
+    found = Forward(darkness_model(Said(said)), "cpu", heads=HEADS)(np.zeros((1, 32, 48, 3), np.uint8))["nuclei"]
+    assert (found[..., :24] == 255).all()
+    assert (found[..., 24:] == 0).all()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Stacks become nuclei block by block: as if in one, in bounded memory, until it is cancelled."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from napari_nucleiseg.core.errors import ModelError, VoxelSizeError
 from napari_nucleiseg.core.inference.stacks import StackOptions, plan_blocks, segment_blocks, segment_stack
 from napari_nucleiseg.core.models.registry import network_spec
 from small_models import small_model
-from stack_parts import SHAPE, VOXEL_UM, balls, bright_model, stack_scores
+from stack_parts import SHAPE, VOXEL_UM, Bright, balls, bright_model, stack_scores
 
 CPU = StackOptions(device="cpu")
 
@@ -118,6 +120,20 @@ def test_what_does_not_fit_is_refused_in_a_sentence():
         segment_stack(image, bright_model(), (20, 1, 1))
     with pytest.raises(ModelError, match="the labels have the shape"):
         list(segment_blocks(image, bright_model(), VOXEL_UM, np.zeros((1, 2, 3), np.int32)))
+
+
+@pytest.mark.parametrize("head", ["nuclei", "distance"])
+def test_what_is_no_number_is_refused_in_a_sentence(stack, head):
+    class Wild(Bright):
+        def forward(self, x):
+            heads = super().forward(x)
+            heads[head] = heads[head].clone()
+            heads[head][..., 3, 4, 5] = np.nan
+            return heads
+
+    model = replace(bright_model(), network=Wild())
+    with pytest.raises(ModelError, match=rf"unet-3d says what is no number .* for {head}: .* choose another model"):
+        segment_stack(stack[0], model, VOXEL_UM, CPU)
 
 
 def test_blocks_cover_the_stack_once_and_fit_the_network():

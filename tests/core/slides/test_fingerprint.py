@@ -92,6 +92,68 @@ def test_a_folder_keeps_what_former_versions_gave_at_the_end(tmp_path):
     assert former(found) == hashlib.sha256(b"0 70000\nzarr.json 2\n{}").hexdigest()[:32]
 
 
+STRAYS = [".DS_Store", "0/.DS_Store", "._zarr.json", "Thumbs.db", "0/desktop.ini", "labels/zarr.json", "tables/a/0"]
+
+
+def image(folder):
+    """A folder as an OME-Zarr image has it."""
+    (folder / "0" / "c").mkdir(parents=True)
+    (folder / "zarr.json").write_text('{"node_type": "group"}')
+    (folder / "0" / "zarr.json").write_text('{"node_type": "array"}')
+    (folder / "0" / "c" / "0").write_bytes(np.random.default_rng(1).bytes(70_000))
+    return folder
+
+
+def put_in(folder, name, content="x"):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content)
+
+
+@pytest.mark.parametrize("name", STRAYS)
+def test_what_others_leave_in_a_folder_does_not_count(tmp_path, name):
+    folder = image(tmp_path / "a.zarr")
+    before = fingerprint(str(folder))
+    put_in(folder, name)
+    assert fingerprint(str(folder)) == before
+
+
+def test_labels_in_an_image_of_an_older_version_and_of_a_collection_do_not_count(tmp_path):
+    folder = image(tmp_path / "a.zarr" / "0").parent
+    (folder / ".zgroup").write_text("{}")
+    before = fingerprint(str(folder))
+    put_in(folder, "labels/.zgroup")
+    put_in(folder, "0/labels/nuclei/zarr.json")
+    assert fingerprint(str(folder)) == before
+
+
+def test_an_array_of_such_a_name_and_folders_of_other_kinds_count(tmp_path):
+    seen = {fingerprint(str(image(tmp_path / "a.zarr")))}
+    put_in(tmp_path / "a.zarr", "labels/zarr.json", '{"node_type": "array"}')
+    seen.add(fingerprint(str(tmp_path / "a.zarr")))
+    put_in(tmp_path / "a.zarr", "points/.zarray")
+    seen.add(fingerprint(str(tmp_path / "a.zarr")))
+    put_in(tmp_path / "a.zarr", "0/labels/c")
+    seen.add(fingerprint(str(tmp_path / "a.zarr")))
+    assert len(seen) == 4
+
+
+def test_a_slide_whose_labels_counted_in_former_versions_is_known(tmp_path):
+    folder = image(tmp_path / "a.zarr")
+    clean = fingerprint(str(folder))
+    put_in(folder, "labels/zarr.json", "labels")
+    files = {"zarr.json": folder / "zarr.json", "0/zarr.json": folder / "0" / "zarr.json"}
+    files["labels/zarr.json"] = folder / "labels" / "zarr.json"
+    ends = hashlib.sha256(f"zarr.json 22\n{files['zarr.json'].read_text()}".encode())
+    ends.update(f"0/zarr.json 22\n{files['0/zarr.json'].read_text()}0/c/0 70000\n".encode())
+    ends.update(b"labels/zarr.json 6\nlabels")
+    before = ends.hexdigest()[:32]
+    found = fingerprint(str(folder))
+    assert found == clean
+    assert is_same(before, found)
+    assert is_same(found, clean[:16] + before)
+    assert not is_same(found, "a" * 16 + before)
+
+
 def test_only_known_fingerprints_of_one_slide_are_the_same():
     ends, middle, other = "e" * 32, "a" * 16, "b" * 16
     assert is_same(ends, ends)

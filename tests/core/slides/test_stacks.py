@@ -1,5 +1,7 @@
 """Stacks open with their z axis and voxel size; what is no stack stays with the other readers."""
 
+import copy
+
 import numpy as np
 import pytest
 import tifffile
@@ -42,7 +44,9 @@ def test_voxel_size_comes_from_ome_and_imagej(name, tmp_path):
     stack = open_image(path)
     assert stack.voxel_um == pytest.approx((2.0, 0.5, 0.5))
     assert stack.notes == ()
-    assert np.array_equal(np.asarray(stack.channel(0)), GREY)
+    volume = stack.channel(0)
+    assert np.array_equal(np.asarray(volume), GREY)
+    assert copy.deepcopy(volume) is volume  # as napari copies a layer
 
 
 @pytest.mark.parametrize("write", [plain, pages])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from fields import Grid, blank_slide, disc, nuclei_of, random_tiles
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from napari_nucleiseg.core.geometry import Region
@@ -167,6 +167,7 @@ def test_a_class_that_is_no_more_does_not_come_back_unless_its_removal_is_undone
     assert class_at(project, 50, 50) == 3
 
 
+@example(1, [(0, 1), (299, 1)])
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 30), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 5)), max_size=20))
 def test_the_same_nuclei_of_another_run_have_the_same_classes(tmp_path_factory, seed, choices):
@@ -230,6 +231,31 @@ def test_a_class_that_is_no_more_is_not_left_by_a_nucleus_that_was_hidden(projec
     write(project, tile=0, core=LEFT)
     write(project, found, tile=1, core=RIGHT)
     assert class_at(project, 50, 102) == 0
+
+
+def test_the_class_of_a_duplicate_is_that_of_the_nucleus_that_is_kept(project):
+    found, covering = disc(50, 102, 12), disc(50, 98, 12)
+    write(project, found, tile=1, core=RIGHT, run="first")
+    classify(project, 50, 102, 3)
+    write(project, covering, FAR, tile=0, core=LEFT, run="first")
+    assert [class_at(project, *place) for place in ((50, 100), (170, 170))] == [3, 0]
+    for turn, number in (("undo", 0), ("redo", 3)):
+        getattr(project.editor, turn)()
+        assert class_at(project, 50, 100) == number
+    classify(project, 50, 100, 4)
+    # Nothing of the former class is left where the other tile finds the nucleus again.
+    write(project, tile=0, core=LEFT)
+    write(project, found, tile=1, core=RIGHT)
+    assert class_at(project, 50, 102) == 4
+
+
+def test_the_class_of_what_is_covered_by_a_larger_nucleus_stays_its_own(project):
+    write(project, disc(50, 104, 4), tile=1, core=RIGHT, run="first")
+    classify(project, 50, 104, 3)
+    write(project, disc(50, 95, 20), tile=0, core=LEFT, run="first")
+    assert class_at(project, 50, 104) == 0
+    write(project, tile=0, core=LEFT, run="first")
+    assert class_at(project, 50, 104) == 3
 
 
 BENT = np.array([(y, x) for y in range(40, 81) for x in range(40, 81) if y < 46 or y > 74 or x < 46])

@@ -484,10 +484,13 @@ def test_what_a_model_has_hidden_stays_hidden_when_its_class_is_undone(fresh_pro
     project.editor.classify([nucleus], 2)
     beside(project, "m", first=[disc(100, 204, 12)], second=None)
     query = "SELECT class, state FROM nuclei WHERE id = ?"
+    (kept,) = whole(project)[1].ids.tolist()
     for turn, number in ((project.editor.undo, 0), (project.editor.redo, 2)):
         assert turn()
-        assert nucleus not in whole(project)[1].ids.tolist()
-        assert project.ledger.reader.execute(query, (nucleus,)).fetchone() == (number, State.DUPLICATE)
+        assert whole(project)[1].ids.tolist() == [kept] != [nucleus]
+        # Its class is that of the nucleus that is kept.
+        assert whole(project)[1].classes.tolist() == [number]
+        assert project.ledger.reader.execute(query, (nucleus,)).fetchone() == (0, State.DUPLICATE)
         assert check(project).is_sound
 
 

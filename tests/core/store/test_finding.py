@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from fields import blank_slide
 
+from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store import finding
 from napari_nucleiseg.core.store.finding import find_project, find_renamed, remember, usual_folder
 from napari_nucleiseg.core.store.project import Project, default_folder
+from napari_nucleiseg.core.store.records import CLASSES
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +164,8 @@ def test_a_project_of_a_former_version_is_found_among_all_results(slides, tmp_pa
     assert usual_folder(slide, results) == results / "a-abcdef01.nucleiseg" != folder
     assert find_project(slide, results) == folder
     made(slide, folder)
+    with Project.open(folder, slide) as project:
+        project.editor.put(CLASSES, 9, (9, "Other", "#000000"), kind="class", region=Region(0, 0, 1, 1))
     # Another picture of the same name gets a folder of its own.
     assert find_project(put(tmp_path / "elsewhere" / "a.svs", TWIN), results) is None
     assert find_project(slide, results) == folder

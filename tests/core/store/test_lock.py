@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 
+import psutil
 import pytest
 
 from napari_nucleiseg.core.errors import StoreError
@@ -49,6 +50,58 @@ def test_a_holder_whose_process_ended_is_replaced(path):
     lock = WriterLock(path)
     assert read_holder(path) == lock.holder
     lock.release()
+
+
+def test_a_holder_that_had_our_number_before_us_is_replaced(path):
+    put(path, since=psutil.Process().create_time() - 2)
+    found = read_occupant(path)
+    assert (found.is_here, found.is_own, found.is_gone) == (True, False, True)
+    WriterLock(path).release()
+
+
+def test_a_process_that_has_only_the_number_of_the_holder_is_another(path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        began = psutil.Process(other.pid).create_time()
+        put(path, pid=other.pid, since=began - 3600)
+        with pytest.raises(StoreError, match="in use by"):
+            WriterLock(path)  # it was seen alive since: the clock was set
+        os.utime(path, (began - 2, began - 2))
+        with pytest.raises(StoreError, match="in use by"):
+            WriterLock(path)  # not clearly before it began
+        os.utime(path, (began - 60, began - 60))
+        WriterLock(path).release()
+        other.communicate(b"\n")
+
+
+def test_containers_are_other_machines_even_under_one_name(path, monkeypatch):
+    monkeypatch.setattr(lock_module, "container_name", lambda: "pid:[4026532501]")
+    lock = WriterLock(path)
+    assert read_holder(path) == lock.holder
+    assert json.loads(path.read_text())["container"] == "pid:[4026532501]"
+    for elsewhere in ("", "pid:[4026532777]"):
+        monkeypatch.setattr(lock_module, "container_name", lambda elsewhere=elsewhere: elsewhere)
+        for pid in (os.getpid(), ended_process()):
+            put(path, pid=pid, since=1e9, token=lock.holder.token, container="pid:[4026532501]")
+            found = read_occupant(path)
+            assert (found.is_here, found.is_own, found.is_gone) == (False, False, False)
+            with pytest.raises(StoreError, match="in use by"):
+                WriterLock(path)
+    old = time.time() - lock_module.SILENT_S - 60
+    os.utime(path, (old, old))
+    WriterLock(path).release()
+    lock.release()
+
+
+def test_locks_of_other_versions_are_understood(path, monkeypatch):
+    put(path, pid=ended_process(), shade="red")
+    assert read_holder(path).user == "ada"
+    monkeypatch.setattr(lock_module, "container_name", lambda: "")
+    lock = WriterLock(path)
+    said = json.loads(path.read_text())
+    assert set(said) == {"user", "host", "pid", "since", "token"}  # a former version understands no more
+    lock.release()
+    path.write_text(json.dumps(said))
+    assert read_holder(path) == lock.holder
 
 
 def test_a_silent_holder_on_another_machine_is_replaced_a_lively_one_is_not(path):

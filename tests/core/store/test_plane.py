@@ -1,5 +1,8 @@
 """Lazy planes answer like numpy arrays."""
 
+import copy
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,3 +44,8 @@ def test_it_is_an_array_to_numpy_and_dask():
     np.testing.assert_array_equal(np.asarray(plane()), ARRAY)
     np.testing.assert_array_equal(dask_array.from_array(plane(), chunks=4).compute(), ARRAY)
     assert (plane().ndim, plane().size, plane().nbytes, len(plane())) == (2, 63, 252, 7)
+
+
+def test_a_copy_reads_from_the_same_store():
+    lazy = LazyPlane((4, 4), np.uint32, (4, 4), threading.Lock)  # as a store holds one, and it cannot be copied
+    assert copy.deepcopy(lazy) is lazy

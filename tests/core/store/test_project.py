@@ -120,10 +120,25 @@ def test_a_project_of_a_former_version_is_opened_and_told_from_other_pictures_fr
         assert project.fingerprint == FORMER
     with Project.open(tmp_path / "p", slide) as project:
         assert project.fingerprint == FULL
+        fill(project)
     with Project.open(tmp_path / "p") as project:
         assert project.fingerprint == FULL
     with pytest.raises(StoreError, match="belongs to another slide"):
         Project.open(tmp_path / "p", blank_slide(fingerprint=TWIN))
+
+
+def test_who_only_opens_a_project_of_a_former_version_changes_nothing(tmp_path):
+    Project.create(tmp_path / "p", blank_slide(fingerprint=FORMER)).close()
+    database = tmp_path / "p" / "project.sqlite"
+    before, changed = database.read_bytes(), database.stat().st_mtime_ns
+    with Project.open(tmp_path / "p", blank_slide(fingerprint=FULL)) as project:
+        project.flush(settle=True)
+    assert (database.read_bytes(), database.stat().st_mtime_ns) == (before, changed)
+    project = Project.open(tmp_path / "p", blank_slide(fingerprint=FULL))
+    with project, pytest.raises(ZeroDivisionError), project.ledger.transaction():
+        raise ZeroDivisionError
+    with Project.open(tmp_path / "p") as project:
+        assert project.fingerprint == FORMER
 
 
 def test_a_project_of_a_former_version_that_cannot_be_written_is_opened(tmp_path):
@@ -164,6 +179,9 @@ def test_a_second_writer_is_told_who_holds_it_and_may_look_on(tmp_path):
             reader.refresh()
             np.testing.assert_array_equal(whole(reader)[0], whole(first)[0])
             assert reader.count_in(Region(0, 0, *SHAPE)) == first.count_in(Region(0, 0, *SHAPE))
+        count = reader.census.total()
+        reader.refresh()  # one that is closed by then has nothing to look at
+        assert reader.census.total() == count
     assert holder(tmp_path / "p") is None
 
 

@@ -1,5 +1,7 @@
 """A project gives what people vouch for, at the model's pixel size, and nothing that is held out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,18 @@ def test_a_whole_region_with_its_surroundings(slide_and_project):
     # The picture is the slide's own, at the model's pixel size.
     dark = one.image[..., 0] < 150
     assert (dark == (truth > 0)).mean() > 0.98
+
+
+def test_a_region_drawn_around_pixels_is_exactly_these(slide_and_project):
+    slide, project = slide_and_project
+    # A pixel's centre is a whole number, its edges lie half a pixel before and behind.
+    put(project, 99.5, 99.5, 299.5, 259.5, done=True)
+    (one,) = lesson_of(project, slide, replace(SPEC, mpp_um=0.25)).examples
+    y, x = 100 - one.box.y, 100 - one.box.x
+    inside = np.zeros(one.labels.shape, bool)
+    inside[y : y + 200, x : x + 160] = True
+    assert (one.labels[inside] >= 0).all()
+    assert not (one.labels[~inside] == 0).any()
 
 
 def test_a_region_nobody_worked_in_is_left_out_and_named(slide_and_project):

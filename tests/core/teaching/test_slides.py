@@ -8,11 +8,12 @@ import pytest
 import tifffile
 
 from napari_nucleiseg.core.errors import SlideError
-from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.fingerprint import former
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.finding import remember
 from napari_nucleiseg.core.store.project import Project
+from napari_nucleiseg.core.store.records import CLASSES
 from napari_nucleiseg.core.teaching.slides import find_slide
 
 
@@ -59,7 +60,8 @@ def test_the_slide_of_a_project_of_a_former_version_is_found(tmp_path):
     Project.create(folder, replace(slide, fingerprint=former(slide.fingerprint))).close()
     with Project.open(folder, writable=False) as project:
         assert find_slide(project).path == str(tmp_path / "one.tif")
-    Project.open(folder, slide).close()
+    with Project.open(folder, slide) as project:  # what it is of is kept with the next change
+        project.editor.put(CLASSES, 9, (9, "Other", "#000000"), kind="class", region=Region(0, 0, 1, 1))
     with Project.open(folder, writable=False) as project:
         assert find_slide(project, [str(tmp_path / "other.tif")]).path == str(tmp_path / "one.tif")
 

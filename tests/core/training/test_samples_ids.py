@@ -171,3 +171,16 @@ def test_an_empty_file_is_named(tmp_path, name, read):
 def test_small_pictures_lend_their_colours_too(tmp_path, shape, windows):
     tifffile.imwrite(tmp_path / "p.tif", np.full((*shape, 3), 120, np.uint8), photometric="rgb")
     assert len(colours_of(str(tmp_path), ())) == windows
+
+
+def test_a_folder_whose_pictures_lend_no_colours_is_told(tmp_path):
+    assert colours_of("", ()) == []
+    tifffile.imwrite(tmp_path / "glass.tif", np.full((140, 140, 3), 240, np.uint8), photometric="rgb")
+    with pytest.raises(DataError, match="lend no colours: none is there, or all are nearly white"):
+        colours_of(str(tmp_path), ())
+    tifffile.imwrite(tmp_path / "tissue.tif", np.full((140, 140, 3), 120, np.uint8), photometric="rgb")
+    assert len(colours_of(str(tmp_path), ())) == 1
+    with pytest.raises(DataError, match="lend no colours"):
+        colours_of(str(tmp_path), ("tissue",))
+    with pytest.raises(DataError, match=r"there is no folder .*elsewhere"):
+        colours_of(str(tmp_path / "elsewhere"), ())

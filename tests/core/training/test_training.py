@@ -318,6 +318,27 @@ def test_a_run_that_does_not_resume_leaves_nothing_of_another(config):
     assert [json.loads(line)["step"] for line in lines] == [3, 6]
 
 
+def test_weights_of_another_run_are_set_aside_until_this_one_has_its_own(config):
+    best, former = (Path(config.out) / name for name in ("best.safetensors", "former-best.safetensors"))
+    list(train(config))
+    before = best.read_bytes()
+    run = train(replace(config, resume=False, seed=2))
+    # A run that is killed before it measured leaves no file that is not its own.
+    assert [next(run).note, next(run).note] == [
+        f"The weights that another run left in {config.out} are called former-best.safetensors now.",
+        "",
+    ]
+    assert (best.exists(), former.read_bytes()) == (False, before)
+    run.close()
+    assert "seed 2" in read_card(best).notes
+    # What it begins with stays where it is, so that the same call can be made again.
+    run = train(replace(config, resume=False, initial=str(best)))
+    assert "another run" not in next(run).note
+    assert "seed 2" in read_card(best).notes
+    run.close()
+    assert former.read_bytes() == before
+
+
 def test_batches_do_not_depend_on_threads(config):
     maker = BatchMaker(config, network_spec("nuclei", PARAMS))
     one = list(maker.batches(0, 3, workers=1))

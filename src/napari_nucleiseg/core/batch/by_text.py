@@ -247,7 +247,7 @@ def score_region(
     clip = load_clip(folder, accept_licence=job.accept_licence, sha256=job.sha256)
     scores = score_by_text(
         view.image,
-        float(np.sqrt(view.mpp_um.y * view.mpp_um.x)),
+        view.mpp_um,
         labels,
         prompts,
         clip,

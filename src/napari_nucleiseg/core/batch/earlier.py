@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import tifffile
 
 from napari_nucleiseg.core.batch.record import recorded_names
 from napari_nucleiseg.core.batch.unattended.database import read_run_database
 from napari_nucleiseg.core.errors import StoreError
-from napari_nucleiseg.core.exchange.source import MARK, SOFTWARE
+from napari_nucleiseg.core.exchange.marks import first_page, is_our_store
+from napari_nucleiseg.core.exchange.source import SOFTWARE
 from napari_nucleiseg.core.exchange.spatial_data import is_export
-from napari_nucleiseg.core.slides.tiffmessages import quiet_tifffile
-from napari_nucleiseg.core.slides.tiffpage import DECODE_ERRORS
 
 WRITES = "writes"
 """Key of what is told of a slide in a run's database: names of what is, or was, written for it."""
@@ -26,7 +20,6 @@ FOLDERS = ("attention", "features", "pictures")
 """Folders beside the projects in which batch runs write."""
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
-_LABELS = np.dtype(np.uint32)
 
 
 class EarlierResults:
@@ -45,10 +38,10 @@ class EarlierResults:
         """Whether a file or folder in the folder is such a result."""
         name = path.relative_to(self._folder).as_posix()
         if path.is_dir():
-            return name in self.names or _is_marked(path) or is_export(path)
+            return name in self.names or is_our_store(path) or is_export(path)
         if path.suffix.lower() not in _TIFF_SUFFIXES or "/" in name:
             return name in self.names
-        page = _first_page(path)
+        page = first_page(path)
         if page is None:
             return name in self.names
         # A person may have put a picture under a name that a run has used.
@@ -81,29 +74,3 @@ def _inside(folder: Path, path: Path) -> str:
         return path.relative_to(folder).as_posix()
     # The folder of results was moved.
     return f"{path.parent.name}/{path.name}" if path.parent.name in FOLDERS else path.name
-
-
-def _first_page(path: Path) -> tuple[str, bool] | None:
-    """Return which program wrote a TIFF and whether it holds labels as ours do; None if it cannot be read."""
-    try:
-        with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
-            page = tiff.pages.first
-            return page.software, page.samplesperpixel == 1 and page.dtype == _LABELS
-    except (OSError, *DECODE_ERRORS):
-        return None
-
-
-def _is_marked(store: Path) -> bool:
-    return MARK.items() <= _attributes(store).items()
-
-
-def _attributes(store: Path) -> dict[str, Any]:
-    """Return the attributes of a Zarr group, version 3 or 2; none if it is not one."""
-    for name in ("zarr.json", ".zattrs"):
-        try:
-            said = json.loads((store / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        found = said.get("attributes") if name == "zarr.json" and isinstance(said, dict) else said
-        return found if isinstance(found, dict) else {}
-    return {}

@@ -24,6 +24,7 @@ from napari_nucleiseg.core.fewshot.search import (
     field_of,
     find_the_like,
 )
+from napari_nucleiseg.core.fewshot.square import SquareView
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.models.encoders import encoder_files, load_encoder
 from napari_nucleiseg.core.models.weights import load_model
@@ -133,27 +134,30 @@ def find_like(job: LikeJob, options: LikeOptions | None = None) -> LikeFound:
             )
         mpp = slide.require_mpp()
         image = slide.read_box(region.y, region.x, 1.0, 1.0, (region.height, region.width))
-    pixel_um = float(np.sqrt(mpp.y * mpp.x))
-    candidates = read_labels(Path(job.candidates)) if job.candidates else candidates_of(image, pixel_um)
-    features = _features(job, image, pixel_um, YX(region.y, region.x))
+    view = SquareView.of(image, mpp)
+    if job.candidates:
+        candidates = read_labels(Path(job.candidates))
+    else:
+        candidates = view.on_picture(candidates_of(view.image, view.mpp_um))
+    features = _features(job, view, YX(region.y, region.x))
     marks = [
-        Mark((y - region.y, x - region.x), is_like=is_like)
+        Mark(view.place_of(y - region.y, x - region.x), is_like=is_like)
         for points, is_like in ((job.marks, True), (job.against, False))
         for y, x in points
     ]
-    found = find_the_like(features, candidates, marks, options)
+    found = find_the_like(features, view.labels_of(candidates), marks, options)
     labels, scores = _numbered(candidates, found.ids, found.scores)
     stem = Path(job.path).stem
     export(source_of_labels(labels, mpp, name=stem, origin=f"like {len(job.marks)} marks"), job.out, "tif")
     return LikeFound(job.out, len(found.all_ids), len(found), found.threshold, region, found.seconds, scores)
 
 
-def _features(job: LikeJob, image: NDArray[np.uint8], mpp_um: float, origin: YX) -> FeatureField:
+def _features(job: LikeJob, view: SquareView, origin: YX) -> FeatureField:
     if job.model == COLOUR:
-        return colour_field(image, mpp_um, origin=origin)
+        return colour_field(view.image, view.mpp_um, origin=origin)
     load = load_encoder if job.model in encoder_files() else load_model
     model = load(job.model, accept_licence=job.accept_licence)
-    features = field_of(model, image, mpp_um, job.layer, origin=origin, device=job.device)
+    features = field_of(model, view.image, view.mpp_um, job.layer, origin=origin, device=job.device)
     return load_projection(job.projection).apply(features) if job.projection else features
 
 

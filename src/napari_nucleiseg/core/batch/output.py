@@ -81,7 +81,7 @@ def write_results(
         path = folder / file_name(entry, name, picture=picture)
         _require_other(entry, path)
         yield SlideAdvanced(entry.path, f"writing {path.name}", 0, 1)
-        export(source, path, name)
+        export(source, path, name, is_earlier=True)  # see `require_own`
         outputs.append(str(path))
         yield SlideAdvanced(entry.path, f"writing {path.name}", 1, 1)
     return tuple(outputs)

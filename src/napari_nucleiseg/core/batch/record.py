@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.slides.fingerprint import former
+from napari_nucleiseg.core.store.finding import last_written
 
 NAME = "segmented.jsonl"
 _WRITES = "writes"
@@ -33,6 +34,8 @@ class Entry:
         Names inside the output folder.
     nuclei : int
         Found.
+    written : float or None
+        When the last of the outputs was written, by the clock of their drive; former versions did not note it.
     """
 
     stem: str
@@ -41,6 +44,7 @@ class Entry:
     settings: str
     outputs: list[str]
     nuclei: int
+    written: float | None = field(default=None, compare=False)
 
 
 class Record:
@@ -88,8 +92,9 @@ class Record:
     def find(self, stem: str, fingerprint: str, settings: str) -> Entry | None:
         """Return the entry of a slide done with the same settings, or None.
 
-        It counts only while all its results are there and no run with other settings has written over them. That of
-        a former version is noted anew, so that later another picture is told from this one.
+        It counts only while all its results are there and nobody has written to them since: neither a run with other
+        settings, nor a batch run, nor who edits the project. That of a former version is noted anew, so that later
+        another picture is told from this one.
 
         Raises
         ------
@@ -102,21 +107,27 @@ class Record:
             return None
         if not all(self._writers[name] is entry and (self._folder / name).exists() for name in entry.outputs):
             return None
+        if entry.written is not None and self._last_written(entry.outputs) > entry.written:
+            return None
         if entry.fingerprint != fingerprint:
             entry = replace(entry, fingerprint=fingerprint)
             self.add(entry)
         return entry
 
     def add(self, entry: Entry) -> None:
-        """Remember a finished slide.
+        """Remember a finished slide, whose results are written and whose project is closed.
 
         Raises
         ------
         StoreError
             If the line cannot be written.
         """
+        entry = replace(entry, written=self._last_written(entry.outputs))
         self._append(asdict(entry))
         self._remember(entry)
+
+    def _last_written(self, names: Iterable[str]) -> float:
+        return max((_written(self._folder / name) for name in names), default=0.0)
 
     def begin(self, outputs: Iterable[str]) -> None:
         """Note names that are about to be written: they are known as results even if the slide is never finished.
@@ -151,6 +162,14 @@ def recorded_names(folder: Path) -> frozenset[str]:
         return frozenset()
     listed = (line.get(key) for line in _lines(text) for key in ("outputs", _WRITES))
     return frozenset(name for names in listed if isinstance(names, list) for name in names if isinstance(name, str))
+
+
+def _written(result: Path) -> float:
+    """Return when a result was written; who only looks at a project touches its folder, but not what is in it."""
+    try:
+        return last_written(result) or result.stat().st_mtime
+    except OSError:
+        return 0.0  # gone, and so no result any more
 
 
 def _lines(text: str) -> Iterator[dict[str, Any]]:

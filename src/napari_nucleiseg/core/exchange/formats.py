@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_nucleiseg.core.errors import ExportError
@@ -84,8 +85,43 @@ def format_of(path: str | os.PathLike[str]) -> str:
     return endings[max(found, key=len)]
 
 
+def require_replaceable(path: str | os.PathLike[str], format_name: str) -> None:
+    """Refuse to replace images and stores that are no exports of ours; to be asked before work begins.
+
+    Parameters
+    ----------
+    path : path
+        File or folder to write.
+    format_name : str
+        Key of `FORMATS`.
+
+    Raises
+    ------
+    ExportError
+        If something else is there.
+    """
+    target = Path(path)
+    module = FORMATS[format_name].module
+    if not target.exists() or module not in {"ome_zarr", "label_tiff", "spatial_data"}:
+        return
+    from napari_nucleiseg.core.exchange.marks import is_our_store, is_our_tiff
+    from napari_nucleiseg.core.exchange.spatial_data import is_export
+
+    is_ours = {"ome_zarr": is_our_store, "label_tiff": is_our_tiff, "spatial_data": is_export}[module]
+    if not is_ours(target):
+        raise ExportError(
+            f"{target} exists already and is no unchanged export of this kind, so it is not replaced. Choose another "
+            "name to write to, or move it away first."
+        )
+
+
 def export(
-    source: LabelSource, path: str | os.PathLike[str], format_name: str, on_progress: Progress | None = None
+    source: LabelSource,
+    path: str | os.PathLike[str],
+    format_name: str,
+    on_progress: Progress | None = None,
+    *,
+    is_earlier: bool = False,
 ) -> None:
     """Write nuclei in one of `FORMATS`, replacing an earlier export.
 
@@ -99,15 +135,20 @@ def export(
         Key of `FORMATS`.
     on_progress : callable, optional
         Called with parts done and in all.
+    is_earlier : bool
+        Whether what is there is known for an earlier result, also if it does not say so of itself.
 
     Raises
     ------
     ExportError
-        If there is no such format, the file cannot be written, or is the slide, a project or a part of one.
+        If there is no such format, the file cannot be written, or is the slide, a project or a part of one, or an image
+        or store that is no export.
     """
     if format_name not in FORMATS:
         raise ExportError(f"there is no format {format_name}; choose from {', '.join(FORMATS)}")
     check_target(path, source.fingerprint)
+    if not is_earlier:
+        require_replaceable(path, format_name)
     form = FORMATS[format_name]
     write = getattr(importlib.import_module(f"{_PACKAGE}.{form.module}"), form.function)
     write(source, path, **form.settings, **({} if on_progress is None else {"on_progress": on_progress}))

@@ -16,6 +16,7 @@ from napari_nucleiseg.core.errors import ExportError
 from napari_nucleiseg.core.exchange.coordinates import ring_texts
 from napari_nucleiseg.core.exchange.outlines import Outlines, simplified, trace
 from napari_nucleiseg.core.exchange.source import (
+    PIXEL_CENTRE,
     LabelSource,
     NamedClass,
     NucleiBlock,
@@ -24,12 +25,16 @@ from napari_nucleiseg.core.exchange.source import (
     no_progress,
 )
 from napari_nucleiseg.core.exchange.whole_file import whole_file
+from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.core.store.about import NO_CORNER
 from napari_nucleiseg.core.store.nuclei import NucleiTable
 from napari_nucleiseg.core.store.regions import AnnotatedRegion
 
 OBJECT_TYPES = ("detection", "annotation")
 # Names of measurements; `Label` is the nucleus' id.
 LABEL, AREA, SCORE, APPROVED = "Label", "Area µm^2", "Score", "Approved"
+# The member of a collection that says of which level-0 pixel ``[x, y]`` the corner is its origin.
+STATED, ORIGIN = "napari-nucleiseg", "origin"
 _NAMESPACE = uuid.UUID("4f0c7c0e-3d52-5f0b-9c53-6a4a2f0d9e11")
 _ID_DIGITS = 8
 
@@ -56,6 +61,35 @@ def identities_of(slide: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, slide))[:-_ID_DIGITS]
 
 
+def identity_of(slide: str, corner: YX) -> str:
+    """Return what identities are made of for a slide of which only a part holds pixels, else the slide.
+
+    Objects of former exports, which counted from the corner of the whole slide, are so told from those that count from
+    the corner of that part, also when QuPath has exported them in its turn.
+
+    Parameters
+    ----------
+    slide : str
+        The slide's fingerprint or name.
+    corner : YX
+        Of that part, level-0 pixels.
+    """
+    return slide if corner == NO_CORNER else f"{slide}/part"
+
+
+def region_identity(slide: str, number: int) -> str:
+    """Return the UUID of an annotated region.
+
+    Parameters
+    ----------
+    slide : str
+        See `identity_of`.
+    number : int
+        Of the region in its project.
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{slide}/region/{number}"))
+
+
 def write_geojson(
     source: LabelSource,
     path: str | os.PathLike[str],
@@ -66,9 +100,10 @@ def write_geojson(
 ) -> int:
     """Write all nuclei and annotated regions as a FeatureCollection that QuPath opens by drag and drop.
 
-    Coordinates are level-0 pixels ``(x, y)``, as QuPath wants them. Each feature's ``id`` is a UUID made of the
-    slide's fingerprint and the nucleus' id, so that exporting again gives the same objects and an import knows them
-    again; the nucleus' own id is also the measurement ``Label``.
+    Coordinates are level-0 pixels ``(x, y)``, as QuPath wants them: where only a part of the slide holds pixels they
+    count from that part's corner, which the file states. Each feature's ``id`` is a UUID made of the slide's
+    fingerprint and the nucleus' id, so that exporting again gives the same objects and an import knows them again; the
+    nucleus' own id is also the measurement ``Label``.
 
     Parameters
     ----------
@@ -129,14 +164,14 @@ def write_sources(
         raise ExportError(f"QuPath knows no object type {object_type}; choose one of {', '.join(OBJECT_TYPES)}")
     count = 0
     with whole_file(path) as file:
-        file.write('{"type":"FeatureCollection","features":[')
+        file.write('{"type":"FeatureCollection",' + _stated(sources) + '"features":[')
         separator = "\n"
         for source in sources:
-            slide = source.fingerprint or source.name
+            slide = identity_of(source.fingerprint or source.name, source.corner)
             classes = {number: _classification(found) for number, found in source.classes.items()}
             style = _Style(object_type, classes, tolerance_px, identities_of(slide), source)
             for region in source.regions:
-                file.write(separator + _region_feature(region, slide))
+                file.write(separator + _region_feature(region, slide, source.corner))
                 separator = ",\n"
             for block in iterate_blocks(source, on_progress):
                 features = list(_features(block, style))
@@ -150,9 +185,10 @@ def write_sources(
 
 def _features(block: NucleiBlock, style: _Style) -> Iterator[str]:
     """Yield each nucleus of a block as JSON; one that others cover wholly has none."""
-    corner = block.region.y, block.region.x
-    outlines = trace(block.labels, block.table.ids, block.boxes - np.tile(corner, 2), corner)
-    texts = _simplified_texts(outlines, style.tolerance_px) if style.tolerance_px > 0 else ring_texts(outlines)
+    first = np.array((block.region.y, block.region.x))
+    y, x = (first - style.source.corner).astype(int).tolist()
+    outlines = trace(block.labels, block.table.ids, block.boxes - np.tile(first, 2), (y, x))
+    texts = _texts(outlines, style.tolerance_px)
     identities, properties = _descriptions(block, style)
     for row, polygons in outlines.polygons():
         if len(polygons) == 1:
@@ -219,21 +255,33 @@ def _classification(found: NamedClass) -> str:
     return f'"classification":{_json({"name": found.name, **({"color": found.rgb} if found.rgb else {})})}'
 
 
-def _simplified_texts(outlines: Outlines, tolerance_px: float) -> list[str]:
+def _texts(outlines: Outlines, tolerance_px: float) -> list[str]:
+    """Return each ring as JSON; those of nuclei outside of the part that holds pixels may be negative."""
+    if tolerance_px <= 0 and outlines.points.min(initial=0) >= 0:
+        return ring_texts(outlines)
     texts = []
     for index in range(len(outlines.owners)):
-        ring = simplified(outlines.ring(index), tolerance_px).tolist()
+        exact = outlines.ring(index)
+        ring = (simplified(exact, tolerance_px) if tolerance_px > 0 else exact).tolist()
         texts.append(_json([*ring, ring[0]]))
     return texts
 
 
-def _region_feature(region: AnnotatedRegion, slide: str) -> str:
-    ring = [[x, y] for y, x in (*region.vertices, *region.vertices[:1])]
+def _stated(sources: Sequence[LabelSource]) -> str:
+    """Return the member of a collection that says from where its coordinates count; none if from the slide's corner."""
+    corner = next((source.corner for source in sources if source.corner != NO_CORNER), None)
+    return "" if corner is None else f'"{STATED}":{_json({ORIGIN: [corner.x, corner.y]})},'
+
+
+def _region_feature(region: AnnotatedRegion, slide: str, corner: YX) -> str:
+    # In a project the centre of a pixel is a whole number.
+    shift_y, shift_x = PIXEL_CENTRE - corner.y, PIXEL_CENTRE - corner.x
+    ring = [[x + shift_x, y + shift_y] for y, x in (*region.vertices, *region.vertices[:1])]
     facts = {"role": region.role, "complete": str(region.complete).lower(), "done": str(region.done).lower()}
     return _json(
         {
             "type": "Feature",
-            "id": str(uuid.uuid5(_NAMESPACE, f"{slide}/region/{region.number}")),
+            "id": region_identity(slide, region.number),
             "geometry": {"type": "Polygon", "coordinates": [ring]},
             "properties": {"objectType": "annotation", "name": region.name, "metadata": facts},
         }

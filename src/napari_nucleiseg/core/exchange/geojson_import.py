@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.errors import ImportFileError
 from napari_nucleiseg.core.exchange.digits import Digits
 from napari_nucleiseg.core.exchange.geojson_reader import FeatureReader
-from napari_nucleiseg.core.exchange.objects import Annotations, Found, attributes_of, class_of, look_at
+from napari_nucleiseg.core.exchange.objects import Annotations, Found, attributes_of, class_of, look_at, readable
+from napari_nucleiseg.core.exchange.origin import Origin
 from napari_nucleiseg.core.exchange.painting import KIND, Overlap, Painter, patch_of_spans
 from napari_nucleiseg.core.exchange.rasterise import Rings, Spans, crossings_of, fill
 from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, no_import_progress
-from napari_nucleiseg.core.exchange.rings import areas_of, chosen, rings_of
-from napari_nucleiseg.core.exchange.source import NamedClass, classes_of
+from napari_nucleiseg.core.exchange.rings import areas_of, chosen, near, rings_of
+from napari_nucleiseg.core.exchange.source import PIXEL_CENTRE, NamedClass, classes_of
 from napari_nucleiseg.core.exchange.stash import ATTRIBUTES, Stash
 from napari_nucleiseg.core.garbage import without_searches
 from napari_nucleiseg.core.geometry import Region
@@ -50,9 +51,9 @@ def import_geojson(
 ) -> ImportReport:
     """Take nuclei and annotated regions from a GeoJSON file.
 
-    Coordinates are level-0 pixels ``(x, y)``. Detections, and of cells the nuclei, become nuclei; annotations become
-    regions. Nothing is written before the whole file has been read; memory does not grow with it. All of it is one
-    step of the history.
+    Coordinates are level-0 pixels ``(x, y)`` as QuPath counts them; see `Origin`. Detections, and of cells the nuclei,
+    become nuclei; annotations become regions. Nothing is written before the whole file has been read; memory does not
+    grow with it. All of it is one step of the history.
 
     Parameters
     ----------
@@ -85,6 +86,7 @@ def import_geojson(
         reader = FeatureReader(path, keep_digits=True)
         with without_searches():
             for features in _batches(reader):
+                intake.origin.hear(reader.members)
                 intake.take(features)
                 on_progress("reading", reader.done_bytes, reader.total_bytes)
         if reader.damage:
@@ -127,6 +129,7 @@ class _Intake:
 
     def __init__(self, project: Project, stash: Stash, report: ImportReport, annotations: Annotations) -> None:
         self._project, self._stash, self._report, self._annotations = project, stash, report, annotations
+        self.origin = Origin(project)
         self._limits = project.labels.whole
         self._known = classes_of(project)
         self._numbers = {found.name.casefold(): number for number, found in self._known.items()}
@@ -198,6 +201,7 @@ class _Intake:
 
     def _take_nuclei(self, nuclei: list[Found], rings: Rings, signs: NDArray[np.float64]) -> None:
         """Check outlines, turn them into pixels and stash them."""
+        rings = self.origin.placed(rings, [found.feature for found in nuclei])
         good, inside = self._checked(rings, len(nuclei))
         if not good.all():
             rings, signs = chosen(rings, signs, good)
@@ -264,16 +268,18 @@ class _Intake:
         stated = found.properties.get("metadata")
         facts = stated if isinstance(stated, dict) else {}
         name = found.properties.get("name")
-        title = name if isinstance(name, str) else ""
+        title = readable(name) if isinstance(name, str) else ""
         role = str(facts.get("role"))
         role = role if role in ROLES else TEACH
         complete, done = (str(facts.get(word)).lower() == "true" for word in ("complete", "done"))
+        corner = self.origin.of(found.feature)
         for outer, *holes in found.polygons:
             read = rings_of([[[outer]]])
             if read is None:
                 self._report.leave_out("coordinates")
                 continue
-            vertices = read[0].points[:, ::-1]
+            # In a project the centre of a pixel is a whole number.
+            vertices = near(read[0].points)[:, ::-1] + corner - PIXEL_CENTRE
             if len(vertices) > 1 and (vertices[0] == vertices[-1]).all():
                 vertices = vertices[:-1]
             region = AnnotatedRegion(0, title, role, tuple((y, x) for y, x in vertices.tolist()), complete, done)

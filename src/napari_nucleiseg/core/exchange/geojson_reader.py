@@ -48,6 +48,8 @@ class FeatureReader:
         How much of it has been read.
     damage : str
         Where and why reading stopped before the end, as a sentence; empty if it did not.
+    members : dict
+        What an object says of itself, other than its features, as far as it was read.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, keep_digits: bool = False) -> None:
@@ -59,6 +61,7 @@ class FeatureReader:
             raise ImportFileError(f"{path} cannot be read: {error.strerror or error}") from error
         self.done_bytes = 0
         self.damage = ""
+        self.members: Feature = {}
 
     def __iter__(self) -> Iterator[Any]:
         """Yield what stands in the list of features, as JSON; seldom something else than an object.
@@ -98,7 +101,7 @@ class FeatureReader:
     def _members(self, text: _Text) -> Iterator[Any]:
         """Yield the features of an object: those that it lists, or itself."""
         text.skip(1)
-        others: Feature = {}
+        others = self.members = {}
         listed = False
         try:
             while (sign := text.peek(_GAP)) not in {"}", ""}:

@@ -77,7 +77,9 @@ def write_mistakes(
         _only_wrong(reference.project, report.truth, OF_REFERENCE, "reference"),
         _only_wrong(project, report.pred, OF_FOUND, "found"),
     )
-    return write_sources(sources, path, on_progress=on_progress)
+    # Where the slide's pixels begin is the project's to say: a reference may have been made without the slide.
+    in_place = [replace(source, corner=project.corner) for source in sources]
+    return write_sources(in_place, path, on_progress=on_progress)
 
 
 def _only_wrong(project: Project, judged: JudgedNuclei, kinds: tuple[Kind, ...], side: str) -> LabelSource:

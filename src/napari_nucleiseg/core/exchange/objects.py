@@ -53,8 +53,9 @@ def look_at(feature: Any, annotations: Annotations) -> Found | str:
     if not isinstance(properties, dict):
         properties = {}
     kind = properties.get("objectType") or properties.get("object_type") or feature.get("id")
+    kind = kind if isinstance(kind, str) else ""
     is_region = kind in _ANNOTATIONS and annotations == "regions" and LABEL not in _measurements(properties)
-    if isinstance(kind, str) and kind not in _NUCLEI | _ANNOTATIONS and _is_object_type(properties, kind):
+    if kind and kind not in _NUCLEI | _ANNOTATIONS and _is_object_type(properties, kind):
         return "object_type"
     geometry = feature.get("nucleusGeometry") or properties.get("nucleusGeometry") or feature.get("geometry")
     outline = _outline(geometry)
@@ -69,7 +70,7 @@ def _outline(geometry: Any) -> Outline | str:
     if not isinstance(geometry, dict):
         return "no_geometry"
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
-    if kind not in {"Polygon", "MultiPolygon"}:
+    if not isinstance(kind, str) or kind not in {"Polygon", "MultiPolygon"}:
         return "points" if isinstance(kind, str) and kind.endswith(("Point", "LineString")) else "geometry"
     if isinstance(coordinates, Digits):
         if kind == "Polygon" and coordinates.points:
@@ -88,14 +89,19 @@ def class_of(properties: Mapping[str, Any]) -> NamedClass | None:
     """Return the class that a feature states; None if it has none. Several names are joined, as QuPath shows them."""
     stated = properties.get("classification")
     if isinstance(stated, str):
-        return NamedClass(stated.strip()) if stated.strip() else None
+        return NamedClass(readable(stated.strip())) if stated.strip() else None
     if not isinstance(stated, dict):
         return None
     names = stated.get("names")
     name = stated.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else "")
     if not isinstance(name, str) or not name.strip():
         return None
-    return NamedClass(name.strip(), _colour(stated.get("color", stated.get("colorRGB"))))
+    return NamedClass(readable(name.strip()), _colour(stated.get("color", stated.get("colorRGB"))))
+
+
+def readable(text: str) -> str:
+    """Return a text of JSON with question marks for the halves of signs that stand alone: no file can hold them."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _colour(stated: Any) -> str:
@@ -110,10 +116,15 @@ def _colour(stated: Any) -> str:
 def attributes_of(found: Found) -> tuple[int, float, bool]:
     """Return a nucleus' id in the file (0: none that we gave), its score 0..1, and whether a person approved it."""
     measured = _measurements(found.properties)
-    score = measured[SCORE] if SCORE in measured else measured.get(PROBABILITY, 1.0)
-    if not isinstance(score, int | float) or not math.isfinite(score):
-        score = 1.0
-    return _id_of(found.feature.get("id"), measured), min(max(float(score), 0.0), 1.0), measured.get(APPROVED) == 1
+    stated = measured[SCORE] if SCORE in measured else measured.get(PROBABILITY, 1.0)
+    return _id_of(found.feature.get("id"), measured), _score(stated), measured.get(APPROVED) == 1
+
+
+def _score(stated: Any) -> float:
+    """Return a score as 0..1, also of a whole number that no float can hold; 1 if it is none."""
+    if isinstance(stated, int):
+        return float(min(max(stated, 0), 1))
+    return min(max(stated, 0.0), 1.0) if isinstance(stated, float) and math.isfinite(stated) else 1.0
 
 
 def _id_of(identity: Any, measured: Mapping[str, Any]) -> int:

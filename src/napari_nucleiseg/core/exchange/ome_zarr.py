@@ -11,6 +11,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from napari_nucleiseg.core.errors import ExportError
+from napari_nucleiseg.core.exchange.marks import is_our_store
 from napari_nucleiseg.core.exchange.source import MARK, LabelArray, LabelSource, Progress, block_regions, no_progress
 from napari_nucleiseg.core.exchange.whole_file import whole_folder
 from napari_nucleiseg.core.geometry import Region
@@ -37,7 +38,7 @@ def write_ome_zarr(
     path : path
         Folder to make.
     overwrite : bool
-        Whether to replace an OME-Zarr that is there already; anything else is never replaced.
+        Whether to replace an earlier export that is there already; anything else is never replaced.
     version : {"0.5", "0.4"}
         Of OME-Zarr; 0.4 (Zarr 2) is what older programs read.
     on_progress : callable
@@ -50,12 +51,8 @@ def write_ome_zarr(
     """
     if version not in VERSIONS:
         raise ExportError(f"OME-Zarr {version} is not written; choose one of {', '.join(VERSIONS)}")
-    with whole_folder(path, lambda target: overwrite and _is_zarr(target)) as partial:
+    with whole_folder(path, lambda target: overwrite and is_our_store(target)) as partial:
         _write(source, partial, version, on_progress)
-
-
-def _is_zarr(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("zarr.json", ".zgroup"))
 
 
 def _write(source: LabelSource, folder: Path, version: str, on_progress: Progress) -> None:

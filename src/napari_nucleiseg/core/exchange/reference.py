@@ -16,9 +16,10 @@ from napari_nucleiseg.core.errors import DataError, ImportFileError
 from napari_nucleiseg.core.exchange.imports import import_nuclei
 from napari_nucleiseg.core.exchange.objects import Annotations
 from napari_nucleiseg.core.exchange.report import ImportProgress, ImportReport, no_import_progress
-from napari_nucleiseg.core.geometry import YX
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.store.about import NO_CORNER
 from napari_nucleiseg.core.store.project import DATABASE, Project
 
 AS_NUCLEI = "The annotations of the file were taken as nuclei, for it holds no others."
@@ -182,6 +183,16 @@ def _notes(report: ImportReport) -> tuple[str, ...]:
 
 
 def _blank(project: Project) -> Slide:
-    """Return a slide of the same size without a picture."""
+    """Return a slide of the same size, and with pixels from the same place on, without a picture."""
     white = np.broadcast_to(np.uint8(255), (*project.shape, 3))
-    return Slide(project.slide_name, (white,), (YX(1.0, 1.0),), project.mpp_um, fingerprint=project.fingerprint)
+    bounds = None
+    if project.corner != NO_CORNER:
+        bounds = Region.from_bounds(int(project.corner.y), int(project.corner.x), *project.shape)
+    return Slide(
+        project.slide_name,
+        (white,),
+        (YX(1.0, 1.0),),
+        project.mpp_um,
+        bounds=bounds,
+        fingerprint=project.fingerprint,
+    )

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.exchange.digits import Digits, numbers_of
 from napari_nucleiseg.core.exchange.rasterise import Rings
 
+# Much farther than any slide is large.
+FARTHEST_PX = 1e12
+
 # Lists of [x, y].
 RingLists = list[Any]
 # A list of polygons, each a list of rings, the first the outer one; or the text of one polygon of one ring.
@@ -43,6 +46,13 @@ def chosen(rings: Rings, signs: NDArray[np.float64], good: NDArray[np.bool_]) ->
     points = rings.points[np.repeat(kept, lengths)]
     ranks = np.cumsum(good) - 1
     return Rings(points, _starts(lengths[kept]), ranks[rings.owners[kept]]), signs[kept]
+
+
+def near(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return points ``(n, 2)`` of which none lies so far away that nothing can be computed with it."""
+    if points.min(initial=0) >= -FARTHEST_PX and points.max(initial=0) <= FARTHEST_PX:
+        return points
+    return np.clip(points, -FARTHEST_PX, FARTHEST_PX)
 
 
 def areas_of(rings: Rings) -> NDArray[np.float64]:

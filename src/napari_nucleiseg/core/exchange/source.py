@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.decoders.measure import instances_of
 from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.store.about import NO_CORNER
 from napari_nucleiseg.core.store.classes import read_classes
 from napari_nucleiseg.core.store.nuclei import NucleiTable
 from napari_nucleiseg.core.store.project import Project
@@ -110,6 +111,8 @@ class LabelSource:
         What people outlined.
     measures : Measures, optional
         What is measured of each nucleus; tables have its columns at their end.
+    corner : YX
+        The level-0 pixel at which the picture begins to those who show only the part of the slide that holds pixels.
     """
 
     levels: tuple[LabelArray, ...]
@@ -120,6 +123,7 @@ class LabelSource:
     classes: Mapping[int, NamedClass] = field(default_factory=dict)
     regions: tuple[AnnotatedRegion, ...] = ()
     measures: Measures | None = None
+    corner: YX = NO_CORNER
 
     @property
     def region(self) -> Region:
@@ -223,6 +227,7 @@ def source_of_project(project: Project) -> LabelSource:
         project.fingerprint,
         classes_of(project),
         read_regions(project.ledger.reader),
+        corner=project.corner,
     )
 
 

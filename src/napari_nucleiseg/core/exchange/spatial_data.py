@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 LABELS, CIRCLES, TABLE = "nuclei", "nuclei_circles", "table"
 """Names of the elements."""
 ELEMENTS = frozenset({f"labels/{LABELS}", f"shapes/{CIRCLES}", f"tables/{TABLE}"})
+TABLE_MEMBERS: Mapping[str, frozenset[str]] = {
+    "obs": frozenset({"_index", "id", "class", "class_number", "origin", "approved", "score", "region"}),
+    "obsm": frozenset({"spatial"}),
+    **dict.fromkeys(("obsp", "varm", "varp", "layers"), frozenset[str]()),
+}
+"""What the table holds as it is written: clusters and embeddings that others compute are written beside it."""
 MICROMETRES = "global"
 """The coordinate system of all elements; its unit is the micrometre."""
 CHUNK_PX = 1024
@@ -82,9 +88,13 @@ def is_export(path: Path) -> bool:
     try:
         root = zarr.open_group(path, mode="r", use_consolidated=False)
         found = {f"{kind}/{name}" for kind, group in root.groups() for name, _ in group.members(max_depth=0)}
+        table = root.get(f"tables/{TABLE}")
+        parts = dict(table.groups()) if isinstance(table, zarr.Group) else {}
+        held = {part: {name for name, _ in group.members(max_depth=0)} for part, group in parts.items()}
     except (OSError, ValueError, BaseZarrError):
         return False
-    return FACTS in root.attrs and found <= ELEMENTS
+    is_as_written = all(held.get(part, set()) <= names for part, names in TABLE_MEMBERS.items())
+    return FACTS in root.attrs and found <= ELEMENTS and is_as_written
 
 
 def _plain_chunks() -> AbstractContextManager[None]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.fewshot.crops import Crops
-from napari_nucleiseg.core.fewshot.field import check_picture
+from napari_nucleiseg.core.fewshot.square import SquareView
 from napari_nucleiseg.core.fewshot.text_options import BACKGROUND, TextOptions, TextScores, TextStep
+from napari_nucleiseg.core.geometry import YX
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.fewshot.clip import ClipReader, LoadedClip
@@ -31,7 +32,7 @@ _TINY = 1e-12
 
 def score_by_text(
     image: NDArray[np.uint8],
-    mpp_um: float,
+    mpp_um: float | YX,
     labels: NDArray[np.integer[Any]],
     prompts: Mapping[str, Sequence[str]],
     clip: LoadedClip,
@@ -48,8 +49,8 @@ def score_by_text(
     ----------
     image : ndarray of uint8, shape (y, x, 3)
         RGB of the view.
-    mpp_um : float
-        Micrometres per pixel of `image`.
+    mpp_um : float or YX
+        Micrometres per pixel of `image`; both sides where they differ.
     labels : ndarray of integers, shape (y, x)
         Nuclei or superpixels, none overlapping; 0 is none, ids may have gaps.
     prompts : mapping of str to sequence of str
@@ -93,7 +94,7 @@ def score_by_text(
 
 def score_steps(
     image: NDArray[np.uint8],
-    mpp_um: float,
+    mpp_um: float | YX,
     labels: NDArray[np.integer[Any]],
     prompts: Mapping[str, Sequence[str]],
     clip: LoadedClip,
@@ -113,14 +114,15 @@ def score_steps(
     from napari_nucleiseg.core.fewshot.clip import ClipReader
 
     options = options or TextOptions()
-    check_picture(image, mpp_um)
+    view = SquareView.of(image, mpp_um)
     sentences = _sentences(prompts, options)
-    ids, dense = _numbered(image, labels)
+    ids, dense = _numbered(view, labels)
     known = _known(p_mask, len(ids), prompts, with_background=len(sentences) > len(prompts))
     is_seen = _seen(seen, sentences)
     reader = ClipReader(clip, device)
     words = np.stack([_mean_vector(reader.texts(said)) for said in sentences.values()])
-    crops = Crops.of(image, dense, margin_px=round(options.context_um / mpp_um), side_px=clip.input_px, mean=clip.mean)
+    margin_px = round(options.context_um / view.mpp_um)
+    crops = Crops.of(view.image, dense, margin_px=margin_px, side_px=clip.input_px, mean=clip.mean)
     found = [np.zeros((0, len(sentences)), np.float32)]
     for first in range(0, len(ids), options.batch):
         numbers = range(first + 1, min(first + options.batch, len(ids)) + 1)
@@ -199,16 +201,16 @@ def _sentences(prompts: Mapping[str, Sequence[str]], options: TextOptions) -> di
     }
 
 
-def _numbered(image: NDArray[np.uint8], labels: NDArray[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Return the ids, and the labels with numbers from 1 on without gaps."""
-    if labels.shape != image.shape[:2] or labels.dtype.kind not in "iu":
-        raise DataError(f"the labels are {labels.shape} px but the view {image.shape[:2]}; they must be equal")
+def _numbered(view: SquareView, labels: NDArray[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Return the ids, and the labels over the view with numbers from 1 on without gaps."""
+    if labels.shape != view.shape or labels.dtype.kind not in "iu":
+        raise DataError(f"the labels are {labels.shape} px but the view {view.shape}; they must be equal")
     if labels.min() < 0:
         raise DataError("the ids of labels are 0 for none and whole numbers above; some are below 0")
     ids = np.unique(labels)
     ids = ids[ids > 0]
     dense = np.where(labels > 0, np.searchsorted(ids, labels) + 1, 0).astype(np.int32)
-    return ids, dense
+    return ids, view.labels_of(dense)
 
 
 def _known(

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 Message = Callable[[str], None]
 T = TypeVar("T")
 
+# Among the maps of a device: the sum of each head, which is finite only if all of it is. No head is called so.
+_SUMS = "sums of heads"
 # Words in the messages of drivers whose device is gone or unusable until the process ends.
 _LOST_DEVICE = ("cuda error", "cudnn", "cublas", "hip error", "mps backend", "device-side assert", "driver shutting")
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -185,7 +187,7 @@ class Forward:
         Raises
         ------
         ModelError
-            If not even one tile fits, or the network cannot run.
+            If not even one tile fits, the network cannot run, or what it says is not finite.
         """
         return self.start(batch)()
 
@@ -258,7 +260,18 @@ class Forward:
     def _forward(self, batch: Pictures, windows: Sequence[Region]) -> Callable[[], MapArrays]:
         pixels = self._transfer.send(batch)
         maps = (self._graphs or self.compute)(pixels)
-        return self._transfer.fetch(self._decode(maps, windows) if self._decode else maps)
+        sums = {_SUMS: maps.pop(_SUMS)}
+        found = self._decode(maps, windows) if self._decode else maps
+        return partial(self._sound, self._transfer.fetch({**found, **sums}))
+
+    def _sound(self, fetched: Callable[[], MapArrays]) -> MapArrays:
+        """Wait for maps and return them, or raise if something in them is not finite."""
+        maps = dict(fetched())
+        sums = maps.pop(_SUMS)
+        broken = [head.name for head, value in zip(self.heads, sums, strict=True) if not np.isfinite(value)]
+        if broken:
+            raise not_finite(self.spec.name, broken, self.device)
+        return maps
 
     @torch.inference_mode()
     def compute(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -272,7 +285,7 @@ class Forward:
         Returns
         -------
         dict of str to Tensor, shape (n, channels, y, x)
-            uint8 or float16, see `__call__`.
+            uint8 or float16, see `__call__`; and the sum of each head before that, float32, ``(heads,)``.
         """
         placed = self._placed
         n, height, width = pixels.shape[:3]
@@ -283,7 +296,14 @@ class Forward:
         x = rows.view(n, height, width, 3).permute(0, 3, 1, 2)
         with torch.autocast(placed.device.type, placed.dtype, enabled=placed.dtype != torch.float32):
             raw = cast("dict[str, Tensor]", placed.network(x))
-        return {head.name: _stored(raw[head.name], head) for head in self.heads}
+        maps: dict[str, Tensor] = {}
+        sums: list[Tensor] = []
+        for head in self.heads:
+            value = _activated(raw[head.name], head)
+            # Before it becomes bytes, which are always numbers. It takes a ten-thousandth of the forward.
+            sums.append(value.sum())
+            maps[head.name] = _stored(value, head)
+        return {**maps, _SUMS: torch.stack(sums)}
 
     @torch.inference_mode()
     def compute_apart(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -301,12 +321,23 @@ class Forward:
         return self._floats.copy_(values)
 
 
-def _stored(raw: Tensor, head: HeadSpec) -> Tensor:
-    """Activate a head and shrink it, on the device, to what is kept of it."""
+def not_finite(name: str, heads: Sequence[str], device: torch.device) -> ModelError:
+    """Return the error of a network some of whose heads say NaN or infinity."""
+    elsewhere = "" if device.type == "cpu" else ", or compute on the device cpu, where numbers are more exact"
+    return ModelError(
+        f"{name} says what is no number (NaN or infinite) for {', '.join(heads)}: its weights are damaged, or its "
+        f"numbers grow too large for the {device.type}. Get its weights again or choose another model{elsewhere}."
+    )
+
+
+def _activated(raw: Tensor, head: HeadSpec) -> Tensor:
     value = raw.float()
-    if head.activation == "sigmoid":
-        return _as_bytes(torch.sigmoid(value))
-    return value.to(torch.float16)
+    return torch.sigmoid(value) if head.activation == "sigmoid" else value
+
+
+def _stored(value: Tensor, head: HeadSpec) -> Tensor:
+    """Shrink a head, on the device, to what is kept of it; its memory may be used for that."""
+    return _as_bytes(value) if head.activation == "sigmoid" else value.to(torch.float16)
 
 
 def _as_bytes(probability: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.decoders.base import DecodeOptions, Instances, decoder
 from napari_nucleiseg.core.errors import ModelError, VoxelSizeError
 from napari_nucleiseg.core.geometry import ZYX
+from napari_nucleiseg.core.inference.device import not_finite
 from napari_nucleiseg.core.models.hardware import choose_device
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.models.weights import LoadedModel
@@ -249,7 +250,7 @@ class _StackForward:
             x = (torch.from_numpy(block)[None, None].to(self._device) - spec.mean[0]) / spec.std[0]
             raw = self._network(x)
             kept = {head: raw[head.name][0].float() for head in spec.heads}
-            return {
+            maps = {
                 head.name: (torch.sigmoid(values) if head.activation == "sigmoid" else values).cpu().numpy()
                 for head, values in kept.items()
             }
@@ -261,6 +262,9 @@ class _StackForward:
                     "Choose the device cpu, close other programs, or train a narrower network (width)."
                 ) from error
             raise ModelError(f"{spec.name} cannot run: {error}") from error
+        if broken := [name for name, values in maps.items() if not np.isfinite(values.sum())]:
+            raise not_finite(spec.name, broken, self._device)
+        return maps
 
 
 def _inside(block: Block, sides: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[int, ...]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +20,12 @@ _MIDDLE_LENGTH = 16
 _MOST_FILES = 4096
 _MOST_LARGE_FILES = 32
 _GOLDEN = 0.618033988749895
+# What systems leave in folders that somebody looked into, and what programs put beside the levels of an OME-Zarr image.
+_STRAYS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+_STRAY_PREFIX = "._"
+_BESIDE_PICTURE = frozenset({"labels", "tables", "shapes", "points"})
+# What former versions, which took them for parts of the slide, gave for slides that were opened since.
+_WITH_ALL: dict[str, str] = {}
 
 
 def fingerprint(path: str, opener: Opener | None = None) -> str:
@@ -26,8 +34,8 @@ def fingerprint(path: str, opener: Opener | None = None) -> str:
     Reading a whole slide for a hash would take minutes. The last 32 digits stand for the size and both ends, or names,
     sizes and small files of a folder: they hold metadata and index, which differ between any two scans. Pictures that
     are not compressed have none and often a white margin, so 16 digits go before them: of small blocks from all over a
-    file of more than 128 KiB, or the larger files of a folder. Results of former versions name the last 32 alone; see
-    `is_same`.
+    file of more than 128 KiB, or the larger files of a folder. What systems leave in a folder does not count, nor do
+    labels and tables in an OME-Zarr image. Results of former versions name the last 32 alone; see `is_same`.
 
     Parameters
     ----------
@@ -39,19 +47,22 @@ def fingerprint(path: str, opener: Opener | None = None) -> str:
     SlideError
         If it cannot be read.
     """
-    ends, middle = hashlib.sha256(), hashlib.sha256()
     if opener is None and Path(path).is_dir():
-        has_middle = _add_folder(ends, middle, Path(path))
-    else:
-        with closing(ByteSource(path, opener)) as source:
-            size = source.size
-            ends.update(str(size).encode())
-            ends.update(source.read(0, _ENDS))
-            ends.update(source.read(max(0, size - _ENDS), _ENDS))
-            has_middle = size > 2 * _ENDS
-            if has_middle:
-                _add_blocks(middle, source, _ENDS, size - _ENDS, _BLOCKS)
-    return middle.hexdigest()[:_MIDDLE_LENGTH] * has_middle + ends.hexdigest()[:_LENGTH]
+        files, is_all = _files(Path(path))
+        found = _of_folder(Path(path), files)
+        if not is_all:
+            _WITH_ALL[found] = _of_folder(Path(path), _files(Path(path), everything=True)[0])
+        return found
+    ends, middle = hashlib.sha256(), hashlib.sha256()
+    with closing(ByteSource(path, opener)) as source:
+        size = source.size
+        ends.update(str(size).encode())
+        ends.update(source.read(0, _ENDS))
+        ends.update(source.read(max(0, size - _ENDS), _ENDS))
+        has_middle = size > 2 * _ENDS
+        if has_middle:
+            _add_blocks(middle, source, _ENDS, size - _ENDS, _BLOCKS)
+    return _joined(ends, middle, has_middle=has_middle)
 
 
 def former(fingerprint: str) -> str:
@@ -61,13 +72,15 @@ def former(fingerprint: str) -> str:
 
 def is_same(one: str, other: str) -> bool:
     """Whether two fingerprints are known and those of one slide, also where a former version gave one of them."""
-    return bool(one and other) and (one == other or former(one) == other or one == former(other))
+    pairs = ((a, b) for a in {one, _WITH_ALL.get(one, one)} for b in {other, _WITH_ALL.get(other, other)})
+    return bool(one and other) and any(a == b or former(a) == b or a == former(b) for a, b in pairs)
 
 
-def _add_folder(ends: hashlib._Hash, middle: hashlib._Hash, folder: Path) -> bool:
-    """Add the files of a folder; return whether there are large ones, of which only parts are read."""
+def _of_folder(folder: Path, files: Iterable[Path]) -> str:
+    """Return the fingerprint of files of a folder; of large ones only parts are read."""
+    ends, middle = hashlib.sha256(), hashlib.sha256()
     large: list[Path] = []
-    for file in _files(folder):
+    for file in files:
         size = file.stat().st_size
         ends.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
         if size <= _ENDS:
@@ -78,7 +91,11 @@ def _add_folder(ends: hashlib._Hash, middle: hashlib._Hash, folder: Path) -> boo
     for file in chosen:
         with closing(ByteSource(str(file))) as source:
             _add_blocks(middle, source, 0, source.size, max(_BLOCKS // len(chosen), _LEAST_BLOCKS))
-    return bool(chosen)
+    return _joined(ends, middle, has_middle=bool(chosen))
+
+
+def _joined(ends: hashlib._Hash, middle: hashlib._Hash, *, has_middle: bool) -> str:
+    return middle.hexdigest()[:_MIDDLE_LENGTH] * has_middle + ends.hexdigest()[:_LENGTH]
 
 
 def _add_blocks(digest: hashlib._Hash, source: ByteSource, start: int, stop: int, count: int) -> None:
@@ -92,12 +109,42 @@ def _spread(length: int, count: int) -> list[int]:
     return [int((place + place * _GOLDEN % 1) * length / count) for place in range(count)]
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the first files of a folder in a fixed order, depth first."""
+def _files(folder: Path, *, everything: bool = False) -> tuple[list[Path], bool]:
+    """Return the first files of a folder in a fixed order, depth first, and whether none was passed over.
+
+    Parameters
+    ----------
+    folder : Path
+        To look through.
+    everything : bool
+        Whether to pass over nothing.
+    """
     found: list[Path] = []
+    is_all = True
     for parent, folders, names in os.walk(folder):
-        folders.sort()
-        found.extend(Path(parent) / name for name in sorted(names))
+        counted, entered = names, folders
+        if not everything:
+            counted = [name for name in names if name not in _STRAYS and not name.startswith(_STRAY_PREFIX)]
+            entered = [name for name in folders if not _is_beside_picture(Path(parent) / name)]
+        is_all &= len(counted) == len(names) and len(entered) == len(folders)
+        found.extend(Path(parent) / name for name in sorted(counted))
+        folders[:] = sorted(entered)
         if len(found) >= _MOST_FILES:
             break
-    return found[:_MOST_FILES]
+    return found[:_MOST_FILES], is_all
+
+
+def _is_beside_picture(folder: Path) -> bool:
+    """Whether a folder is in a Zarr group by the name of what is no picture, and is no array that has this name."""
+    return folder.name in _BESIDE_PICTURE and _kind_of(folder.parent) == "group" and _kind_of(folder) != "array"
+
+
+def _kind_of(folder: Path) -> str:
+    """Return what a folder is to Zarr: group or array; empty if it does not say."""
+    for kind in ("group", "array"):
+        if (folder / f".z{kind}").is_file():
+            return kind
+    try:
+        return str(json.loads((folder / "zarr.json").read_text(encoding="utf-8")).get("node_type"))
+    except (OSError, ValueError, AttributeError):
+        return ""

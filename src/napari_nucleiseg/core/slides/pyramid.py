@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import cv2
 import numpy as np
@@ -114,6 +114,9 @@ class Slide:
     fingerprint: str = ""
     damage: list[DamagedTile] = field(default_factory=list)
     on_close: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def __deepcopy__(self, _memo: Any) -> Self:
+        return self  # who copies a layer means the same file
 
     def __post_init__(self) -> None:
         self.stored_downsamples = self.stored_downsamples or self.downsamples

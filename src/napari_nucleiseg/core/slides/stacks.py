@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import tifffile
@@ -95,6 +95,9 @@ class Volume:
         kept = [place for place, axis in enumerate(axes) if axis not in fixed]
         self.shape: tuple[int, ...] = tuple(int(array.shape[place]) for place in kept)
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
+
+    def __deepcopy__(self, _memo: Any) -> Self:
+        return self  # who copies a layer means the same file
 
     @property
     def ndim(self) -> int:

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,9 @@ class TiledLevel:
         self._lock = threading.Lock()
         if expose_chunks:
             self.chunks = (*self._tile_shape, 3)
+
+    def __deepcopy__(self, _memo: Any) -> Self:
+        return self  # who copies a layer means the same file
 
     @property
     def shape(self) -> tuple[int, int, int]:

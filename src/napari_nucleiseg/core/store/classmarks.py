@@ -56,11 +56,33 @@ def leave_marks(database: sqlite3.Connection, labels: LabelStore, leaving: Colle
             _add(database, (int(row), int(column)), number, (nucleus, run))
 
 
-def take_over(database: sqlite3.Connection, nuclei: TileNuclei, ids: NDArray[np.uint32], hidden: Iterable[int]) -> None:
+def give_up_classes(database: sqlite3.Connection, labels: LabelStore, duplicates: Collection[int]) -> None:
+    """Note the classes of nuclei that another of their run has just been found to be, for that one to take over.
+
+    For before the image changes, inside the caller's transaction: a place is noted where they were seen. What they have
+    taken over themselves is noted already.
+    """
+    has = "SELECT 1 FROM left_classes WHERE nucleus = ?"
+    own = [nucleus for nucleus in duplicates if database.execute(has, (nucleus,)).fetchone() is None]
+    if own:
+        leave_marks(database, labels, own)
+        # They bear them until one takes over.
+        borne = "WHERE was = ? AND nucleus IS NULL AND run = (SELECT run FROM nuclei WHERE id = was)"
+        database.executemany(f"UPDATE left_classes SET nucleus = was {borne}", [(one,) for one in own])  # noqa: S608
+
+
+def take_over(
+    database: sqlite3.Connection,
+    labels: LabelStore,
+    nuclei: TileNuclei,
+    ids: NDArray[np.uint32],
+    hidden: Iterable[int],
+) -> None:
     """Give new nuclei of a tile, but for those that are not seen, the classes that were left where they are now.
 
     Of several that were left in one nucleus it takes the one nearest to its centroid; the others go on waiting. Of
-    several nuclei at one place, as where those of two tiles overlap, the one has it whose centroid is nearest.
+    several nuclei at one place, as where those of two tiles overlap, the one has it whose centroid is nearest; one that
+    loses it to another takes what else was left in it.
     """
     box, unseen = nuclei.box, set(hidden)
     found: dict[int, tuple[float, int, int, int]] = {}
@@ -81,6 +103,23 @@ def take_over(database: sqlite3.Connection, nuclei: TileNuclei, ids: NDArray[np.
     for place, (_, mark, number, former) in found.items():
         nucleus = int(ids[place])
         database.execute("UPDATE nuclei SET class = 0 WHERE id = ?", (former,))
+        database.execute("UPDATE nuclei SET class = ? WHERE id = ?", (number, nucleus))
+        database.execute("UPDATE left_classes SET nucleus = ? WHERE mark = ?", (nucleus, mark))
+    for former in {offer[3] for offer in found.values()} - {0}:
+        _take_what_waits(database, labels, former)
+
+
+def _take_what_waits(database: sqlite3.Connection, labels: LabelStore, nucleus: int) -> None:
+    """Give a nucleus of the image, which has no class, the one that waits in it nearest to its centroid."""
+    row = rows_of(database, NUCLEI, [nucleus])[nucleus]
+    waiting = database.execute(
+        "SELECT mark, y, x, class FROM left_classes JOIN classes USING (class) "
+        "WHERE nucleus IS NULL AND y >= ? AND y < ? AND x >= ? AND x < ?",
+        (row[6], row[8], row[7], row[9]),
+    )
+    inside = [one for one in waiting if int(labels.read(Region(one[1], one[2], 1, 1))[0, 0]) == nucleus]
+    if inside:
+        mark, _, _, number = min(inside, key=lambda one: math.dist(row[4:6], one[1:3]))
         database.execute("UPDATE nuclei SET class = ? WHERE id = ?", (number, nucleus))
         database.execute("UPDATE left_classes SET nucleus = ? WHERE mark = ?", (nucleus, mark))
 

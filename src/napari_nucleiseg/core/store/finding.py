@@ -80,7 +80,7 @@ def find_renamed(slide: Slide, folder: Path) -> Path | None:
 
 def newest(folders: Iterable[Path]) -> Path | None:
     """Return the project that was written to last."""
-    return max(folders, key=_used, default=None)
+    return max(folders, key=last_written, default=None)
 
 
 def registry_path() -> Path:
@@ -182,8 +182,11 @@ def _meta(folder: Path) -> dict[str, str]:
         return {}
 
 
-def _used(folder: Path) -> float:
-    """Return when a project was last written to, seconds since 1970."""
+def last_written(folder: Path) -> float:
+    """Return when a project was last written to, seconds since 1970; 0 if there is none.
+
+    What was edited in a window that crashed stands in the file beside the database until the project is opened again.
+    """
     times = [0.0]
     for name in (DATABASE, f"{DATABASE}-wal"):
         try:

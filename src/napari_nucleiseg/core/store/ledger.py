@@ -51,6 +51,7 @@ class Ledger:
         self._readers: dict[int, sqlite3.Connection] = {}
         self._all: list[sqlite3.Connection] = []
         self._all_lock = threading.Lock()
+        self._to_say: dict[str, str] = {}
         try:
             self._writer = self._connect(writable=writable)
             self._migrate()
@@ -79,6 +80,10 @@ class Ledger:
         """Return what the project says about itself."""
         return _meta(self.reader)
 
+    def say(self, key: str, value: str) -> None:
+        """Have the project say something else about itself from the next change on: who only looks changes no file."""
+        self._to_say[key] = value
+
     @property
     def reader(self) -> sqlite3.Connection:
         """The calling thread's connection for reading."""
@@ -99,8 +104,11 @@ class Ledger:
         """Change the database: all of the block or, if it raises, nothing of it."""
         self._writer.execute("BEGIN IMMEDIATE")
         try:
+            for key, value in self._to_say.items():
+                self._writer.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
             yield self._writer
             self._writer.execute("COMMIT")
+            self._to_say.clear()
         except BaseException:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")

@@ -10,25 +10,51 @@ import sys
 import threading
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
+
+import psutil
 
 from napari_nucleiseg.core.errors import StoreError
 
 BEAT_S = 30.0
 SILENT_S = 600.0
+# When a process began is known to a second or so.
+BEGAN_AFTER_S = 5.0
+
+_OUTSIDE = "pid:[4026531836]"  # the number that Linux gives the processes of the machine itself
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock; `since` is seconds since 1970, `token` tells two holders in one process apart."""
+    """Who holds a lock.
+
+    Parameters
+    ----------
+    user, host : str
+        Their name and that of their machine.
+    pid : int
+        Number of the process.
+    since : float
+        When it took the lock, seconds since 1970.
+    token : str
+        Tells two holders in one process apart.
+    container : str
+        Where processes are numbered apart from those of the machine; empty outside of containers.
+    """
 
     user: str
     host: str
     pid: int
     since: float
     token: str
+    container: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the process is, or was, one of those that are seen from this one."""
+        return self.host == platform.node() and self.container == container_name()
 
     def __str__(self) -> str:
         when = datetime.fromtimestamp(self.since).astimezone().strftime("%Y-%m-%d %H:%M")
@@ -53,7 +79,8 @@ class WriterLock:
 
     def __init__(self, path: Path, *, take_over: bool = False) -> None:
         self.path = path
-        self.holder = Holder(user_name(), platform.node(), os.getpid(), time.time(), uuid.uuid4().hex)
+        now, token = time.time(), uuid.uuid4().hex
+        self.holder = Holder(user_name(), platform.node(), os.getpid(), now, token, container_name())
         self._acquire(take_over=take_over)
         self._released = threading.Event()
         # The file's age tells other machines that this one is alive; a thread, because an idle window writes nothing.
@@ -104,7 +131,7 @@ class WriterLock:
         """Make the lock file unless there is one; it appears with its content, so that no kill leaves it empty."""
         made = self._beside()
         try:
-            made.write_text(json.dumps(asdict(self.holder)), encoding="utf-8")
+            made.write_text(self._text(), encoding="utf-8")
             try:
                 os.link(made, self.path)
             except FileExistsError:
@@ -123,8 +150,15 @@ class WriterLock:
         except FileExistsError:
             return False
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(self.holder), file)
+            file.write(self._text())
         return True
+
+    def _text(self) -> str:
+        """Return what stands in the lock file; former versions read it as well, but for a container's."""
+        said = asdict(self.holder)
+        if not self.holder.container:
+            del said["container"]
+        return json.dumps(said)
 
     def _beside(self) -> Path:
         return self.path.with_name(f"{self.path.name}.{self.holder.token}")
@@ -162,7 +196,8 @@ class WriterLock:
 def read_holder(path: Path) -> Holder | None:
     """Return who holds a lock file; None if there is none or it cannot be understood."""
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+        said = dict(json.loads(path.read_text(encoding="utf-8")))
+        return Holder(**{field.name: said[field.name] for field in fields(Holder) if field.name in said})
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
@@ -176,7 +211,7 @@ class Occupant:
     holder : Holder
         Who it is.
     is_here : bool
-        Whether it runs (or ran) on this machine.
+        Whether it runs (or ran) on this machine, and in the same container if in any.
     is_own : bool
         Whether it is this very process: another window of the same program.
     is_gone : bool
@@ -197,15 +232,45 @@ def read_occupant(path: Path) -> Occupant | None:
     holder = read_holder(path)
     if holder is None:
         return None
-    here = holder.host == platform.node()
-    return Occupant(holder, here, here and holder.pid == os.getpid(), is_stale(path, holder), age_s(path))
+    gone = is_stale(path, holder)
+    own = holder.is_here and holder.pid == os.getpid() and not gone
+    return Occupant(holder, holder.is_here, own, gone, age_s(path))
 
 
 def is_stale(path: Path, holder: Holder) -> bool:
-    """Whether the holder is gone: its process ended (this machine) or it was silent for long (another machine)."""
-    if holder.host == platform.node():
-        return not process_runs(holder.pid)
-    return age_s(path) > SILENT_S
+    """Whether the holder is gone: its process ended (this machine) or it was silent for long (another machine).
+
+    A process that has only the number of one that ended is another. A container counts as another machine.
+    """
+    if not holder.is_here:
+        return age_s(path) > SILENT_S
+    if holder.pid == os.getpid():
+        return holder.since < _BEGAN
+    if not process_runs(holder.pid):
+        return True
+    # Who holds a lock shows it again and again, also after the clock was set.
+    last_seen = max(holder.since, time.time() - age_s(path))
+    return began(holder.pid) > last_seen + BEGAN_AFTER_S
+
+
+def began(pid: int) -> float:
+    """Return when a process of this machine began, seconds since 1970; 0 if that cannot be known."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return 0.0
+
+
+_BEGAN = began(os.getpid())
+
+
+def container_name() -> str:
+    """Return what tells the container apart that this process runs in; empty outside of one."""
+    try:
+        name = Path("/proc/self/ns/pid").readlink().name
+    except OSError:
+        return ""  # no Linux
+    return "" if name == _OUTSIDE else name
 
 
 def age_s(path: Path) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ class LazyPlane:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.chunks = chunks
         self._read = read
+
+    def __deepcopy__(self, _memo: Any) -> Self:
+        return self  # who copies a layer means the same nuclei
 
     @property
     def ndim(self) -> int:

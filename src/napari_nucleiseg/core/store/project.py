@@ -19,6 +19,7 @@ from napari_nucleiseg.core.errors import StoreError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.slides.pyramid import Slide
+from napari_nucleiseg.core.store.about import bounds_of, corner_of, meta_of, name_of
 from napari_nucleiseg.core.store.census import Census
 from napari_nucleiseg.core.store.editor import Editor
 from napari_nucleiseg.core.store.failure import explained, not_writable
@@ -57,6 +58,8 @@ class Project:
         Level-0 ``(height, width)`` of the slide.
     mpp_um : YX
         Micrometres per level-0 pixel.
+    corner : YX
+        The level-0 pixel at which the part of the slide begins that holds pixels, where `Slide.bounds` says one.
     labels : LabelStore
         The label image; ``labels.levels`` are array-likes for napari and dask.
     ledger : Ledger
@@ -84,6 +87,7 @@ class Project:
             self.fingerprint = meta["fingerprint"]
             self.shape = int(meta["height"]), int(meta["width"])
             self.mpp_um = YX(float(meta["mpp_y_um"]), float(meta["mpp_x_um"]))
+            self.corner = corner_of(meta)
             self.labels = LabelStore(folder / LABELS, self.shape, folder / SCRATCH, self.mpp_um, writable=self.writable)
             self.maps = MapStore(folder / MAPS, folder / SCRATCH, writable=self.writable)
             self.census = Census(self.ledger, self.shape)
@@ -120,7 +124,7 @@ class Project:
             try:
                 _prepare_scratch(folder)
                 _create_labels(folder, slide, mpp)
-                Ledger.create(folder / DATABASE, _meta(slide, mpp)).close()
+                Ledger.create(folder / DATABASE, meta_of(slide, mpp)).close()
                 return cls(folder, lock)
             except BaseException:
                 lock.release()
@@ -176,16 +180,25 @@ class Project:
         return cls.create(folder, slide)
 
     def _following(self, slide: Slide | None) -> Self:
-        """Note the new name of a slide, which tells its project from that of a copy, and a fuller fingerprint."""
-        name = self.slide_name if slide is None else _name_of(slide)
+        """Note a slide's new name, which tells its project from a copy's; a fuller fingerprint with the next change."""
+        name = self.slide_name if slide is None else name_of(slide)
         if self.writable and name != self.slide_name:
             self.slide_name = name
             self.ledger.writer.execute("UPDATE meta SET value = ? WHERE key = 'slide'", (name,))
-        if slide is not None and len(slide.fingerprint) > len(self.fingerprint) > 0:
-            self.fingerprint = slide.fingerprint
-            if self.writable:
-                self.ledger.writer.execute("UPDATE meta SET value = ? WHERE key = 'fingerprint'", (self.fingerprint,))
+        if slide is not None:
+            if self.fingerprint != slide.fingerprint and 0 < len(self.fingerprint) <= len(slide.fingerprint):
+                self.fingerprint = slide.fingerprint
+                self.ledger.say("fingerprint", self.fingerprint)
+            self.note_bounds(slide)
         return self
+
+    def note_bounds(self, slide: Slide) -> None:
+        """Take over where the slide's pixels begin, which former versions did not keep; kept with the next change."""
+        said = bounds_of(slide)
+        if said and corner_of(said) != self.corner:
+            self.corner = corner_of(said)
+            for key, value in said.items():
+                self.ledger.say(key, value)
 
     def write_tile(self, nuclei: TileNuclei, model_version: str, options_key: str) -> None:
         """Take over the nuclei of one tile: into the image, the table and the list of tiles done, all or nothing.
@@ -259,10 +272,13 @@ class Project:
 
     def refresh(self) -> None:
         """Look anew at what another process has written; only for a project open for reading."""
-        if not self.writable:
-            self.labels.chunks.forget()
-            self._redo.replay()
-            self.census.recount_all()
+        if self.writable:
+            return
+        with self._writing:  # one thread at a time
+            if not self._closed:
+                self.labels.chunks.forget()
+                self._redo.replay()
+                self.census.recount_all()
 
     def close(self) -> None:
         """Flush, close and let others write; safe to call twice."""
@@ -322,23 +338,6 @@ def _reading_only(folder: Path) -> str:
     )
 
 
-def _name_of(slide: Slide) -> str:
-    """Return the name of a slide's file; one that is no UTF-8, as old archives unpack it, with marks in its place."""
-    return os.fsencode(Path(slide.path).name).decode("utf-8", "replace")
-
-
-def _meta(slide: Slide, mpp_um: YX) -> dict[str, str]:
-    height, width = slide.shape
-    return {
-        "slide": _name_of(slide),
-        "fingerprint": slide.fingerprint,
-        "height": str(height),
-        "width": str(width),
-        "mpp_y_um": repr(float(mpp_um.y)),
-        "mpp_x_um": repr(float(mpp_um.x)),
-    }
-
-
 def pixel_size_of(folder: str | os.PathLike[str], slide: Slide) -> YX | None:
     """Return the micrometres per level-0 pixel ``(y, x)`` that the project in a folder was made with.
 
@@ -361,7 +360,7 @@ def _check_slide(folder: Path, slide: Slide | None) -> None:
     if slide is None:
         return
     found = read_meta(folder / DATABASE)
-    wanted = _meta(slide, slide.mpp_um or YX(float(found["mpp_y_um"]), float(found["mpp_x_um"])))
+    wanted = meta_of(slide, slide.mpp_um or YX(float(found["mpp_y_um"]), float(found["mpp_x_um"])))
     known = bool(wanted["fingerprint"] and found["fingerprint"])
     same = is_same(found["fingerprint"], wanted["fingerprint"]) or not known
     if not same or any(found[key] != wanted[key] for key in ("height", "width")):

@@ -82,9 +82,10 @@ CLASS_MARKS = (
     "CREATE INDEX IF NOT EXISTS left_classes_was ON left_classes(was)",
 )
 
+# No colour is near the green of nuclei without a class; tumor and stroma are told apart by colour-blind people too.
 CLASSES = (
     (1, "Tumor", "#e6194b"),
-    (2, "Stroma", "#3cb44b"),
+    (2, "Stroma", "#00d5ff"),
     (3, "Immune cells", "#4363d8"),
     (4, "Epithelium", "#f58231"),
     (5, "Necrosis", "#ffe119"),

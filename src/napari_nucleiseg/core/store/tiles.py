@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.census import Census
-from napari_nucleiseg.core.store.classmarks import leave_marks, take_over
+from napari_nucleiseg.core.store.classmarks import give_up_classes, leave_marks, take_over
 from napari_nucleiseg.core.store.labels import LabelStore
 from napari_nucleiseg.core.store.ledger import (
     Ledger,
@@ -100,7 +100,7 @@ class TileWriter:
         _validate(nuclei, self._labels.shape)
         self._redo.make_room()
         changed: list[Noted] = []
-        hidden: set[int] = set()
+        states: dict[int, State] = {}
         around = self._around(nuclei)
         before = self._labels.read(around)
         shared = shared_pixels(nuclei.labels, before[nuclei.box.translate(-around.y, -around.x).slices])
@@ -121,10 +121,13 @@ class TileWriter:
                 if frame.home:
                     merge.put_in(arrivals, None if frame.leaving else shared)
                 put_states(database, merge.outcome.states)
-                hidden |= {key for key, state in merge.outcome.states.items() if state != State.SHOWN}
+                states |= merge.outcome.states
                 put_claims(database, merge.outcome.claims)
                 changed.append(self._redo.note(database, region, image))
-            take_over(database, nuclei, ids, hidden)
+            duplicates = {key for key, state in states.items() if state is State.DUPLICATE}
+            give_up_classes(database, self._labels, duplicates - set(ids.tolist()))
+            unseen = [key for key, state in states.items() if state is not State.SHOWN]
+            take_over(database, self._labels, nuclei, ids, unseen)
             self._retire(database, nuclei, run, leaving)
             put_tile(database, nuclei.tile_index, run, nuclei.core, len(nuclei))
         self._census.recount(noted.region for noted in changed)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.classmarks import take_back, turn_heirs
 from napari_nucleiseg.core.store.journal import Edit
+from napari_nucleiseg.core.store.merge import State
 from napari_nucleiseg.core.store.packing import Row
 from napari_nucleiseg.core.store.records import CLAIMS, MARKS, NUCLEI, put_rows, rows_of
 from napari_nucleiseg.core.store.redo import Parts
@@ -129,7 +130,9 @@ class Turn:
             wanted, left, row = self._wanted[NUCLEI][key], self._left[NUCLEI][key], now.get(key)
             if wanted is None or left is None:
                 continue
-            if row is not None and row[1] == left[1] and row[4:11] == left[4:11]:
+            is_there = row is not None and row[1] == left[1] and row[4:11] == left[4:11]
+            # A duplicate has given its class to the nucleus that is kept.
+            if row is not None and is_there and (row[13] != State.DUPLICATE or row[11] == left[11] != 0):
                 rows[key] = (*row[:11], *wanted[11:13], *row[13:])
             elif left[1] is not None and not left[14] and not wanted[14]:
                 gone.append((left, wanted))

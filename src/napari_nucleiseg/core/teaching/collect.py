@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.edits.rasters import inside_polygon
+from napari_nucleiseg.core.edits.rasters import inside_polygon, polygon
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.models.spec import ModelSpec
 from napari_nucleiseg.core.slides.pyramid import Slide
@@ -357,13 +357,10 @@ class _Frame:
         return rows[:, None], columns[None]
 
     def mask(self, region: AnnotatedRegion) -> _BoolMask:
-        """Return the pixels that lie in a polygon."""
-        step_y, step_x = self.reader.step
-        points = (region.polygon - np.array(self.origin)) / (step_y, step_x) - 0.5
-        canvas = np.zeros(self.shape, np.uint8)
-        # Vertices in sixteenths of a pixel, (x, y).
-        cv2.fillPoly(canvas, [np.rint(points[:, ::-1] * 16).astype(np.int32)], 1, shift=4)
-        return canvas.astype(bool)
+        """Return the pixels whose centres lie in a polygon."""
+        # A region's points count from the centre of the slide's first pixel, the frame's origin from its corner.
+        points = (region.polygon + 0.5 - np.array(self.origin)) / np.array(self.reader.step) - 0.5
+        return polygon(points, Region(0, 0, *self.shape))
 
     def within(self, window: Region) -> _BoolMask:
         """Return the pixels whose centres lie in a box."""

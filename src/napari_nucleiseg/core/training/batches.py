@@ -142,9 +142,17 @@ def prepared(
 
 
 def colours_of(folder: str, exclude: tuple[str, ...]) -> list[NDArray[np.float32]]:
-    """LAB statistics of windows of the pictures in `folder`, none if there is no folder named."""
+    """LAB statistics of windows of the pictures in `folder`, none if there is no folder named.
+
+    Raises
+    ------
+    DataError
+        If none of its pictures has colours to take over, or one cannot be read.
+    """
     if not folder:
         return []
+    if not Path(folder).is_dir():
+        raise DataError(f"there is no folder {folder} of pictures whose colours are to be taken over (`unlabelled`)")
     found = []
     for path in sorted(Path(folder).iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or any(fnmatch(path.stem, item) for item in exclude):
@@ -157,4 +165,9 @@ def colours_of(folder: str, exclude: tuple[str, ...]) -> list[NDArray[np.float32
                 window = image[y : y + COLOUR_WINDOW_PX, x : x + COLOUR_WINDOW_PX]
                 if window.shape[0] >= rows and window.shape[1] >= columns and np.mean(window.min(axis=2) < 215) > 0.3:
                     found.append(lab_statistics(window))
+    if not found:
+        raise DataError(
+            f"the pictures in {folder} lend no colours: none is there, or all are nearly white; name a folder of "
+            "pictures of tissue as `unlabelled`, or none"
+        )
     return found

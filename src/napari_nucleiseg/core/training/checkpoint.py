@@ -23,6 +23,7 @@ from napari_nucleiseg.core.models.weights import ModelCard, save_model
 from napari_nucleiseg.core.training.config import TrainConfig, config_as_json
 
 EVERY_SECONDS = 60.0
+FORMER = "former-"
 UNKNOWN_LICENCE = "unknown"
 
 
@@ -74,6 +75,28 @@ def cut_log(path: Path, step: int) -> None:
         lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
         kept = [line for line in lines if json.loads(line)["step"] <= step]
         write_over(path, "".join(f"{line}\n" for line in kept).encode())
+
+
+def set_aside(weights: Path, initial: str) -> str:
+    """Give weights that another run left here another name, so that a file of theirs is one of this run; say so.
+
+    Parameters
+    ----------
+    weights : Path
+        What this run is to write.
+    initial : str
+        File that it begins with, if any: that one stays where its configuration names it.
+
+    Returns
+    -------
+    str
+        A sentence for people; empty where there was nothing.
+    """
+    if not weights.exists() or (initial and Path(initial).resolve() == weights.resolve()):
+        return ""
+    former = weights.with_name(f"{FORMER}{weights.name}")
+    weights.replace(former)
+    return f"The weights that another run left in {weights.parent} are called {former.name} now."
 
 
 def licence_of(stated: Iterable[str]) -> tuple[str, bool]:
@@ -180,6 +203,8 @@ class Checkpoint(LeftWhole):
         self.resumes = config.resume
         self.written = time.monotonic()
         self.start: Start | None = None
+        # What became of the weights of another run.
+        self.told = ""
         # What `origin_of` says of the weights that the run began with.
         self.began: Origin | None = None
         # Title and licence of what this session and those before it learned from.
@@ -213,6 +238,7 @@ class Checkpoint(LeftWhole):
         # What another run left here is not of this one.
         path.unlink(missing_ok=True)
         (self.folder / "log.jsonl").unlink(missing_ok=True)
+        self.told = set_aside(self.folder / "best.safetensors", self.config.initial)
         (self.folder / "config.json").write_text(config_as_json(self.config))
         return 0
 
@@ -224,8 +250,9 @@ class Checkpoint(LeftWhole):
         self.average.module.load_state_dict(self.network.state_dict())  # type: ignore[union-attr]
 
     def note(self, step: int) -> str:
-        """Return a sentence about the initial weights at the first step; else nothing."""
-        return self.start.told if self.start is not None and step == 1 else ""
+        """Return what is to be said of the initial weights, and of those of another run, at the first step."""
+        sentences = (self.start.told if self.start is not None else "", self.told)
+        return " ".join(filter(None, sentences)) if step == 1 else ""
 
     def save(self, step: int, scores: dict[str, float] | None) -> bool:
         """Write what is due after `step`; return whether these weights are the best so far."""

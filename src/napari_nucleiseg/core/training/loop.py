@@ -52,7 +52,8 @@ class TrainStep:
     is_best : bool
         Whether these weights are the best so far.
     note : str
-        A sentence for people: at the first step, what was taken from the initial weights; else empty.
+        For people: at the first step, what was taken from the initial weights, and what became of those of another run
+        that lay in the folder; else empty.
     network : Module or None
         The averaged network, where it was measured at this step; it learns on.
     """

@@ -1,5 +1,7 @@
 """Small scans of dark discs and a model that finds them, in this process; and what an undisturbed run makes of them."""
 
+import os
+
 import pytest
 import tifffile
 import torch
@@ -52,6 +54,16 @@ def job_for(tmp_path):
         return BatchJob(tuple(map(str, paths)), str(tmp_path / "out"), **settings)
 
     return make
+
+
+@pytest.fixture
+def later():
+    """Set the time of a file a second on, which drives tell from the one before."""
+
+    def touch(path):
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 1))
+
+    return touch
 
 
 @pytest.fixture

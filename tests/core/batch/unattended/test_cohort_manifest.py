@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from napari_nucleiseg.core.batch.unattended.manifest import read_entries
+from napari_nucleiseg.core.batch.unattended.manifest import Entry, read_entries, write_entries
 from napari_nucleiseg.core.errors import DataError, PixelSizeError, SlideError
 
 
@@ -29,6 +31,18 @@ def test_columns_keep_their_names_beside_columns_without_or_with_the_same_name(t
     (entry,) = read_entries([str(tmp_path / "m.csv")])
     assert (entry.path, entry.stem, entry.mpp_um) == (str(tmp_path / "a.svs"), name, 0.25)
     assert dict(entry.facts) == facts
+
+
+def test_a_file_whose_name_is_no_utf_8_is_read_as_it_was_written(tmp_path):
+    stem = os.fsdecode(b"caf\xe9")
+    path = tmp_path / f"{stem}.svs"
+    path.touch()
+    entries = (Entry(str(path), stem, 0.25, {"case": "C-1"}), Entry(str(tmp_path / "b.svs"), "b"))
+    write_entries(tmp_path / "m.csv", entries)
+    assert read_entries([str(tmp_path / "m.csv")]) == entries
+    path.unlink()
+    with pytest.raises(DataError, match="save it as CSV in UTF-8"):
+        read_entries([str(tmp_path / "m.csv")])
 
 
 def test_tabs_folders_and_files_go_together_each_once(write_slide, tmp_path):

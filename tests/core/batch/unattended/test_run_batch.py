@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import re
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -13,19 +16,27 @@ from browned import browned_discs
 from dark_model import disc_centres, disc_picture
 from napari_nucleiseg.core.batch.engines.base import Ending, Outcome
 from napari_nucleiseg.core.batch.engines.here import LocalEngine
-from napari_nucleiseg.core.batch.job import LOOKS_BROWN, SegmentJob, SlideAdvanced, SlideFailed, SlideNoted
+from napari_nucleiseg.core.batch.job import (
+    LOOKS_BROWN,
+    SegmentJob,
+    SlideAdvanced,
+    SlideFailed,
+    SlideFinished,
+    SlideNoted,
+)
 from napari_nucleiseg.core.batch.segmentation import segment_slides
 from napari_nucleiseg.core.batch.unattended import course, segmenting, work
 from napari_nucleiseg.core.batch.unattended.database import read_run_database
 from napari_nucleiseg.core.batch.unattended.job import BatchFinished, SlideDone
 from napari_nucleiseg.core.batch.unattended.run import run_batch
 from napari_nucleiseg.core.batch.unattended.tiling import Heap, Pace
-from napari_nucleiseg.core.errors import ModelError, SlideError, StoreError
+from napari_nucleiseg.core.errors import ExportError, ModelError, SlideError, StoreError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.inference import predict
 from napari_nucleiseg.core.slides.fingerprint import former
+from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.lock import WriterLock
-from napari_nucleiseg.core.store.project import Project
+from napari_nucleiseg.core.store.project import DATABASE, LOCK, Project
 from project_content import assert_same, content_of
 from slide_factory import tissue_picture, write_dicom_slide
 
@@ -100,10 +111,25 @@ def test_encoders_add_features_maps_and_columns_of_attention(write_slide, job_fo
     seen = [float(row["attention_head_1"]) for row in rows if row["attention_head_1"]]
     assert len(seen) > len(rows) / 2
     assert 0 <= min(seen) < max(seen) <= 1
-    # No place is covered enough by these small discs to rank heads by them, which fails nobody.
-    assert read_run_database(tmp_path / "out")[0]["a"].told["best_head"] == ""
+    best = read_run_database(tmp_path / "out")[0]["a"].told["best_head"]
+    assert re.fullmatch(r"layer \d, head \d: AUROC [01]\.\d\d", best)
     (again,) = of_kind(run_here(job), SlideDone)
     assert again.from_before
+
+
+def test_where_no_nucleus_is_found_heads_are_not_ranked_which_fails_nobody(write_slide, job_for, run_here, tmp_path):
+    job = job_for(
+        write_slide(shape=(300, 300)),
+        formats=("csv",),
+        encoder="tissue-patches",
+        attention_maps=True,
+        min_area_um2=5000.0,
+    )
+    events = run_here(job)
+    assert of_kind(events, SlideFailed) == []
+    (done,) = of_kind(events, SlideDone)
+    assert {"a.tif", "a.npz"} <= {Path(output).name for output in done.outputs}
+    assert read_run_database(tmp_path / "out")[0]["a"].told["best_head"] == ""
 
 
 def write_rgb(path, shape=(300, 400)):
@@ -227,6 +253,30 @@ def test_what_a_former_version_has_done_is_not_done_again_but_another_picture_is
     assert "belongs to another slide" in failed.reason
 
 
+def test_looking_at_what_a_former_version_has_done_does_not_have_it_done_again(
+    write_slide, job_for, run_here, tmp_path
+):
+    path = write_slide()
+    job = job_for(path)
+    run_here(job)
+    project = tmp_path / "out" / "a.nucleiseg"
+    with closing(sqlite3.connect(project / "project.sqlite")) as database, database:
+        (full,) = database.execute("SELECT value FROM meta WHERE key = 'fingerprint'").fetchone()
+        database.execute("UPDATE meta SET value = ? WHERE key = 'fingerprint'", (former(full),))
+    os.utime(project / "project.sqlite", (1e9, 1e9))
+    with closing(open_slide(str(path))) as slide, Project.open(project, slide) as looked_at:
+        assert looked_at.fingerprint == full != former(full)
+        ids = looked_at.nuclei_in(Region(0, 0, 700, 900)).ids
+    (done,) = of_kind(run_here(job), SlideDone)
+    assert done.from_before
+    with closing(open_slide(str(path))) as slide, Project.open(project, slide) as edited:
+        edited.editor.classify(ids[:1].tolist(), 2)
+    (done,) = of_kind(run_here(job), SlideDone)
+    assert not done.from_before
+    with Project.open(project, writable=False) as again:
+        assert again.fingerprint == full
+
+
 @pytest.mark.parametrize("missing", ["a.csv", "a.nucleiseg/project.sqlite"])
 def test_results_that_are_gone_are_made_again(missing, write_slide, job_for, run_here, tmp_path):
     job = job_for(write_slide(), formats=("csv",))
@@ -240,6 +290,26 @@ def test_results_that_are_gone_are_made_again(missing, write_slide, job_for, run
     (done,) = of_kind(run_here(job), SlideDone)
     assert not done.from_before
     assert (tmp_path / "out" / "a.csv").read_text() == before
+
+
+@pytest.mark.parametrize("before", ["<html><title>mine</title></html>", None])
+def test_a_summary_that_is_not_ours_is_not_replaced(before, write_slide, job_for, run_here, tmp_path, dark):
+    stranger = tmp_path / "out" / "summary.html"
+    stranger.parent.mkdir()
+    stranger.mkdir() if before is None else stranger.write_text(before)
+    job = job_for(write_slide())
+    with pytest.raises(ExportError, match=f"{stranger} is there already and is no summary of an earlier run.*--out"):
+        run_here(job)
+    assert dark.log.tiles == 0
+    assert list(stranger.parent.iterdir()) == [stranger]
+    assert before is None or stranger.read_text() == before
+    stranger.rmdir() if before is None else stranger.unlink()
+    assert of_kind(run_here(job), SlideDone)
+    former = stranger.read_text().replace('<meta name="generator" content="napari-nucleiseg">', "")
+    for ours in (stranger.read_text(), former):
+        stranger.write_text(ours)
+        assert of_kind(run_here(job), SlideDone)[0].from_before
+        assert "napari-nucleiseg" in stranger.read_text()
 
 
 def test_other_settings_make_results_stale_and_other_formats_cost_no_forward(write_slide, job_for, run_here, dark):
@@ -327,6 +397,53 @@ def test_corrections_make_the_tables_stale(write_slide, job_for, run_here, tmp_p
     (done,) = of_kind(run_here(job), SlideDone)
     assert not done.from_before
     assert ",1\n" in (tmp_path / "out" / "a.csv").read_text().replace("\r", "")
+
+
+def test_corrections_of_a_window_that_crashed_make_the_tables_stale_too(write_slide, job_for, run_here, tmp_path):
+    job = job_for(write_slide(), formats=("csv",))
+    run_here(job)
+    folder, left = tmp_path / "out" / "a.nucleiseg", tmp_path / "left"
+    with Project.open(folder) as project:
+        project.approve(project.nuclei_in(Region(0, 0, *project.shape)).ids[:1])
+        shutil.copytree(folder, left)  # as a crash at this moment would leave it
+    (left / LOCK).unlink()
+    shutil.rmtree(folder)
+    left.rename(folder)
+    assert (folder / f"{DATABASE}-wal").stat().st_size > 0
+    (done,) = of_kind(run_here(job), SlideDone)
+    assert not done.from_before
+    assert ",1\n" in (tmp_path / "out" / "a.csv").read_text().replace("\r", "")
+    (done,) = of_kind(run_here(job), SlideDone)
+    assert done.from_before
+
+
+def test_results_that_a_batch_run_has_replaced_are_made_anew_by_the_plain_loop(
+    write_slide, job_for, run_here, tmp_path, later
+):
+    path, table = write_slide(), tmp_path / "out" / "a.csv"
+    plain = SegmentJob((str(path),), str(tmp_path / "out"), formats=("csv",), device="cpu")
+    list(segment_slides(plain))
+    before = table.read_bytes()
+    run_here(job_for(path, formats=("csv",), min_area_um2=1e5))
+    later(table)
+    assert table.read_bytes() != before
+    (finished,) = of_kind(list(segment_slides(plain)), SlideFinished)
+    assert not finished.from_before
+    assert table.read_bytes() == before
+
+
+def test_a_name_that_is_no_utf_8_is_done_like_any_other(write_slide, job_for, run_here, tmp_path):
+    write_slide("b.svs")
+    name = os.fsdecode(b"caf\xe9")
+    (tmp_path / "slides" / "b.svs").rename(tmp_path / "slides" / f"{name}.svs")
+    job = job_for(write_slide("a.svs").parent, formats=("csv",))
+    events = run_here(job)
+    assert of_kind(events, SlideFailed) == []
+    assert sorted(read_run_database(tmp_path / "out")[0]) == ["a", name]
+    assert (tmp_path / "out" / f"{name}.csv").is_file()
+    page = (tmp_path / "out" / "summary.html").read_text(encoding="utf-8")
+    assert 'href="caf%E9.csv"' in page
+    assert [event.from_before for event in of_kind(run_here(job), SlideDone)] == [True, True]
 
 
 def test_a_project_in_use_is_told_and_done_by_the_next_run(write_slide, job_for, run_here, tmp_path):

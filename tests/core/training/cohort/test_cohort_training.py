@@ -10,7 +10,7 @@ import torch
 
 from napari_nucleiseg.core.errors import DataError, ModelError
 from napari_nucleiseg.core.models.aggregators import aggregator_names, load_aggregator
-from napari_nucleiseg.core.training.cohort.bags import Shelf, find_bags
+from napari_nucleiseg.core.training.cohort.bags import Shelf, find_bags, read_bag, write_bag
 from napari_nucleiseg.core.training.cohort.config import CohortConfig
 from napari_nucleiseg.core.training.cohort.crossvalidation import FINAL, deal, train_cohort
 from napari_nucleiseg.core.training.cohort.labels import load_cohort
@@ -286,6 +286,25 @@ def test_predictions_are_written_and_other_features_refused(tmp_path):
     foreign = write_slide(tmp_path, "other", encoders=("patches@0", "regions@0"))
     with pytest.raises(ModelError, match="run-clam reads features of patches@0123456789ab and regions@ba9876543210"):
         slide_attention(foreign, aggregator)
+
+
+def test_slides_in_different_folders_whose_files_have_one_name_are_told_apart(tmp_path):
+    _, table = table_of(tmp_path, lambda folder: write_classes(folder, 8), "classes", aggregators=("clam",), epochs=1)
+    aggregator = load_aggregator(table.outputs["clam"])
+    bags = [write_slide(tmp_path, name, fingerprint=name) for name in ("left", "right")]
+    for path in bags:
+        bag = read_bag(path)
+        write_bag(path, replace(bag, card=replace(bag.card, slide="scan.svs")))
+    said = list(predict_slides(bags, aggregator, tmp_path / "said"))
+    assert [(one.slide, one.name) for one in said] == [("scan.svs", "left"), ("scan.svs", "right")]
+    with (tmp_path / "said" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["slide", "name", "prediction", "p_no response", "p_response"]
+    assert [(row["slide"], row["name"], row["prediction"]) for row in rows] == [
+        ("scan.svs", one.name, one.label) for one in said
+    ]
+    list(predict_slides(bags[:1], aggregator, tmp_path / "alone"))
+    assert (tmp_path / "alone" / "predictions.csv").read_text().startswith("slide,prediction,")
 
 
 def test_a_shelf_keeps_no_more_than_it_may(tmp_path):

@@ -155,7 +155,7 @@ class RunDatabase:
 
     def put(self, row: SlideRow) -> None:
         """Write what is known of a slide."""
-        values = [json.dumps(getattr(row, name)) if name in _AS_JSON else getattr(row, name) for name in _COLUMNS[:-1]]
+        values = [_stored(name, getattr(row, name)) for name in _COLUMNS[:-1]]
         marks = ", ".join("?" * len(_COLUMNS))
         with explained(self.folder):
             self._connection.execute(
@@ -223,12 +223,27 @@ def _check_format(connection: sqlite3.Connection, folder: Path) -> None:
 
 def _slides(connection: sqlite3.Connection) -> dict[str, SlideRow]:
     rows = connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM slides ORDER BY rowid").fetchall()  # noqa: S608
-    return {row[0]: SlideRow(**_read(row)) for row in rows}
+    return {row.stem: row for row in (SlideRow(**_read(row)) for row in rows)}
+
+
+def _stored(name: str, value: Any) -> Any:
+    """Return the value of a column as it is kept: text that is no UTF-8, as old archives unpack names, as bytes."""
+    if name in _AS_JSON:
+        return json.dumps(value)
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        return value.encode("utf-8", "surrogatepass")
+    return value
 
 
 def _read(row: tuple[Any, ...]) -> dict[str, Any]:
-    said = {name: json.loads(value) if name in _AS_JSON else value for name, value in zip(_COLUMNS, row, strict=True)}
+    said = {name: _read_value(name, value) for name, value in zip(_COLUMNS, row, strict=True)}
     return said | {"outputs": tuple(said["outputs"]), "notes": tuple(said["notes"])}
+
+
+def _read_value(name: str, value: Any) -> Any:
+    if name in _AS_JSON:
+        return json.loads(value)
+    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
 
 
 def _runs(connection: sqlite3.Connection) -> tuple[RunRow, ...]:

@@ -92,7 +92,7 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
     listed = tuple(entries)
     facts = dict.fromkeys(name for entry in listed for name in entry.facts)
     made = path.with_name(f"{path.name}.new")
-    with made.open("w", encoding="utf-8", newline="") as file:
+    with made.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([_PATH, _NAME, _MPP, *facts])
         for entry in listed:
@@ -104,10 +104,13 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
 def _of_manifest(path: Path) -> list[Entry]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        # The name of a file need not be UTF-8, but then there is such a file.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter)
             columns = [name.strip().lower() for name in next(reader, ())]
             rows = [(reader.line_num, _named(columns, row)) for row in reader]
+        cells = [cell for _, said in rows if not _names_such_file(path, said) for cell in said.values()]
+        "".join((*columns, *cells)).encode("utf-8", "surrogateescape").decode()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"the manifest {path} cannot be read ({error}); save it as CSV in UTF-8") from error
     if _PATH not in columns:
@@ -121,6 +124,12 @@ def _of_manifest(path: Path) -> list[Entry]:
             "and remove the others or call them something else"
         )
     return [_entry(path, line, said) for line, said in rows if said.get(_PATH)]
+
+
+def _names_such_file(manifest: Path, said: Mapping[str, str]) -> bool:
+    """Whether the path in a row is no UTF-8 and there is a file of that name."""
+    given = said.get(_PATH, "")
+    return any("\udc80" <= character <= "\udcff" for character in given) and (manifest.parent / given).exists()
 
 
 def _named(columns: Sequence[str], row: Sequence[str]) -> dict[str, str]:

@@ -10,9 +10,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 from napari_nucleiseg.core.batch.unattended.database import DONE, FAILED, RunRow, SlideRow, read_run_database
+from napari_nucleiseg.core.errors import ExportError
+from napari_nucleiseg.core.exchange.source import SOFTWARE
 from napari_nucleiseg.core.exchange.whole_file import whole_file
 
 NAME = "summary.html"
+_GENERATOR = f'<meta name="generator" content="{SOFTWARE}">'
+_NOTE = (
+    "Research use only. Counts and measurements depend on the model, its threshold and the stain; look at the nuclei "
+    "before you trust them."
+)
 _MARKS = {DONE: "done", FAILED: "failed", "running": "at work", "stopped": "stopped", "waiting": "waiting"}
 _COLUMNS = ("", "Slide", "State", "Nuclei", "per mm²", "Tissue, mm²", "Median area, µm²", "Pixel, µm", "Tiles", "Time")
 _STYLE = """
@@ -49,6 +56,35 @@ for (const head of document.querySelectorAll('table.sortable th')) head.addEvent
 """
 
 
+def require_own_page(folder: Path) -> None:
+    """Make sure that the summary replaces nothing but one of an earlier run; to be asked before work begins.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the results; it need not exist.
+
+    Raises
+    ------
+    ExportError
+        If something else has its name.
+    """
+    path = folder / NAME
+    # Pages of former versions have only the sentence at their end.
+    if path.exists() and not any(mark in _text(path) for mark in (_GENERATOR, _NOTE)):
+        raise ExportError(
+            f"{path} is there already and is no summary of an earlier run, so it is not replaced; choose another "
+            "folder for the results (--out), or move that file away."
+        )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def write_page(folder: Path) -> Path:
     """Write the summary of all slides and runs of a folder of results.
 
@@ -72,7 +108,8 @@ def write_page(folder: Path) -> Path:
     slides, runs = read_run_database(folder)
     path = folder / NAME
     with whole_file(path) as file:
-        file.write(render(folder, list(slides.values()), runs))
+        # A name that is no UTF-8 is shown with marks in its place; links to such files are whole.
+        file.write(render(folder, list(slides.values()), runs).encode("utf-8", "replace").decode())
     return path
 
 
@@ -95,15 +132,15 @@ def render(folder: Path, slides: Sequence[SlideRow], runs: Sequence[RunRow]) -> 
     failures = [row for row in slides if row.state == FAILED]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}: nuclei</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{_GENERATOR}'
+        f"<style>{_STYLE}</style></head><body>"
         f"<h1>{escape(title)}</h1>{_when(last)}{_figures(slides)}"
         f"{_failures(failures)}"
         f'<h2>Slides</h2><p class="quiet">Left the slide, right the density of its nuclei (brightest where it is '
         "highest on that slide). Click a head to sort.</p>"
         f'<div class="wide"><table class="sortable"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
         f"{_runs(runs)}{_versions(last)}"
-        '<p class="quiet">Research use only. Counts and measurements depend on the model, its threshold and the stain; '
-        "look at the nuclei before you trust them.</p>"
+        f'<p class="quiet">{_NOTE}</p>'
         f"<script>{_SCRIPT}</script></body></html>\n"
     )
 
@@ -188,8 +225,12 @@ def _name(row: SlideRow, folder: Path) -> str:
 def _links(row: SlideRow, folder: Path) -> str:
     """Link to the results, as seen from the page, so that the folder can be moved."""
     inside = [Path(output) for output in row.outputs if Path(output).is_relative_to(folder)]
-    links = (f'<a href="{quote(path.relative_to(folder).as_posix())}">{escape(path.name)}</a>' for path in inside)
+    links = (f'<a href="{_address(path.relative_to(folder))}">{escape(path.name)}</a>' for path in inside)
     return "".join(f"<br>{link}" for link in links)
+
+
+def _address(path: Path) -> str:
+    return quote(path.as_posix(), errors="surrogateescape")
 
 
 def _picture(path: str | None) -> str:

@@ -30,7 +30,7 @@ from napari_nucleiseg.core.batch.unattended.job import (
 from napari_nucleiseg.core.batch.unattended.manifest import Entry, read_entries
 from napari_nucleiseg.core.batch.unattended.orders import ModelOrder, SlideOrder
 from napari_nucleiseg.core.batch.unattended.page import NAME as PAGE
-from napari_nucleiseg.core.batch.unattended.page import write_page
+from napari_nucleiseg.core.batch.unattended.page import require_own_page, write_page
 from napari_nucleiseg.core.batch.unattended.start import make_engine, versions
 from napari_nucleiseg.core.batch.unattended.tiling import Pace
 from napari_nucleiseg.core.decoders.base import DecodeOptions
@@ -43,7 +43,7 @@ from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.failure import full_disk
-from napari_nucleiseg.core.store.project import DATABASE
+from napari_nucleiseg.core.store.finding import last_written
 from napari_nucleiseg.core.training.scales.slide_level import takes_slide_level
 
 FULL_DISK_BYTES = 2**26
@@ -93,6 +93,8 @@ def run_batch(
         If the job makes no sense, the device is not there, or the model cannot be loaded.
     DataError, SlideError
         If the manifest cannot be understood, a folder holds no slide, or two slides have one name.
+    ExportError
+        If a file that is no summary of ours has its name.
     StoreError
         If the folder cannot be written, another run is at work there, or the disk is full.
     EngineLostError
@@ -108,6 +110,7 @@ def run_batch(
     model = load_model(job.model, accept_licence=job.accept_licence)
     options = chosen_options(model, job.threshold, job.min_area_um2)
     out = Path(job.out).absolute()
+    require_own_page(out)
     with RunDatabase(out) as database:
         run = _Run(job, entries, _Model(model, options), database, (cancelled, paused))
         try:
@@ -280,10 +283,10 @@ class _Run:
             # Not of the file alone: what DICOM is known by stands in it.
             with closing(open_slide(entry.path)) as slide:
                 found = slide.fingerprint
-            edited = (self._out / _project_name(entry) / DATABASE).stat().st_mtime > row.updated
         except (NucleiSegError, OSError):
             return False
-        if edited or not is_same(found, row.fingerprint) or not all(Path(output).exists() for output in row.outputs):
+        untouched = 0 < last_written(self._out / _project_name(entry)) <= row.updated
+        if not untouched or not is_same(found, row.fingerprint) or any(not Path(name).exists() for name in row.outputs):
             return False
         if found != row.fingerprint:
             self._rows[entry.stem] = replace(row, fingerprint=found)

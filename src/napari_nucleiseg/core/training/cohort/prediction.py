@@ -36,11 +36,15 @@ class Prediction:
         sooner, and only its order among slides means something.
     label : str
         The likeliest class; empty for survival.
+    name : str
+        Which its file of features goes by: of one run each has another, also where slides in different folders have
+        files of one name.
     """
 
     slide: str
     scores: Mapping[str, float]
     label: str = ""
+    name: str = ""
 
 
 def slide_attention(
@@ -78,7 +82,8 @@ def slide_attention(
     scores = scores_of(aggregator.task, logits)
     names = score_names(aggregator.task, aggregator.classes, aggregator.edges)
     label = aggregator.classes[int(scores.argmax())] if aggregator.task == CLASSES else ""
-    said = Prediction(bag.card.slide, dict(zip(names, map(float, scores), strict=True)), label)
+    told = dict(zip(names, map(float, scores), strict=True))
+    said = Prediction(bag.card.slide, told, label, name_of_bag(features_file))
     return bag.boxes, np.asarray(attention.numpy(), np.float32), said
 
 
@@ -108,8 +113,8 @@ def predict_slides(
     aggregator : LoadedAggregator
         See `slide_attention`.
     out : path
-        Folder; made if need be. ``<slide>.attention.json`` holds boxes (``(y0, x0, y1, x1)``, half-open, level-0
-        pixels) and the attention to each.
+        Folder; made if need be. ``<name>.attention.json`` holds boxes (``(y0, x0, y1, x1)``, half-open, level-0
+        pixels) and the attention to each. Where slides have files of one name, the table has a column ``name`` too.
 
     Yields
     ------
@@ -124,10 +129,7 @@ def predict_slides(
         If results cannot be written.
     """
     folder = Path(out)
-    names = score_names(aggregator.task, aggregator.classes, aggregator.edges)
-    sheet = io.StringIO()
-    writer = csv.writer(sheet, lineterminator="\n")
-    writer.writerow(("slide", *(("prediction",) if aggregator.task == CLASSES else ()), *names))
+    every: list[Prediction] = []
     for path in files:
         boxes, attention, said = slide_attention(path, aggregator)
         document = {
@@ -138,11 +140,28 @@ def predict_slides(
             "boxes": boxes.tolist(),
             "attention": [round(float(share), 8) for share in attention],
         }
-        _write(folder / f"{name_of_bag(path)}{ENDING}", json.dumps(document))
-        numbers = (f"{said.scores[name]:.6f}" for name in names)
-        writer.writerow((said.slide, *((said.label,) if said.label else ()), *numbers))
+        _write(folder / f"{said.name}{ENDING}", json.dumps(document))
+        every.append(said)
         yield said
-    _write(folder / SHEET, sheet.getvalue())
+    _write(folder / SHEET, _sheet(every, aggregator))
+
+
+def have_one_name(said: Sequence[Prediction]) -> bool:
+    """Whether some of these slides cannot be told apart by the names of their files."""
+    return len({one.slide for one in said}) < len(said)
+
+
+def _sheet(said: Sequence[Prediction], aggregator: LoadedAggregator) -> str:
+    """Return judgements as a CSV, a row a slide."""
+    names = score_names(aggregator.task, aggregator.classes, aggregator.edges)
+    has_label, has_name = aggregator.task == CLASSES, have_one_name(said)
+    sheet = io.StringIO()
+    writer = csv.writer(sheet, lineterminator="\n")
+    writer.writerow(("slide", *(("name",) * has_name), *(("prediction",) * has_label), *names))
+    for one in said:
+        numbers = (f"{one.scores[name]:.6f}" for name in names)
+        writer.writerow((one.slide, *((one.name,) * has_name), *((one.label,) * has_label), *numbers))
+    return sheet.getvalue()
 
 
 def _write(path: Path, text: str) -> None:
