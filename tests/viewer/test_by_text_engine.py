@@ -1,17 +1,22 @@
 """Which nuclei are scored by words: the ones that the panel counts there, with what is seen of them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.fewshot.clip import load_clip
+from napari_nucleiseg.core.fewshot.crops import Crops
+from napari_nucleiseg.core.fewshot.text_options import TextOptions
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.store.nuclei import TileNuclei
 from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.viewer.by_text_engine import NO_NUCLEI, ByTextEngine
 from napari_nucleiseg.viewer.counting import count_polygon
+from tiny_clip import write_clip
 from unlabelled_parts import tissue_picture, write_slide
 
 SIDE = 512
@@ -76,3 +81,22 @@ def test_what_is_seen_of_a_covered_nucleus_lies_elsewhere(opened):
     _ys, xs = np.nonzero(opened.project.labels.read(opened.slide.region) == covered)
     assert len(xs) > 0
     assert xs.mean() > 200
+
+
+def test_nuclei_are_seen_in_their_shape_where_pixels_are_not_square(tmp_path, monkeypatch):
+    slide = replace(open_slide(write_slide(tmp_path / "a.tif", tissue_picture(1, SIDE))), mpp_um=YX(0.5, 0.25))
+    # Round by micrometres: twice as many columns as rows.
+    yy, xx = np.mgrid[:SIDE, :SIDE]
+    nucleus = np.argwhere((2 * (yy - 200)) ** 2 + (xx - 200) ** 2 <= 30**2)
+    seen, alone = [], Crops.alone
+    monkeypatch.setattr(Crops, "alone", lambda *a: seen.append(alone(*a)) or seen[-1])
+    with Project.create(tmp_path / "a.nucleiseg", slide) as project:
+        project.write_tile(found(0, nucleus), "m@1", "key")
+        look = ByTextEngine.look(SimpleNamespace(slide=slide, project=project), corners(slide.region))
+        clip = load_clip(write_clip(tmp_path / "tiny"))
+        prompts = {"dark": ["dark"], "pale": ["pale"]}
+        *_, last = ByTextEngine.score(look, prompts, clip, TextOptions(), "cpu")
+    slide.close()
+    assert len(last.scores) == 1
+    (crop,) = seen
+    assert np.mean((crop == crop[0, 0]).all(axis=2)) == pytest.approx(1 - np.pi / 4, abs=0.06)

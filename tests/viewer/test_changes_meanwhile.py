@@ -1,5 +1,6 @@
 """Without a window: what a person does while something else is under way, or has waited since another slide."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from napari.layers import Labels
 
 from dark_model import disc_picture
 from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.core.store.project import Project, holder
 from napari_nucleiseg.viewer import comparing
 from napari_nucleiseg.viewer.batch import Batch
 from napari_nucleiseg.viewer.batch_engine import BatchEngine
@@ -145,3 +147,62 @@ def test_a_comparison_that_is_closed_shows_nuclei_as_they_are_corrected_by_then(
         [True] if corrects else [False, True]
     )
     shown.close()
+
+
+def test_who_only_looks_on_sees_what_is_corrected_elsewhere(viewing, tmp_path):
+    path = write_discs(tmp_path / "a.tif")
+    viewing.open(path)
+    viewing.segment()
+    folder, everything = viewing.project.folder, Region(0, 0, 768, 1024)
+    viewing.viewer.layers.clear()
+    end = time.monotonic() + 30
+    while holder(folder) is not None and time.monotonic() < end:
+        viewing.settle()
+    with Project.open(folder) as writer:
+        viewing.open(path)
+        now, counts, drawn = viewing.controller.display.shelf.now, [], []
+        viewing.controller.display.counted.connect(counts.append)
+        assert not now.project.writable
+        table = writer.nuclei_in(everything)
+        nucleus = int(table.ids[300])
+        assert nucleus in np.asarray(now.project.labels.levels[0])
+        now.nuclei.events.set_data.connect(lambda _: drawn.append(np.asarray(now.project.labels.levels[0])))
+        writer.editor.delete([nucleus])
+        viewing.see(Region(0, 0, 700, 1000))
+        viewing.pump.run_until(lambda: bool(drawn) and nucleus not in drawn[-1])
+        viewing.settle()
+        assert counts[-1].nuclei == writer.count_in(visible_region(viewing.viewer, now.layer))
+        viewing.viewer.layers.clear()
+        viewing.settle()
+
+
+def test_the_eye_of_what_is_painted_on_and_the_box_of_the_panel_agree(large):
+    large.see(Region(0, 0, 300, 400))
+    session, now = large.controller.session, large.controller.display.shelf.now
+    session.editing = True
+    large.settle()
+    now.edit.visible = False
+    assert not session.outlines
+    session.editing = False
+    large.settle()
+    assert not now.nuclei.visible
+    session.editing = True
+    large.settle()
+    assert not now.edit.visible
+    now.edit.visible = True
+    assert session.outlines
+
+
+def test_a_heatmap_that_is_taken_out_of_the_list_of_layers_is_not_wanted_any_more(viewing, tmp_path):
+    viewing.open(write_discs(tmp_path / "a.tif"))
+    viewing.segment()
+    session, now = viewing.controller.session, viewing.controller.display.shelf.now
+    head = next(iter(now.head_titles))
+    session.heatmap = head
+    viewing.viewer.layers.remove(now.heatmap)
+    assert session.heatmap == ""
+    session.heatmap = head
+    assert now.heatmap in viewing.viewer.layers
+    viewing.viewer.layers.remove(now.layer)  # what goes with its slide is wanted of the next one
+    viewing.settle()
+    assert session.heatmap == head

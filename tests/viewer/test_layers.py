@@ -1,4 +1,6 @@
+import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.viewer.layers import heatmap_layer, placement, slide_layer, slide_of
 from napari_nucleiseg.viewer.opened import OpenedSlide
+from napari_nucleiseg.viewer.reader import read_slides
 
 
 @pytest.fixture
@@ -112,3 +115,35 @@ def test_a_heatmap_shown_again_stays_the_same_layer(model, slide):
     opened.show_heatmap(model, second, "edges", YX(10, 10))
     assert opened.heatmap is not shown
     assert [layer.name for layer in model.layers[1:]] == [opened.heatmap.name]
+
+
+def test_nuclei_whose_layer_is_gone_are_shown_anew(model, slide):
+    def project():
+        return SimpleNamespace(labels=SimpleNamespace(levels=[np.zeros((960, 1280), np.uint32)]))
+
+    opened = OpenedSlide(slide, added(model, slide_layer(slide)), project=project())
+    assert opened.show_nuclei(model, visible=True)
+    model.layers.remove(opened.nuclei)
+    opened.project = project()
+    assert opened.show_nuclei(model, visible=True)
+    assert list(model.layers) == [opened.layer, opened.nuclei]
+    gone = opened.nuclei
+    model.layers.remove(gone)
+    above = added(model, (np.zeros((960, 1280), np.uint32), {}, "labels"))
+    model.layers.remove(above)
+    opened.insert_above(model, above, gone)
+    assert list(model.layers) == [opened.layer, above]
+
+
+def test_napari_makes_a_copy_of_a_slide(model, disc_slide):
+    from napari.layers import _layer_actions
+
+    (data,) = read_slides(str(disc_slide))
+    layer = added(model, data)
+    model.layers.selection.active = layer
+    _layer_actions._duplicate_layer(model.layers)
+    copied = model.layers[1]
+    assert copied.name == f"{layer.name} copy"
+    assert slide_of(copied) is copy.deepcopy(slide_of(layer)) is slide_of(layer)
+    np.testing.assert_array_equal(copied.data[0][100:110, 100:110], layer.data[0][100:110, 100:110])
+    slide_of(layer).close()

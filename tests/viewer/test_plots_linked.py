@@ -3,14 +3,19 @@
 import csv
 from dataclasses import fields
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
 from napari.components import ViewerModel
 
+from dark_model import disc_centres, disc_picture
 from napari_nucleiseg.core.errors import DataError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store.regions import AnnotatedRegion, put_region, remove_region
 from napari_nucleiseg.state import IN_VIEW, WHOLE_SLIDE, PlotWishes
+from napari_nucleiseg.viewer import nuclei_list, plots
+from napari_nucleiseg.viewer.given_anew import FOUND_ANEW
 from napari_nucleiseg.viewer.nuclei_list import NucleiList
 from napari_nucleiseg.viewer.plot_data import LESS, MORE
 from napari_nucleiseg.viewer.plot_layers import SELECTED, VALUES
@@ -298,6 +303,103 @@ def test_only_what_lies_where_a_model_has_written_is_not_selected_and_not_listed
     ready.settle()
     assert ready.plots.selected.tolist() == listed.only.tolist() == table.ids[~inside].tolist()
     assert told == [table.ids[inside].tolist()]
+
+
+@pytest.fixture
+def renewed(bare_plots, tmp_path, monkeypatch):
+    """Plots and a list of nuclei that a model has found anew since; and them as they were, at least 6 px away."""
+    small = disc_centres((HEIGHT, WIDTH))[::5]
+    picture = disc_picture((HEIGHT, WIDTH))
+    for y, x in small.tolist():
+        cv2.circle(picture, (x, y), 7, (214, 170, 205), -1)
+        cv2.circle(picture, (x, y), 4, (70, 50, 120), -1)
+    tile = {"tile": (256, 256), "resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "mixed.tif", picture, **tile)
+    bare_plots.open(tmp_path / "mixed.tif")
+    bare_plots.segment()
+    bare_plots.controller.session.editing = True
+    bare_plots.show()
+    listed = NucleiList(bare_plots.editing, bare_plots.controller.display)
+    listed.open()
+    bare_plots.settle()
+    for module in (nuclei_list, plots):
+        monkeypatch.setattr(module, "TILE_S", 60.0)
+    bare_plots.controller.display.tile_done.emit(Region(0, 0, 8, 8))  # the next one is waited for
+    bare_plots.settle()
+    before = truth(bare_plots)
+    bare_plots.controller.session.min_area_um2 = 20.0
+    bare_plots.settle()
+    bare_plots.segment()
+    after = truth(bare_plots)
+    assert len(listed.listing) == len(bare_plots.plots.cloud) == len(before.ids) > len(after.ids)
+    common = np.intersect1d(before.ids, after.ids)
+    moved = before.centroids[np.isin(before.ids, common)] - after.centroids[np.isin(after.ids, common)]
+    others = common[np.abs(moved).max(axis=1) > 6]
+    yield bare_plots, listed, others
+    listed.close()
+
+
+def test_a_row_of_a_nucleus_that_was_found_anew_is_not_gone_to_and_not_changed(renewed):
+    ready, listed, others = renewed
+    said, hinted, chosen = [], [], []
+    listed.said.connect(lambda hint: said.append(hint.text))
+    listed.chosen.connect(chosen.append)
+    ready.editing.hinted.connect(lambda hint: hinted.append(hint.text))
+    rows = listed.listing.rows_of(others[:3].tolist()).tolist()
+    ids = truth(ready).ids.tolist()
+    camera = tuple(ready.viewer.scene.camera.center)
+    listed.go_to(rows[0])
+    listed.choose(np.array(rows))
+    listed.delete(rows, kind="delete")
+    listed.classify(rows, 1)
+    listed.approve(rows, approved=True)
+    ready.settle()
+    assert tuple(ready.viewer.scene.camera.center) == camera
+    assert (chosen, said, len(ready.plots.selected)) == ([], [FOUND_ANEW], 0)
+    assert hinted.count("3 of them have been found anew: nothing was done.") == 3
+    assert ready.project.editor.history() == []
+    assert truth(ready).ids.tolist() == ids
+    listed.refresh()
+    ready.settle()
+    listed.delete(listed.listing.rows_of(others[:3].tolist()), kind="delete")
+    ready.settle()
+    assert truth(ready).ids.tolist() == [nucleus for nucleus in ids if nucleus not in others[:3]]
+
+
+def test_a_point_of_a_nucleus_that_was_found_anew_is_not_gone_to_and_not_selected(renewed):
+    ready, _, others = renewed
+    shown, cloud = ready.plots, ready.plots.cloud
+    (row,) = cloud.rows_of(others[:1])
+    score, camera = cloud.of("score"), tuple(ready.viewer.scene.camera.center)
+    cloud.values["x"] = np.zeros(len(cloud), np.float32)
+    for act in (
+        lambda: shown.go_to(row),
+        lambda: shown.range("score", float(score.min()), float(score.max())),
+        lambda: shown.fence("x", "x", np.array([(-1.0, -1.0), (-1.0, 1.0), (1.0, 1.0), (1.0, -1.0)])),
+        shown.select_all,
+    ):
+        act()
+        ready.settle()
+        assert not np.isin(shown.selected, others).any()
+        assert ready.said.pop() == FOUND_ANEW
+    assert tuple(ready.viewer.scene.camera.center) == camera
+    shown.refresh()
+    ready.settle()
+    shown.go_to(int(shown.cloud.rows_of(others[:1])[0]))
+    assert shown.selected.tolist() == others[:1].tolist()
+    assert ready.said[-1] == ""
+
+
+def test_a_nucleus_picked_on_the_slide_is_pointed_at_once_its_row_is_known(renewed):
+    ready, listed, others = renewed
+    pointed = []
+    listed.pointed.connect(lambda row: pointed.append(int(listed.listing.ids[row])))
+    listed._on_picked(int(others[0]))
+    ready.settle()
+    assert pointed == []
+    listed.refresh()
+    ready.settle()
+    assert pointed == [others[0]]
 
 
 def test_a_selection_is_gone_with_the_results_of_another_pixel_size(ready):

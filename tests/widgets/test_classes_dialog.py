@@ -1,5 +1,6 @@
 """A person names, colours, adds and removes classes of nuclei; panel and outlines follow."""
 
+import cv2
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt, QTimer
@@ -8,7 +9,9 @@ from qtpy.QtWidgets import QApplication, QDialogButtonBox, QMessageBox
 from gui_parts import WAIT_MS, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.classes import read_classes
-from napari_nucleiseg.widgets.classes_dialog import ClassesDialog
+from napari_nucleiseg.core.store.schema import CLASSES
+from napari_nucleiseg.viewer.outlines import OUTLINE
+from napari_nucleiseg.widgets.classes_dialog import FRESH, ClassesDialog
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -22,6 +25,17 @@ def correcting(viewer, panel, disc_slide, qtbot):
     qtbot.mouseClick(panel.panel.correct.toggle, LEFT)
     until_idle(qtbot, panel)
     return panel
+
+
+def lab(colour):
+    """CIELAB of ``#rrggbb``."""
+    rgb = np.array([[[int(colour[place : place + 2], 16) for place in (1, 3, 5)]]], np.float32) / 255
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[0, 0]
+
+
+@pytest.mark.parametrize("colour", [*(colour for _, _, colour in CLASSES), *FRESH])
+def test_no_class_looks_like_nuclei_without_one(colour):
+    assert np.linalg.norm(lab(colour) - lab(OUTLINE)) > 35
 
 
 def in_dialog(qtbot, panel, act):
@@ -169,4 +183,4 @@ def test_classes_of_a_slide_that_is_opened_again_are_shown_before_anybody_correc
     assert not correcting.session.editing
     qtbot.waitUntil(lambda: shown(correcting) == dict.fromkeys(ids, 2), timeout=WAIT_MS)
     nuclei = correcting.controller.display.shelf.now.nuclei
-    np.testing.assert_allclose(nuclei.get_color(ids[0])[:3], np.array([0x3C, 0xB4, 0x4B]) / 255, atol=0.01)
+    np.testing.assert_allclose(nuclei.get_color(ids[0])[:3], np.array([0x00, 0xD5, 0xFF]) / 255, atol=0.01)

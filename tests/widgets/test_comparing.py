@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 
 from dark_model import CARD, SPEC, Dark, DarkEngine, disc_centres
 from gui_parts import WAIT_MS, open_and_settle, until_idle
+from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.store.regions import AnnotatedRegion
 from napari_nucleiseg.core.teaching.agreement import Agreement, Gain
@@ -175,6 +176,14 @@ def test_closing_the_slide_ends_it_and_without_a_slide_it_says_why(viewer, panel
     assert len(viewer.layers) == 0
     click(qtbot, made.compare_button)
     assert "Open a slide first" in bar_of(made).legend.text()
+
+
+def test_another_pixel_size_ends_it(viewer, panel, made, qtbot):
+    compare(qtbot, panel, made)
+    panel.controller.set_pixel_size(YX(0.25, 0.25))
+    until_idle(qtbot, panel)
+    assert not panel.docks.comparing.is_shown
+    assert [layer.name for layer in viewer.layers] == ["discs"]
 
 
 def test_the_one_that_was_made_first_is_the_former_one_whichever_is_in_use(panel, made, qtbot, monkeypatch):

@@ -188,6 +188,17 @@ def test_each_tool_does_what_it_says_and_all_of_it_is_undone(person):
     assert_sound(person)
 
 
+def test_nuclei_that_lie_too_far_apart_are_not_joined_and_that_is_said(person):
+    (y, x), *others = nuclei_in_view(person)
+    far = next(point for point in others if np.hypot(point[0] - y, point[1] - x) > 40)
+    person.press(Qt.Key.Key_J)
+    person.drag((y, x), far)
+    assert "pixels apart" in person.panel.panel.hint.text()
+    assert not person.editing.is_drawing
+    assert person.kinds() == []
+    assert_sound(person)
+
+
 def test_a_loop_clears_the_nuclei_inside(person):
     (y, x), *_ = nuclei_in_view(person)
     person.press(Qt.Key.Key_D, modifier=Qt.KeyboardModifier.ShiftModifier)

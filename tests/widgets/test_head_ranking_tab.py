@@ -78,6 +78,10 @@ def test_ranked_sorted_and_shown_by_a_click_on_a_row_or_a_dot(viewer, panel, tab
     assert tab.table.columnCount() == len(COLUMNS)
     assert {*zip(column(tab, 0), column(tab, 1), strict=True)} == {(a, b) for a in "12" for b in "123"}
     header = tab.table.horizontalHeader()
+    for place in range(len(COLUMNS)):  # no number is cut off
+        assert tab.table.columnWidth(place) >= tab.table.sizeHintForColumn(place)
+    low, high = tab.plot._range()
+    assert 0 <= low < high <= 1
     assert tab.table.columnWidth(2) >= header.sectionSizeHint(2) > tab.table.columnWidth(1)  # the sign of sorting fits
     aurocs = [float(text) for text in column(tab, 2)]
     assert aurocs == sorted(aurocs, reverse=True)

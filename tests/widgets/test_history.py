@@ -9,7 +9,7 @@ from psygnal import Signal
 from qtpy.QtCore import Qt
 
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
-from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store.journal import Step
 from napari_nucleiseg.widgets.history_list import HistoryList
 from napari_nucleiseg.widgets.wording import step_text, when_text
@@ -133,6 +133,13 @@ def test_without_correcting_nothing_is_turned(history, panel, qtbot):
     press_row(qtbot, history, 2)
     assert not history.jump_button.isEnabled()
     assert "Switch on “Correct nuclei”" in history.hint.text()
+
+
+def test_with_another_pixel_size_nothing_was_done(history, panel, qtbot):
+    do_three_things(panel, history, qtbot)
+    panel.controller.set_pixel_size(YX(0.25, 0.25))
+    until_idle(qtbot, panel)
+    assert rows(history) == []
 
 
 class Told(SimpleNamespace):

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 
 from dark_model import CARD, DarkEngine
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
-from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.store.regions import read_regions
 from napari_nucleiseg.core.teaching.queue import Proposal
 from napari_nucleiseg.viewer.dashed_box import DASHES, dashes
@@ -126,13 +126,15 @@ def test_looking_can_be_stopped_and_takes_the_best_so_far(panel, bar, qtbot, eng
     assert bar.propose_button.isVisible()
 
 
-@pytest.mark.parametrize("what", ["model", "slide"])
-def test_another_model_and_another_slide_have_other_proposals(viewer, panel, bar, qtbot, engine, what):
+@pytest.mark.parametrize("what", ["model", "slide", "pixel size"])
+def test_another_model_slide_or_pixel_size_has_other_proposals(viewer, panel, bar, qtbot, engine, what):
     click(qtbot, bar.propose_button)
     qtbot.waitUntil(proposed(panel, BOXES[0]), timeout=WAIT_MS)
     if what == "model":
         engine.accept_licence(CARD)
         panel.session.model = "research"
+    elif what == "pixel size":
+        panel.controller.set_pixel_size(YX(0.25, 0.25))
     else:
         viewer.layers.remove(panel.controller.display.shelf.now.layer)
     until_idle(qtbot, panel)

@@ -398,6 +398,18 @@ def test_the_eye_of_the_layer_and_the_box_of_the_panel_agree(viewer, opened, qtb
     assert opened.panel.outlines.isChecked()
 
 
+def test_who_was_asked_to_go_back_to_two_dimensions_is_not_asked_there(viewer, opened, qtbot):
+    viewer.dims.ndisplay = 3
+    click(qtbot, opened.panel.view_button)
+    assert "Switch to the two-dimensional view" in opened.panel.hint.text()
+    viewer.dims.ndisplay = 2
+    assert opened.panel.hint.text() == ""
+    opened.controller.hint_changed.emit(Hint("Something else."))
+    viewer.dims.ndisplay = 3
+    viewer.dims.ndisplay = 2
+    assert opened.panel.hint.text() == "Something else."
+
+
 def test_a_panel_opened_anew_takes_up_the_results(viewer, opened, engine, qtbot):
     from napari_nucleiseg.state import Session
     from napari_nucleiseg.viewer.controller import Controller

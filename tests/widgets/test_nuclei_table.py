@@ -12,7 +12,9 @@ from qtpy.QtWidgets import QApplication
 
 from dark_model import disc_centres, disc_picture
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
-from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.geometry import YX, Region
+from napari_nucleiseg.viewer import nuclei_list
+from napari_nucleiseg.viewer.given_anew import FOUND_ANEW
 from napari_nucleiseg.viewer.visible import visible_region
 from napari_nucleiseg.widgets.nuclei_model import COLUMNS
 from napari_nucleiseg.widgets.nuclei_table import CLASS_PX
@@ -103,6 +105,17 @@ def test_a_click_on_a_row_flies_there_and_rings_the_nucleus(viewer, table, panel
     until_idle(qtbot, panel)
     after = panel.controller.editing.project.nuclei_in(Region(0, 0, 768, 1024)).centroids[4]
     assert np.array(viewer.scene.camera.center[-2:]) == pytest.approx(after * 0.5, abs=1.0)
+
+
+def test_with_another_pixel_size_no_row_and_no_ring_stays(viewer, table, panel, qtbot):
+    qtbot.waitUntil(lambda: cell(table, 3, 2) != "…", timeout=WAIT_MS)
+    press_row(qtbot, table, 3)
+    until_idle(qtbot, panel)
+    assert "nucleus in the table" in viewer.layers
+    panel.controller.set_pixel_size(YX(0.25, 0.25))
+    until_idle(qtbot, panel)
+    assert table.model.rowCount() == 0
+    assert [layer.name for layer in viewer.layers] == ["discs"]
 
 
 def test_a_click_flies_there_without_correcting_too(viewer, table, panel, qtbot):
@@ -228,6 +241,34 @@ def test_ids_that_a_model_gives_anew_are_not_selected_but_those_of_approved_nucl
     assert np.isin(chosen[2:], table.nuclei.listing.ids).any()
     assert table.nuclei.listing.ids[table.rows()].tolist() == chosen[:2]
     assert table.selected.text() == "2 selected. "
+
+
+def test_a_row_that_may_be_another_nucleus_by_now_is_not_selected_in_the_next_list(
+    viewer, table, panel, monkeypatch, qtbot
+):
+    monkeypatch.setattr(nuclei_list, "TILE_S", 60.0)
+    display = panel.controller.display
+    display.tile_done.emit(Region(0, 0, 8, 8))  # the next one is waited for
+    until_idle(qtbot, panel)
+    qtbot.waitUntil(lambda: cell(table, 3, 2) != "…", timeout=WAIT_MS)
+    told = []
+    table.nuclei.given_anew.connect(told.append)
+    display.tile_done.emit(Region(0, 0, 768, 1024))
+    qtbot.waitUntil(lambda: bool(told), timeout=WAIT_MS)
+    camera = tuple(viewer.scene.camera.center)
+    press_row(qtbot, table, 3)
+    assert table.selected.text() == FOUND_ANEW
+    qtbot.keyClick(table.view, Qt.Key.Key_D)
+    until_idle(qtbot, panel)
+    assert history(panel) == []
+    assert tuple(viewer.scene.camera.center) == camera
+    table.nuclei.refresh()
+    until_idle(qtbot, panel)
+    assert table.rows().tolist() == []
+    press_row(qtbot, table, 3)
+    qtbot.keyClick(table.view, Qt.Key.Key_D)
+    until_idle(qtbot, panel)
+    assert history(panel) == [("delete", 1)]
 
 
 def test_a_selection_is_not_carried_to_another_slide(viewer, table, panel, tmp_path, qtbot):

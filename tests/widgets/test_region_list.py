@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from psygnal import Signal
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QLineEdit
 
 from dark_model import disc_centres
 from gui_parts import WAIT_MS, click, hover, open_and_settle, until_idle
@@ -13,7 +14,7 @@ from napari_nucleiseg.core.geometry import YX
 from napari_nucleiseg.core.store.regions import AnnotatedRegion, read_regions
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.visible import visible_region
-from napari_nucleiseg.widgets.region_list import RegionList
+from napari_nucleiseg.widgets.region_list import DONE, FOR, NAME, RegionList
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -232,6 +233,45 @@ class Told(SimpleNamespace):
         self.project = project
         self.regions = tuple(AnnotatedRegion(number, f"Region {number}", "teach", corner) for number in numbers)
         self.changed.emit()
+
+
+def test_a_name_half_typed_is_given_to_its_region_though_the_list_shifts(qtbot):
+    put = []
+    told = Told(can_change=True, project="one", regions=(), shares={}, put=put.append)
+    listed = RegionList(told)
+    qtbot.addWidget(listed)
+    listed.show()
+    told.tell("one", 2, 3)
+    listed.table.setCurrentCell(0, NAME)
+    listed.table.editItem(listed.table.item(0, NAME))
+    (editor,) = listed.table.findChildren(QLineEdit)
+    editor.setText("Invasive front")
+    told.tell("one", 1, 2, 3)
+    assert [listed.table.item(row, NAME).text() for row in range(3)] == ["Region 1", "Region 2", "Region 3"]
+    assert [listed.table.cellWidget(row, FOR).currentText() for row in range(3)] == ["Teach"] * 3
+    qtbot.keyClick(editor, Qt.Key.Key_Return)
+    qtbot.wait(50)  # a name is given after the key
+    assert [(region.number, region.name) for region in put] == [(2, "Invasive front")]
+    told.tell("one", 3)
+    listed.table.item(0, DONE).setCheckState(Qt.CheckState.Checked)
+    assert [(region.number, region.done) for region in put[1:]] == [(3, True)]
+
+
+def test_a_name_half_typed_is_given_to_no_region_of_another_slide(qtbot):
+    put = []
+    told = Told(can_change=True, project="one", regions=(), shares={}, put=put.append)
+    listed = RegionList(told)
+    qtbot.addWidget(listed)
+    listed.show()
+    told.tell("one", 1)
+    listed.table.editItem(listed.table.item(0, NAME))
+    (editor,) = listed.table.findChildren(QLineEdit)
+    editor.setText("Invasive front")
+    told.tell("another", 1)
+    qtbot.keyClick(editor, Qt.Key.Key_Return)
+    qtbot.wait(50)
+    assert put == []
+    assert listed.table.item(0, NAME).text() == "Region 1"
 
 
 def test_the_region_stays_selected_and_not_its_row(qtbot):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import DataError
-from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.viewer.counting import inside_polygon
 from napari_nucleiseg.viewer.shapes import bounds_of
 
@@ -49,7 +49,7 @@ class TextLook:
         Numbers from 1 on without gaps; 0 is none, or a nucleus whose centroid lies outside what was asked for.
     ids : ndarray of uint32, shape (n + 1,)
         Of each number the nucleus that it is; the first is 0.
-    mpp_um : float
+    mpp_um : YX
         Micrometres per pixel.
     """
 
@@ -57,7 +57,7 @@ class TextLook:
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
     ids: NDArray[np.uint32]
-    mpp_um: float
+    mpp_um: YX
 
     def __len__(self) -> int:
         return len(self.ids) - 1
@@ -156,8 +156,7 @@ class ByTextEngine:
             If the slide does not state its pixel size.
         """
         mpp, slide, project = opened.slide.require_mpp(), opened.slide, opened.project
-        mpp_um = float(np.sqrt(mpp.y * mpp.x))
-        region = bounds_of(polygon).expand(round(AROUND_UM / mpp_um)).intersect(Region(0, 0, *slide.shape))
+        region = bounds_of(polygon).expand(round(AROUND_UM / min(mpp))).intersect(Region(0, 0, *slide.shape))
         if region.area > MOST_PX:
             raise DataError(TOO_LARGE)
         if project is None or region.is_empty:
@@ -169,7 +168,7 @@ class ByTextEngine:
         if len(ids) == 1:
             raise DataError(NO_NUCLEI)
         image = slide.read_box(region.y, region.x, 1.0, 1.0, (region.height, region.width))
-        return TextLook(region, image, labels, ids, mpp_um)
+        return TextLook(region, image, labels, ids, mpp)
 
     @staticmethod
     def score(

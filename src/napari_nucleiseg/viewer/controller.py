@@ -15,7 +15,7 @@ from napari_nucleiseg.state import Session
 from napari_nucleiseg.viewer import editing, exchange, history, judge_lanes, nuclei_list, plot_lanes, regions, teaching
 from napari_nucleiseg.viewer.catalogue import Catalogue
 from napari_nucleiseg.viewer.connections import Connections
-from napari_nucleiseg.viewer.display import Display
+from napari_nucleiseg.viewer.display import LOOK, Display
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.framing import Framing
@@ -27,7 +27,7 @@ from napari_nucleiseg.viewer.opened import OpenedSlide
 from napari_nucleiseg.viewer.pictures import SlidePictures
 from napari_nucleiseg.viewer.segmentation import Wish, recall, wish_of
 from napari_nucleiseg.viewer.segmenter import LANE, Segmenter
-from napari_nucleiseg.viewer.sentences import OUT_OF_SIGHT, question_after, remembered_hint
+from napari_nucleiseg.viewer.sentences import NOT_FLAT, OUT_OF_SIGHT, question_after, remembered_hint
 from napari_nucleiseg.viewer.shapes import bounds_of, selected_polygon
 from napari_nucleiseg.viewer.shelf import Shelf
 from napari_nucleiseg.viewer.stack_layers import add_layers, layers_of
@@ -42,7 +42,7 @@ SOON_S = 0.4
 IDLE_S = 2.0
 # Lanes in which a project is worked on: it is closed after them.
 LISTS = (*nuclei_list.LANES, *plot_lanes.LANES, *judge_lanes.LANES, *LIKE, regions.LANE, history.LANE)
-WORKING = ("count", "recolour", LANE, editing.LANE, *LISTS, exchange.LANE, *teaching.LANES)
+WORKING = ("count", "recolour", LOOK, LANE, editing.LANE, *LISTS, exchange.LANE, *teaching.LANES)
 
 
 class Controller:
@@ -110,6 +110,7 @@ class Controller:
             said.connect(self._on_hinted)
         self.segmenter.failed.connect(self._on_failed)
         self.editing.failed.connect(self._on_edit_failed)
+        self.editing.layer_made.connect(self.display.watch_eye)
         self.exchange.failed.connect(self._on_error)
         self.display.tile_done.connect(self.editing.tile_finished)
         self._shelf.switched.connect(self._on_slide_switched)
@@ -300,10 +301,8 @@ class Controller:
         if self._shelf.now is None:
             return None
         region = visible_region(self._viewer, self._shelf.now.layer)
-        if region is None:
-            self.hint_changed.emit(Hint("Switch to the two-dimensional view (Ctrl+Y) to segment."))
-        elif region.is_empty:
-            self.hint_changed.emit(Hint(OUT_OF_SIGHT))
+        if region is None or region.is_empty:
+            self.hint_changed.emit(Hint(NOT_FLAT if region is None else OUT_OF_SIGHT))
             return None
         return region
 
@@ -361,6 +360,7 @@ class Controller:
             self._follow()
         else:
             self.display.count()
+            self.display.look_on()
 
     def _follow(self) -> None:
         region, opened = self._view(), self._shelf.now

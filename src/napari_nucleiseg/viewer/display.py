@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_nucleiseg.core.geometry import Region
-from napari_nucleiseg.state import Session
+from napari_nucleiseg.state import NO_HEATMAP, Session
 from napari_nucleiseg.viewer.counting import Done, count_polygon, count_view
 from napari_nucleiseg.viewer.jobs import Cancelled, Jobs
 from napari_nucleiseg.viewer.messages import Counts
@@ -21,9 +21,11 @@ from napari_nucleiseg.viewer.project_view import classes_of
 from napari_nucleiseg.viewer.shelf import Shelf
 from napari_nucleiseg.viewer.visible import visible_region
 
+LOOK = "look on"
 REDRAW_S = 0.1
 RECOUNT_S = 0.3
 RECOLOUR_S = 0.5
+LOOK_S = 1.0
 # Of the time that a redraw took, so many times it nothing is redrawn: the window must stay free.
 REST = 4.0
 
@@ -61,6 +63,7 @@ class Display:
         """Counts are of this ``(y, x)`` in level-0 pixels; None is the view."""
         session.events.heatmap.connect(self.show_heatmap)
         session.events.outlines.connect(self._on_outlines_changed)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
 
     def turn_to_slide(self) -> None:
         """Begin with the slide that is in hand now: a shape was another's, and its nuclei have an eye of their own."""
@@ -97,7 +100,7 @@ class Display:
         opened = self.shelf.now
         if opened is None or not opened.show_nuclei(self.viewer, visible=self.session.outlines):
             return False
-        opened.nuclei.events.visible.connect(self._on_eye_clicked)
+        self.watch_eye(opened.nuclei)
         self.fit_outlines()
         self.recolour()
         return True
@@ -114,10 +117,14 @@ class Display:
 
         self.jobs.start("recolour", work, on_value=layer.show_classes, on_error=self._on_error)
 
+    def watch_eye(self, layer: Any) -> None:
+        """Heed the eye of a layer of nuclei from now on."""
+        layer.events.visible.connect(self._on_eye_clicked)
+
     def _on_eye_clicked(self, event: Any) -> None:
         """The layer list's eye and the panel's box say the same of the slide in hand."""
         opened = self.shelf.now
-        if not self._eye_closed and opened is not None and opened.nuclei == event.source:
+        if not self._eye_closed and opened is not None and event.source in (opened.nuclei, opened.edit):
             self.session.outlines = event.source.visible
 
     @contextmanager
@@ -153,11 +160,41 @@ class Display:
         else:
             opened.show_heatmap(self.viewer, *found)
 
+    def _on_layer_removed(self, event: Any) -> None:
+        """Who takes the heatmap away wants none; with its slide it goes by itself."""
+        opened = self.shelf.now
+        if opened is not None and opened.heatmap == event.value and opened.layer in self.viewer.layers:
+            self.session.heatmap = NO_HEATMAP
+
     def forget_count(self) -> None:
         """Show no number; what is being counted is not shown either, as it may be of what is not shown any more."""
         self.jobs.forget("count")
         self.jobs.cancel("count")
         self.counted.emit(None)
+
+    def look_on(self) -> None:
+        """Show what another program has written meanwhile, if that has the project: soon, and not too often."""
+        opened = self.shelf.now
+        if opened is not None and opened.project is not None and not opened.project.writable:
+            self.jobs.soon(LOOK, LOOK_S, self._look_anew)
+
+    def _look_anew(self) -> None:
+        opened = self.shelf.now
+        project = None if opened is None else opened.project
+        if opened is None or project is None:
+            return
+
+        def work(_cancelled: Cancelled) -> Iterator[None]:
+            project.refresh()
+            yield None
+
+        def on_looked(_nothing: None) -> None:
+            if opened is self.shelf.now and opened.project is project:
+                opened.redraw_nuclei()
+                self.jobs.soon("recolour", RECOLOUR_S, self.recolour)
+                self.count()
+
+        self.jobs.start(LOOK, work, on_value=on_looked, on_error=self._on_error)
 
     def count(self) -> None:
         """Count the nuclei in view, or in `polygon`."""

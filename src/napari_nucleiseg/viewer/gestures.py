@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core import edits
+from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.viewer.editing import Editing
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.project_view import has_class
@@ -239,6 +240,12 @@ class Tools:
             event.handled = True
 
     def _draw(self, tool: str, line: Points) -> None:
+        try:
+            self._do(tool, line)
+        except NucleiSegError as error:  # what is asked for cannot be done, as joining nuclei that lie too far apart
+            self._say(str(error))
+
+    def _do(self, tool: str, line: Points) -> None:
         ids = self._editing.window.ids
         if tool == "add":
             self._last = self._new_id()

@@ -18,6 +18,36 @@ if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
 
 
+FOUND_ANEW = "Nuclei there have just been found anew: those of now are shown in a moment."
+
+
+class GivenAnew:
+    """Ids that were given anew since a list of nuclei was read: its rows may mean other nuclei by now."""
+
+    def __init__(self) -> None:
+        self._told: list[NDArray[np.uint32]] = []
+        self._forgotten = 0
+
+    @property
+    def now(self) -> int:
+        """How often anything was told; what is read from here on holds all of that."""
+        return self._forgotten + len(self._told)
+
+    def tell(self, ids: NDArray[np.uint32]) -> None:
+        """Note ids that were given anew."""
+        self._told.append(ids)
+
+    def forget(self, until: int) -> None:
+        """Forget what was told before `now` was `until`: the list was read after it."""
+        number = max(0, until - self._forgotten)
+        del self._told[:number]
+        self._forgotten += number
+
+    def among(self, ids: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Return which of these ids, ``(n,)``, may be of other nuclei now."""
+        return np.isin(ids, np.concatenate([np.zeros(0, np.uint32), *self._told]))
+
+
 def ids_given_anew(project: Project, region: Region) -> NDArray[np.uint32]:
     """Return the ids that a model which has just written a tile may have given to other nuclei.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_nucleiseg.viewer.encoder_download import EncoderDownload
 from napari_nucleiseg.viewer.heads import Heads
@@ -37,6 +37,12 @@ class HeadParts:
         """Shows where a model of whole slides looked."""
         self.download = EncoderDownload(self.heads)
         """Gets the encoders that others publish."""
+        controller.display.viewer.layers.events.removed.connect(self._on_layer_removed)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        """A pinned map may be taken away in the list of layers as well."""
+        for pin in [pin for pin in self.heads.pins if pin.layer == event.value]:
+            self.heads.unpin(pin)
 
     def close(self) -> None:
         """Stop, and take all layers away."""

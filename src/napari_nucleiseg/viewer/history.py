@@ -45,7 +45,7 @@ class History:
         self._read_from: Project | None = None
         self._connections = Connections(
             (editing.edited, self._on_edited),
-            (self._shelf.switched, self._on_edited),
+            (self._shelf.switched, self.begin_anew),
             (self._viewer.layers.events.inserted, self._on_layers_changed),
         )
 
@@ -116,6 +116,11 @@ class History:
     def jump(self, step: Step) -> None:
         """Undo what came after a step, or do again what is undone up to it."""
         self._editing.jump(step.number)
+
+    def begin_anew(self) -> None:
+        """Read the steps of the slide that is in hand now; with another pixel size they are others."""
+        if self.is_open:
+            self._on_edited()
 
     def _on_edited(self) -> None:
         self._jobs.later(LANE, EDITED_S, self.refresh)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from napari_nucleiseg.core.store.listing import Entry, Ids, Listing, Query, entr
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
-from napari_nucleiseg.viewer.given_anew import tell_given_anew
+from napari_nucleiseg.viewer.given_anew import FOUND_ANEW, GivenAnew, tell_given_anew
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.marker import Marker, fly_to
 from napari_nucleiseg.viewer.measured_nuclei import ATTENTION, MeasuredNuclei, sorted_by_attention
@@ -79,6 +79,7 @@ class NucleiList:
         self._connections = self._make_connections()
         self._query = Query()
         self._listed_of: Project | None = None
+        self._anew = GivenAnew()
         self._pages: dict[int, list[Entry | None]] = {}
         self._stale: set[int] = set()
         self._wanted: dict[int, None] = {}
@@ -112,9 +113,8 @@ class NucleiList:
             *(() if attention is None else ((attention.changed, self._on_attention_changed),)),
             (self._editing.edited, self._on_edited),
             (self._editing.picked, self._on_picked),
-            (self._display.tile_done, self._on_tile_done),
-            (self._shelf.switched, self._on_slide_switched),
-            (self._shelf.removed, self._on_slide_switched),
+            (self._shelf.switched, self.begin_anew),
+            (self._shelf.removed, self.begin_anew),
             (self._viewer.layers.events.inserted, self._on_layers_changed),
             (camera.center, self._on_view_moved),
             (camera.zoom, self._on_view_moved),
@@ -164,7 +164,14 @@ class NucleiList:
 
     def choose(self, rows: NDArray[np.int64]) -> None:
         """Tell that the user has selected these rows."""
-        self.chosen.emit(self.listing.ids[rows])
+        ids = self.meant(rows)
+        if len(ids):
+            self.chosen.emit(ids)
+
+    def meant(self, rows: NDArray[np.int64]) -> Ids:
+        """Return the nuclei of rows, without those whose id a model has given anew since they were listed."""
+        ids = self.listing.ids[rows]
+        return ids[~self._anew.among(ids)]
 
     def refresh(self) -> None:
         """List anew."""
@@ -172,14 +179,14 @@ class NucleiList:
         if not self.is_open:
             return
         if opened is None or project is None:
-            self._on_listed(None, Listing())
+            self._on_listed(None, Listing(), self._anew.now)
             return
         query = self._query
         if self.in_view:
             query = replace(query, region=visible_region(self._viewer, opened.layer))
 
         measured = None if self._attention is None else self._attention.measured
-        only = self.only
+        only, told = self.only, self._anew.now
 
         def work(_cancelled: Cancelled) -> Iterator[Listing]:
             by_attention = query.order == ATTENTION
@@ -189,12 +196,13 @@ class NucleiList:
                 found = replace(found, ids=found.ids[np.isin(found.ids, only)])
             yield sorted_by_attention(found, query, measured) if by_attention else found
 
-        self._jobs.start(LANE, work, on_value=lambda listing: self._on_listed(project, listing))
+        self._jobs.start(LANE, work, on_value=lambda listing: self._on_listed(project, listing, told))
 
-    def _on_listed(self, project: Project | None, listing: Listing) -> None:
+    def _on_listed(self, project: Project | None, listing: Listing, told: int) -> None:
         if project is not self.project:
             return
         self._listed_of = project
+        self._anew.forget(told)
         self.listing = listing
         self._pages.clear()
         self._stale.clear()
@@ -262,6 +270,9 @@ class NucleiList:
 
     def go_to(self, row: int, *, fly: bool = True) -> None:
         """Draw a ring around the nucleus of a row; and show it, near enough to correct it, if `fly`."""
+        if not len(self.meant(np.array([row]))):
+            self.said.emit(Hint(FOUND_ANEW))
+            return
         opened, entry = self._shelf.now, self.entry(row)
         self._going = (row, fly) if entry is None else None
         if opened is None or entry is None:
@@ -272,20 +283,25 @@ class NucleiList:
 
     def approve(self, rows: Collection[int], *, approved: bool) -> None:
         """Mark the nuclei of rows as right, or take that back, as one step."""
-        self._editing.approve(self._ids(rows), approved=approved)
+        self._change(rows, lambda ids: self._editing.approve(ids, approved=approved))
 
     def delete(self, rows: Collection[int], *, kind: str) -> None:
         """Take the nuclei of rows away as one step; `kind` is ``delete`` or ``reject``."""
-        self._editing.delete(self._ids(rows), kind=kind)
+        self._change(rows, lambda ids: self._editing.delete(ids, kind=kind))
         self.marker.hide()
 
     def classify(self, rows: Collection[int], number: int) -> None:
         """Give the nuclei of rows a class as one step; 0 takes it, and a number that is no class does nothing."""
         if has_class(self.project, number):
-            self._editing.classify(self._ids(rows), number)
+            self._change(rows, lambda ids: self._editing.classify(ids, number))
 
-    def _ids(self, rows: Collection[int]) -> list[int]:
-        return [int(nucleus_id) for nucleus_id in self.listing.ids[list(rows)]]
+    def _change(self, rows: Collection[int], change: Callable[[list[int]], None]) -> None:
+        """Change the nuclei that rows are of, and say if some are others by now."""
+        ids = self.meant(np.array(list(rows), np.int64)).tolist()
+        if ids:
+            change(ids)
+        if len(ids) < len(rows):
+            self._editing.hinted.emit(Hint(f"{len(rows) - len(ids):,} of them have been found anew: nothing was done."))
 
     # ------------------------------------------------------------------ what happens elsewhere
 
@@ -300,9 +316,6 @@ class NucleiList:
             self.refresh()
         self.attention_changed.emit()
 
-    def _on_tile_done(self) -> None:
-        self._jobs.soon("table tiles", TILE_S, self.refresh)
-
     def _on_tile_written(self, tile: Region) -> None:
         project = self.project
         if project is not None:
@@ -313,9 +326,16 @@ class NucleiList:
             return
         if self.only is not None:
             self.only = np.setdiff1d(self.only, ids)
+        self._anew.tell(ids)
         self.given_anew.emit(ids)
+        self._refresh_soon()
 
-    def _on_slide_switched(self) -> None:
+    def _refresh_soon(self) -> None:
+        if self.is_open:
+            self._jobs.soon("table tiles", TILE_S, self.refresh)
+
+    def begin_anew(self) -> None:
+        """List what the slide has that is in hand now; with another pixel size its nuclei are others."""
         self.marker.hide()
         self._picked, self.only = 0, None
         self._jobs.later(LANE, 0.0, self.refresh)
@@ -338,9 +358,11 @@ class NucleiList:
         opened, row = self._shelf.now, self.listing.row_of(self._picked)
         if not self._picked or opened is None:
             self.marker.hide()
-        elif row is not None:
+        elif row is not None and len(self.meant(np.array([row]))):
             self._picked = 0
             self.pointed.emit(row)
             self.go_to(row, fly=False)
+        elif row is not None:
+            self._refresh_soon()  # the row of the new list is meant
         elif not self._jobs.is_running(LANE):
             self.said.emit(Hint(f"Nucleus {self._picked} is not among the rows shown."))

@@ -166,7 +166,7 @@ class OpenedSlide:
         """Add the nuclei layer above the slide if there are results and it is not there; return whether it was."""
         if self.project is None:
             return False
-        if self.nuclei is not None and self._shown is not self.project:
+        if self.nuclei is not None and self.nuclei in viewer.layers and self._shown is not self.project:
             viewer.layers.remove(self.nuclei)
         if self.nuclei is None or self.nuclei not in viewer.layers:
             self.nuclei = nuclei_layer(self.project.labels.levels, self.slide)
@@ -215,12 +215,13 @@ class OpenedSlide:
 
     def hide_heatmap(self, viewer: Any) -> None:
         """Take the heatmap away."""
-        if self.heatmap is not None and self.heatmap in viewer.layers:
-            viewer.layers.remove(self.heatmap)
-        self.heatmap = None
+        layer, self.heatmap = self.heatmap, None
+        if layer is not None and layer in viewer.layers:
+            viewer.layers.remove(layer)
 
     def insert_above(self, viewer: Any, layer: Any, lower: Any) -> None:
-        """Add a layer right above another (the heatmap below the nuclei) and keep the selection."""
+        """Add a layer right above another, or above the slide if that is gone, and keep the selection."""
+        lower = lower if lower in viewer.layers else self.layer
         selected = set(viewer.layers.selection)
         active = viewer.layers.selection.active
         viewer.layers.insert(viewer.layers.index(lower) + 1, layer)

@@ -43,6 +43,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """How far measuring is, in blocks; and what is known by then, where that is worth showing."""
+
+    done: int
+    total: int
+    cloud: Cloud | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Cloud:
     """Nuclei with what was measured of them; row i of every column is the same nucleus.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from napari_nucleiseg.state import IN_VIEW, WHOLE_SLIDE, PlotWishes
 from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.editing import Editing
-from napari_nucleiseg.viewer.given_anew import tell_given_anew
+from napari_nucleiseg.viewer.given_anew import FOUND_ANEW, GivenAnew, tell_given_anew
 from napari_nucleiseg.viewer.jobs import Cancelled
 from napari_nucleiseg.viewer.long_work import LongWork
 from napari_nucleiseg.viewer.marker import Marker, fly_to
@@ -27,7 +26,9 @@ from napari_nucleiseg.viewer.plot_data import (
     Floats,
     Histogram,
     Ids,
+    Part,
     Place,
+    Rows,
     cloud_of,
     combined,
     in_range,
@@ -38,7 +39,7 @@ from napari_nucleiseg.viewer.plots_engine import PlotsEngine
 from napari_nucleiseg.viewer.project_view import class_list
 from napari_nucleiseg.viewer.regions import Regions
 from napari_nucleiseg.viewer.sentences import sentence_of
-from napari_nucleiseg.viewer.visible import visible_region
+from napari_nucleiseg.viewer.visible import camera_place, visible_region
 
 if TYPE_CHECKING:
     from napari_nucleiseg.core.store.project import Project
@@ -53,15 +54,6 @@ PART_S, REST = 1.0, 4.0
 # A bar that would be gone at once is not worth a redraw of the window.
 LONG_S = 0.4
 NO_IDS = np.zeros(0, np.uint32)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """How far measuring is, in blocks; and what is known by then, where that is worth showing."""
-
-    done: int
-    total: int
-    cloud: Cloud | None
 
 
 class Plots:
@@ -104,6 +96,7 @@ class Plots:
         self.selected: Ids = NO_IDS
         """Selected nuclei, ascending; some may not be plotted."""
         self._selected_of: Project | None = None
+        self._anew, self._told = GivenAnew(), 0
         self._measured_of: tuple[Project | None, Place] | None = None
         self._again = False
         self._flown: tuple[float, ...] | None = None
@@ -117,7 +110,6 @@ class Plots:
         return Connections(
             (self.editing.edited, self._on_edited),
             (self.editing.picked, self._on_picked),
-            (self.display.tile_done, self._on_tile_done),
             (self.shelf.switched, self._on_slide_switched),
             (self.shelf.removed, self._on_slide_switched),
             (self.regions.changed, self._on_regions_changed),
@@ -182,7 +174,7 @@ class Plots:
             self._show(Cloud())
             return
         slide, is_new = opened.slide, self._measured_of != (project, place)
-        self._measured_of = project, place
+        self._measured_of, self._told = (project, place), self._anew.now
         self.long_work.begin("Measuring nuclei", after_s=LONG_S)
 
         def work(cancelled: Cancelled) -> Iterator[Part]:
@@ -218,6 +210,7 @@ class Plots:
 
     def _on_part(self, part: Part) -> None:
         if part.cloud is not None:
+            self._anew.forget(self._told)
             self._show(part.cloud)
         if part.cloud is not None and self.long_work.is_stopped and part.done < part.total:
             self.said.emit(Hint(f"Stopped: {part.done:,} of {part.total:,} parts of the slide are measured."))
@@ -275,23 +268,36 @@ class Plots:
         """
         cloud = self.cloud
 
-        def found() -> Ids:
+        def found() -> Rows:
             points = np.stack([cloud.of(across), cloud.of(up)], axis=1).astype(np.float64)
-            return cloud.ids[inside_fence(points, corners)]
+            return np.flatnonzero(inside_fence(points, corners))
 
-        self.jobs.enqueue(SELECTING, found, on_value=lambda ids: self.select(ids, how))
+        def on_value(rows: Rows) -> None:
+            is_plotted = cloud is self.cloud
+            self.select_rows(rows, how) if is_plotted else self.fence(across, up, corners, how)
+
+        self.jobs.enqueue(SELECTING, found, on_value=on_value)
 
     def range(self, name: str, low: float, high: float, how: str = NEW) -> None:
         """Select nuclei whose value of one quantity lies from `low` to `high`."""
-        self.select(self.cloud.ids[in_range(self.cloud.of(name), low, high)], how)
+        self.select_rows(np.flatnonzero(in_range(self.cloud.of(name), low, high)), how)
 
     def bar(self, name: str, histogram: Histogram, place: int, how: str = NEW) -> None:
         """Select nuclei whose value of one quantity lies in a bin of a histogram."""
-        self.select(self.cloud.ids[histogram.bins_of(self.cloud.of(name)) == place], how)
+        self.select_rows(np.flatnonzero(histogram.bins_of(self.cloud.of(name)) == place), how)
 
     def select_all(self) -> None:
         """Select all that is plotted."""
-        self.select(self.cloud.ids)
+        self.select_rows(np.arange(len(self.cloud)))
+
+    def select_rows(self, rows: Rows, how: str = NEW) -> bool:
+        """Select plotted nuclei by row, without those whose id a model has given anew; return whether any is left."""
+        ids = self.cloud.ids[rows]
+        kept = ids[~self._anew.among(ids)]
+        self.said.emit(Hint(FOUND_ANEW if len(kept) < len(ids) else ""))
+        if len(kept) or not len(ids):
+            self.select(kept, how)
+        return len(kept) > 0
 
     def clear(self) -> None:
         """Select nothing."""
@@ -306,12 +312,11 @@ class Plots:
     def go_to(self, row: int) -> None:
         """Select a plotted nucleus, and fly there; the plot stays as it is, though it may be of what was in view."""
         opened = self.opened
-        if opened is None or row >= len(self.cloud):
+        if opened is None or row >= len(self.cloud) or not self.select_rows(np.array([row])):
             return
         box = self.cloud.box(row)
-        self.select(self.cloud.ids[row : row + 1])
         fly_to(self.viewer, opened, box)
-        self._flown = self._camera()
+        self._flown = camera_place(self.viewer)
         self.marker.show(opened, box)
 
     def _put(self, ids: Ids) -> None:
@@ -319,10 +324,6 @@ class Plots:
         if not np.array_equal(ids, self.selected):
             self.selected = ids
             self.selection_changed.emit()
-
-    def _camera(self) -> tuple[float, ...]:
-        camera = self.viewer.scene.camera
-        return float(camera.zoom), *(float(value) for value in camera.center[-2:])
 
     # ------------------------------------------------------------------ what happens elsewhere
 
@@ -337,22 +338,21 @@ class Plots:
         if nucleus_id:
             self.choose(np.array([nucleus_id], np.uint32))
 
-    def _on_tile_done(self, tile: Region) -> None:
-        region = None if self._measured_of is None else self._measured_of[1].region
-        if region is None or region.overlaps(tile):
-            self.jobs.soon("plots of tiles", TILE_S, self._on_tiles_done)
-
     def _on_tile_written(self, tile: Region) -> None:
         """Also while nobody looks, nothing stays selected that may be another nucleus now."""
         project = self.project
-        if project is not None and len(self.selected):
-            tell_given_anew(self.jobs, project, tile, lambda ids: self._on_given_anew(project, ids))
+        if project is not None and (self.is_open or len(self.selected) or len(self.cloud)):
+            tell_given_anew(self.jobs, project, tile, lambda ids: self._on_given_anew(project, tile, ids))
 
-    def _on_given_anew(self, project: Project, ids: Ids) -> None:
-        kept = self.selected[~np.isin(self.selected, ids)]
-        if project is self._selected_of and len(kept) < len(self.selected):
-            self.selected = kept
-            self.selection_changed.emit()
+    def _on_given_anew(self, project: Project, tile: Region, ids: Ids) -> None:
+        if project is not self.project:
+            return
+        self._anew.tell(ids)
+        if project is self._selected_of:
+            self._put(self.selected[~np.isin(self.selected, ids)])
+        region = None if self._measured_of is None else self._measured_of[1].region
+        if self.is_open and (region is None or region.overlaps(tile)):
+            self.jobs.soon("plots of tiles", TILE_S, self._on_tiles_done)
 
     def _on_tiles_done(self) -> None:
         """While the slide is segmented there is always something new: what is being measured comes to its end first."""
@@ -393,7 +393,7 @@ class Plots:
 
     def _on_view_settled(self) -> None:
         opened = self.opened
-        if opened is None or self._camera() == self._flown:
+        if opened is None or camera_place(self.viewer) == self._flown:
             return
         self._flown = None
         if self._measured_of is None or self._measured_of[1] != self._place(opened):

@@ -30,6 +30,7 @@ LOOKS_BROWN = (
 # So long it is said of a slide: who has read it may leave brown alone.
 BROWN_S = 60.0
 SHORTEST_S = 0.1
+NOT_FLAT = "Switch to the two-dimensional view (Ctrl+Y) to segment."
 OUT_OF_SIGHT = "The slide is out of sight. Press the home button to see it."
 
 

@@ -55,6 +55,12 @@ def visible_region(viewer: Any, layer: Any) -> Region | None:
     )
 
 
+def camera_place(viewer: Any) -> tuple[float, ...]:
+    """Return where the camera is: zoom and centre; the same where nobody has moved it."""
+    camera = viewer.scene.camera
+    return float(camera.zoom), *(float(value) for value in camera.center[-2:])
+
+
 def layer_shape(layer: Any) -> tuple[int, int]:
     """Return the level-0 ``(height, width)`` of an image or labels layer."""
     shape = layer.data[0].shape if layer.multiscale else layer.data.shape

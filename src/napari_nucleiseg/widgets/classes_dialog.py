@@ -30,7 +30,7 @@ KEY, NAME, NUCLEI = range(3)
 TITLES = ("Key", "Name", "Nuclei")
 MOST = 99
 # Colours for new classes, told apart from those that there are and from haematoxylin and eosin.
-FRESH = ("#00d5ff", "#ff66ff", "#b8ff3c", "#9b5de5", "#00a878", "#ff5c8a", "#c0c000", "#4dd0e1", "#ffffff")
+FRESH = ("#00d5ff", "#ff66ff", "#b8ff3c", "#9b5de5", "#00a878", "#ff5c8a", "#c0c000", "#8d5a2b", "#ffffff")
 
 
 class ClassesDialog(QDialog):

@@ -34,6 +34,7 @@ from napari_nucleiseg.viewer.versions import Versions
 from napari_nucleiseg.widgets.dock_frame import DockFrame
 
 if TYPE_CHECKING:
+    from napari_nucleiseg.widgets.history_list import HistoryList
     from napari_nucleiseg.widgets.like import LikePanel
     from napari_nucleiseg.widgets.model_browser import ModelBrowserPanel
     from napari_nucleiseg.widgets.nuclei_table import NucleiTable
@@ -102,6 +103,7 @@ class Docks:
         attention = MeasuredNuclei(self.heads, self.heads_nuclei)
         nuclei = NucleiList(self._controller.editing, self._controller.display, attention)
         nuclei.chosen.connect(self.plots.choose)
+        self._controller.slide_changed.connect(nuclei.begin_anew)
         return NucleiTable(nuclei)
 
     def _on_list_wanted(self, ids: Ids) -> None:
@@ -120,9 +122,14 @@ class Docks:
 
     def show_history(self) -> None:
         """Show what was done on the slide."""
+        self._show(HISTORY, "bottom", self._make_history)
+
+    def _make_history(self) -> HistoryList:
         from napari_nucleiseg.widgets.history_list import HistoryList
 
-        self._show(HISTORY, "bottom", lambda: HistoryList(History(self._controller.editing, self._controller.display)))
+        history = History(self._controller.editing, self._controller.display)
+        self._controller.slide_changed.connect(history.begin_anew)
+        return HistoryList(history)
 
     def show_teach(self) -> None:
         """Show where a model is taught."""
@@ -146,6 +153,8 @@ class Docks:
         self.regions.begin_anew()
         self.unlabelled.refresh()
         self.judging.stop()
+        self.comparing.stop()
+        self.next_region.drop()
 
     def show_versions(self) -> None:
         """Show the versions of all models."""

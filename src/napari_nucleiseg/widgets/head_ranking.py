@@ -74,10 +74,8 @@ class HeadRanking(QWidget):
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setShowGrid(False)
-        header = self.table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        # By it heads are sorted at first, and the sign of that stands beside its title.
-        header.setSectionResizeMode(SORTED_BY, QHeaderView.ResizeMode.ResizeToContents)
+        # A number that is cut off is another number.
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.verticalHeader().setDefaultSectionSize(20)
         self.plot = RankingPlot()
         buttons = QHBoxLayout()
@@ -118,7 +116,7 @@ class HeadRanking(QWidget):
             for place, (value, form) in enumerate(cells):
                 table.setItem(row, place, _Number(value, format(value, form), row))
         table.setSortingEnabled(True)
-        table.sortByColumn(2, Qt.SortOrder.DescendingOrder)
+        table.sortByColumn(SORTED_BY, Qt.SortOrder.DescendingOrder)
         self.plot.show_scores(scores)
 
     def _on_selected(self) -> None:
@@ -175,10 +173,9 @@ class RankingPlot(QWidget):
         ]
 
     def _range(self) -> tuple[float, float]:
-        values = [score.auroc for score in self._scores] or [0.5]
-        return min(0.4, *values) - 0.02 if len(values) > 1 else 0.3, max(0.6, *values) + 0.02 if len(
-            values
-        ) > 1 else 0.7
+        """Return both ends of the scale: a little more than there is, but nothing that cannot be."""
+        values = [0.4, 0.6, *(score.auroc for score in self._scores)]
+        return max(0.0, min(values) - 0.02), min(1.0, max(values) + 0.02)
 
     def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
         """Draw dots, the line of chance and the scale."""

@@ -22,6 +22,7 @@ from napari_nucleiseg.viewer.messages import (
     Question,
 )
 from napari_nucleiseg.viewer.preferences import Preferences
+from napari_nucleiseg.viewer.sentences import NOT_FLAT
 from napari_nucleiseg.widgets import dialogs, exchange_dialogs, shortcuts
 from napari_nucleiseg.widgets.classes_dialog import ask_classes
 from napari_nucleiseg.widgets.docks import Docks
@@ -79,6 +80,7 @@ class NucleiWidget(WindowBound):
         self.setMinimumWidth(300)
         self.setAcceptDrops(True)  # napari takes drops on the canvas only
         self._connect()
+        self._viewer.dims.events.ndisplay.connect(self._on_dimensions_changed)
         self._on_theme_changed()
         self._keys = shortcuts.Keys(viewer, self._key_actions())
         self.controller.start()
@@ -304,6 +306,11 @@ class NucleiWidget(WindowBound):
         elif isinstance(question, LicenceQuestion) and dialogs.ask_licence(question.card, self):
             self.controller.accept_licence(question)
 
+    def _on_dimensions_changed(self, _event: Any = None) -> None:
+        """Who was asked to switch to two dimensions has done it."""
+        if self.panel.hint.text() == NOT_FLAT and self._viewer.dims.ndisplay == 2:
+            self._on_hint_changed(Hint())
+
     def _on_take_over_clicked(self) -> None:
         if ask_take_over(self.controller.taking_over.occupant(), self):
             self.panel.show_hint(Hint())
@@ -320,6 +327,7 @@ class NucleiWidget(WindowBound):
         self.attention.close()
         self.docks.close()
         self._viewer.events.theme.disconnect(self._on_theme_changed)
+        self._viewer.dims.events.ndisplay.disconnect(self._on_dimensions_changed)
         if self._preferences is not None:
             self._preferences.close()
         self.controller.close()

@@ -157,7 +157,7 @@ class NucleiTable(QWidget):
         rows = self.rows()
         if len(rows) and self.nuclei.can_change:
             # Whoever goes through a list one by one sees the next when this one leaves it.
-            self._advance_to = int(rows[0]) if len(rows) == 1 else None
+            self._advance_to = int(rows[0]) if len(rows) == len(self.nuclei.meant(rows)) == 1 else None
             change(rows.tolist())
 
     def _on_filter_changed(self) -> None:
@@ -245,7 +245,7 @@ class NucleiTable(QWidget):
     def _on_selection_changed(self) -> None:
         rows = self.rows()
         if not self.view.is_told:
-            self._selected_ids = self.nuclei.listing.ids[rows].tolist() if len(rows) <= KEPT else []
+            self._selected_ids = self.nuclei.meant(rows).tolist() if len(rows) <= KEPT else []
         can_change = self.nuclei.can_change
         for button in self._buttons:
             button.setEnabled(can_change and bool(len(rows)))

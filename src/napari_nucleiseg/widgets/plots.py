@@ -268,7 +268,7 @@ class PlotsPanel(QWidget):
         if how == NEW:
             self.plots.go_to(row)
         else:
-            self.plots.select(self.plots.cloud.ids[row : row + 1], how)
+            self.plots.select_rows(np.array([row]), how)
 
     def _on_key_pressed(self, key: str) -> None:
         if key == "Escape":

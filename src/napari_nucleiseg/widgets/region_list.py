@@ -50,6 +50,7 @@ TIPS = (
 EMPTY = "No regions yet. Draw one around a place where you correct every nucleus, so that a model can learn from it."
 NOT_CORRECTING = "Switch on “Correct nuclei” to change regions."
 ROW_PX = 28
+NUMBER = Qt.ItemDataRole.UserRole
 SIZE = QSize(700, 240)
 
 
@@ -145,12 +146,14 @@ class RegionList(QWidget):
             # Another slide has the same numbers.
             self._shown, self._chosen, self._chosen_of = None, None, self._regions.project
         if (regions, can_change) != self._shown:
-            self._shown = regions, can_change
+            before, self._shown = self._shown or ((), False), (regions, can_change)
             number = self._chosen
             with signals_blocked(self.table):
-                self.table.setRowCount(len(regions))
+                kept = before[0] if before[1] == can_change else ()
+                self._arrange([region.number for region in before[0]], [region.number for region in regions])
                 for place, region in enumerate(regions):
-                    self._fill(place, region, can_change=can_change)
+                    if region not in kept:
+                        self._fill(place, region, can_change=can_change)
                 self.table.clearSelection()
                 row = next((place for place, region in enumerate(regions) if region.number == number), None)
                 if row is not None:
@@ -162,13 +165,27 @@ class RegionList(QWidget):
         self.nothing.setVisible(not regions)
         self._on_selection_changed()
 
+    def _arrange(self, before: list[int], numbers: list[int]) -> None:
+        """Make a row for each region (by number); those that were there go on in theirs, with a name half typed."""
+        rows = [number for number in before if number in numbers]
+        if rows != [number for number in numbers if number in before]:
+            rows = []
+        for row in reversed(range(self.table.rowCount())):
+            if row >= len(before) or before[row] not in rows:
+                self.table.removeRow(row)
+        for row, number in enumerate(numbers):
+            if number not in rows:
+                self.table.insertRow(row)
+
     def _fill(self, row: int, region: AnnotatedRegion, *, can_change: bool) -> None:
         name = QTableWidgetItem(swatch(COLOURS[region.role]), region.name)
         flags = name.flags()
         name.setFlags(flags if can_change else flags & ~Qt.ItemFlag.ItemIsEditable)
+        name.setData(NUMBER, region.number)
         name.setToolTip(f"Last changed by {region.person}" if region.person else "")
         self.table.setItem(row, NAME, name)
         done = QTableWidgetItem()
+        done.setData(NUMBER, region.number)
         kept = Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled
         done.setFlags(kept | Qt.ItemFlag.ItemIsUserCheckable if can_change else kept)
         done.setCheckState(Qt.CheckState.Checked if region.done else Qt.CheckState.Unchecked)
@@ -201,11 +218,11 @@ class RegionList(QWidget):
     # ------------------------------------------------------------------ what the user does
 
     def _on_item_changed(self, item: QTableWidgetItem) -> None:
-        region = self._regions.regions[item.row()]
+        number = item.data(NUMBER)
         if item.column() == NAME:
-            self._change(region.number, name=item.text())
+            self._change(number, name=item.text())
         elif item.column() == DONE:
-            self._change(region.number, done=item.checkState() == Qt.CheckState.Checked)
+            self._change(number, done=item.checkState() == Qt.CheckState.Checked)
 
     def _change(self, number: int, **fields: object) -> None:
         region = next((region for region in self._regions.regions if region.number == number), None)
