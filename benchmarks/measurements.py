@@ -9,6 +9,7 @@ neighbours it has none. CPU time of one thread.
 import argparse
 import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -111,9 +112,16 @@ def ours(blocks, mpp_um):
     ]
 
 
-def anew(project, slide):
+def read_anew(project, path):
+    """Measure from the slide's file, opened anew: what was decoded before is kept in memory."""
+    with closing(open_slide(path)) as slide:
+        return list(measure(project, slide, keep=False))
+
+
+def kept_anew(project, path):
     shutil.rmtree(project.folder / FOLDER, ignore_errors=True)
-    return list(measure(project, slide))
+    with closing(open_slide(path)) as slide:
+        return list(measure(project, slide))
 
 
 def theirs(blocks):
@@ -141,8 +149,8 @@ def compared(folder, side, mpp_um, rounds):
     every = in_turn(
         {
             "pixels in memory": lambda: ours(blocks, project.mpp_um),
-            "read from the slide": lambda: list(measure(project, slide, keep=False)),
-            "read from the slide and kept": lambda: anew(project, slide),
+            "read from the slide": lambda: read_anew(project, slide.path),
+            "read from the slide and kept": lambda: kept_anew(project, slide.path),
             "scikit-image, pixels in memory": lambda: theirs(blocks),
         },
         rounds,
