@@ -141,3 +141,10 @@ def test_every_field_of_the_settings_has_a_flag():
     add_arguments(parser)
     text = parser.format_help()
     assert [item.name for item in fields(ClusterConfig) if f"--{item.name.replace('_', '-')}" not in text] == []
+
+
+def test_the_help_says_that_several_clusters_are_proposed():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    text = " ".join(parser.format_help().split())
+    assert "may be given several times (default: those proposed, as marked in the table)" in text

@@ -1,5 +1,6 @@
 """``features`` and ``cohort`` from the shell: from slides and a CSV to a table, predictions and attention."""
 
+import argparse
 import csv
 import json
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 from dark_model import disc_picture
+from napari_nucleiseg.cli.cohort import add_arguments
 from napari_nucleiseg.core.models.encoders import build_encoder
 from napari_nucleiseg.core.models.weights import ModelCard, save_model
-from planted_cohort import write_classes, write_slide, write_survival
+from napari_nucleiseg.core.training.cohort.config import CohortConfig
+from planted_cohort import write_classes, write_labels, write_slide, write_survival
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +135,25 @@ def test_survival_from_the_shell(shell, tmp_path):
     )
     assert len(told.document["slides"]) == 16
     assert "risk" in told.document["slides"][0]["scores"]
+
+
+def test_where_many_events_are_at_the_same_time_fewer_intervals_do(shell, tmp_path):
+    for number in range(18):
+        write_slide(tmp_path, f"s{number:03d}", seed=number)
+    rows = [(f"s{number:03d}", 1 + number % 3, 1) for number in range(18)]
+    labels = write_labels(tmp_path / "labels.csv", ("slide", "time", "event"), rows)
+    words = ("cohort", "train", tmp_path, "--labels", labels, "--task", "survival", "--out", tmp_path / "run")
+    words = (*words, "--aggregators", "mean", "--folds", 2, "--epochs", 1)
+    assert "for 4 intervals of time; choose fewer intervals" in shell(*words).err
+    assert shell(*words, "--intervals", 2).status == 0
+    assert json.loads((tmp_path / "run" / "table.json").read_text())["settings"]["intervals"] == 2
+
+
+def test_without_the_option_intervals_are_those_of_the_settings():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = ["train", "features", "--labels", "l.csv", "--task", "survival", "--out", "run"]
+    assert parser.parse_args(words).intervals == CohortConfig().intervals
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="N",
-        help="cluster that is nuclei; may be given several times (default: the one richest in haematoxylin)",
+        help="cluster that is nuclei; may be given several times (default: those proposed, as marked in the table)",
     )
     parser.add_argument("--name", default="", metavar="TEXT", help="name of the model (default: NAME-clusters)")
     parser.add_argument("--licence", default="", metavar="SPDX", help="licence of the picture, for the model's card")

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--classes", metavar="A,B", default="", help="only slides of these classes (default: all)")
     train.add_argument("--folds", type=int, default=5, metavar="N", help="parts of the patients (default: 5)")
     train.add_argument("--epochs", type=int, default=20, metavar="N", help="times each slide is seen (default: 20)")
+    train.add_argument("--intervals", type=int, default=4, metavar="N", help="of time, for survival (default: 4)")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of folds, weights and order (default: 0)")
     train.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default: auto)")
     train.add_argument("--json", action="store_true", help="print the table as JSON")
@@ -69,6 +70,7 @@ def _train(options: argparse.Namespace, console: Console) -> int:
         aggregators=_listed(options.aggregators),
         folds=options.folds,
         epochs=options.epochs,
+        intervals=options.intervals,
         seed=options.seed,
         device=options.device,
     )

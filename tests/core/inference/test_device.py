@@ -45,7 +45,12 @@ def test_probabilities_are_rounded_as_torch_rounds_them_on_every_device():
 @pytest.mark.parametrize("decode", [None, DeviceDecode(0.5, 0.5, frozenset({"nuclei"}))])
 @pytest.mark.parametrize(
     ("head", "value", "said"),
-    [("nuclei", np.nan, "nuclei:"), ("offsets", np.nan, "offsets:"), ("offsets", np.inf, "offsets:")],
+    [
+        ("nuclei", np.nan, "nuclei:"),
+        ("offsets", np.nan, "offsets:"),
+        ("offsets", np.inf, "offsets:"),
+        ("offsets", 7e4, "offsets:"),  # infinite in the float16 that is kept
+    ],
 )
 def test_what_is_no_number_is_refused_wherever_a_network_says_it(batch, decode, head, value, said):
     windows = [Region(0, 0, 32, 48)] * 4
@@ -58,6 +63,12 @@ def test_what_is_no_number_is_refused_wherever_a_network_says_it(batch, decode, 
     forward = Forward(darkness_model(broken), "cpu", heads=HEADS, decode=decode)
     with pytest.raises(ModelError, match=rf"darkness says what is no number .* for {said} .* choose another model\.$"):
         forward.start(batch, windows)()
+
+
+def test_large_numbers_whose_sum_float16_does_not_hold_are_kept(batch):
+    said = Said(torch.zeros(4, 1, 32, 48))
+    said.heads["offsets"] = torch.full((4, 2, 32, 48), 6e4)
+    assert (Forward(darkness_model(said), "cpu", heads=HEADS)(batch)["offsets"] == np.float16(6e4)).all()
 
 
 def test_a_logit_without_bounds_is_a_probability():

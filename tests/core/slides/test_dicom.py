@@ -1,6 +1,7 @@
 import copy
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import imagecodecs
@@ -11,8 +12,11 @@ from PIL import Image
 from napari_nucleiseg.core.errors import MissingDependencyError, SlideError, UnsupportedImageError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides import dicom as reader
+from napari_nucleiseg.core.slides.dicomfiles import fingerprint_of
+from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.slides.registry import can_open, open_slide
 from napari_nucleiseg.core.slides.tilecache import TileCache
+from napari_nucleiseg.core.store.project import Project
 from slide_factory import tissue_picture, write_dicom_slide
 
 pytest.importorskip("wsidicom", reason="the extra `dicom` is not installed")
@@ -188,6 +192,18 @@ def test_a_series_whose_finest_level_cannot_be_read_does_not_open_at_half_resolu
         open_slide(tmp_path / name)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_wherever_the_header_of_the_finest_level_is_cut_that_is_a_sentence(tmp_path):
+    write_dicom_slide(tmp_path, tissue_picture(70, 90), levels=2, label=False)
+    finest = tmp_path / "level-0.dcm"
+    whole = finest.read_bytes()
+    end = whole.index(b"\xe0\x7f\x10\x00")  # the tag of the pixels
+    for size in range(0, end + 12, 3):
+        finest.write_bytes(whole[:size])
+        with pytest.raises(SlideError):
+            reader.read(str(tmp_path / "level-1.dcm"))
+
+
 def test_a_damaged_file_beside_a_slide_is_told_and_those_of_the_system_are_not(tmp_path):
     write_dicom_slide(tmp_path, tissue_picture(301, 213))
     (tmp_path / "level-2.dcm").write_bytes(b"")
@@ -195,6 +211,22 @@ def test_a_damaged_file_beside_a_slide_is_told_and_those_of_the_system_are_not(t
     slide = reader.read(str(tmp_path / "level-1.dcm"))
     assert slide.shape == (301, 213)
     assert slide.notes == ("level-2.dcm beside it is empty or cut off: if it belongs to this slide, copy it again.",)
+
+
+def test_a_cut_file_of_another_series_is_none_of_the_slide(tmp_path):
+    write_dicom_slide(tmp_path, tissue_picture(301, 213), levels=2, label=False)
+    finest = (tmp_path / "level-0.dcm").read_bytes()
+    (tmp_path / "level-0.dcm").unlink()
+    write_dicom_slide(tmp_path / "other", tissue_picture(130, 130), levels=1, label=False, uid="1.2.4")
+    other = (tmp_path / "other" / "level-0.dcm").read_bytes()
+    cut = tmp_path / "cut.dcm"
+    cut.write_bytes(other[: other.index(b"\x28\x00\x02\x00US")])  # what it is of is there, what it holds is not
+    for name in ("", "level-1.dcm"):
+        slide = reader.read(str(tmp_path / name))
+        assert (slide.shape, slide.notes) == ((151, 107), ())
+    cut.write_bytes(finest[: finest.index(b"1.2.3.2000") + 7])  # amid the UID that it shares with the slide
+    with pytest.raises(SlideError, match=r"lacks its finest level: cut\.dcm is empty or cut off"):
+        reader.read(str(tmp_path / "level-1.dcm"))
 
 
 def write_in_two_files(folder):
@@ -223,6 +255,16 @@ def test_a_level_in_two_files_is_the_same_slide_whichever_is_opened(tmp_path):
     (tmp_path / "part-1.dcm").unlink()
     with pytest.raises(SlideError, match="lacks 1 of the files that hold its finest level; copy the whole"):
         reader.read(str(tmp_path))
+
+
+def test_results_that_a_former_version_named_by_any_file_of_the_finest_level_are_known(tmp_path):
+    write_dicom_slide(tmp_path, tissue_picture(301, 213), levels=2)
+    write_in_two_files(tmp_path)
+    slide = reader.read(str(tmp_path))
+    of_files = [fingerprint_of(uid) for uid in ("1.2.9.0", "1.2.9.1", "1.2.3.2", "1.2.3.99")]  # parts, level-1, label
+    assert [is_same(former, slide.fingerprint) for former in of_files] == [True, True, False, False]
+    Project.create(tmp_path / "p", replace(slide, fingerprint=of_files[1])).close()
+    Project.open(tmp_path / "p", slide).close()
 
 
 def write_plane(folder, level, number, *, uid):

@@ -51,7 +51,7 @@ def test_a_project_made_with_labels_in_the_slide_is_opened_and_stays_so_without_
     assert open_slide(path).fingerprint != before.fingerprint
     with Project.open(tmp_path / "p", open_slide(path)) as project:
         project.editor.paint(Region(0, 0, 2, 2), np.ones((2, 2), np.uint32))
-    monkeypatch.setattr(fingerprint, "_WITH_ALL", {})
+    monkeypatch.setattr(fingerprint, "_GIVEN_BEFORE", {})
     with Project.open(tmp_path / "p", open_slide(path)) as project:
         assert project.census.total() == 1
 

@@ -59,6 +59,25 @@ def test_a_holder_that_had_our_number_before_us_is_replaced(path):
     WriterLock(path).release()
 
 
+def test_what_this_process_does_not_hold_was_left_by_one_that_had_our_number(path):
+    put(path, since=psutil.Process().create_time() + 3600)  # the clock was set back since
+    assert read_occupant(path).is_gone
+    WriterLock(path).release()
+
+
+def test_a_clock_that_was_set_back_lets_no_second_one_in(path, monkeypatch):
+    before, at = set(lock_module._HELD), time.time() - 1e8
+    monkeypatch.setattr(time, "time", lambda: at)
+    lock = WriterLock(path)
+    with pytest.raises(StoreError, match="in use by"):
+        WriterLock(path)
+    found = read_occupant(path)
+    assert (found.is_here, found.is_own, found.is_gone) == (True, True, False)
+    lock.check()
+    lock.release()
+    assert before == lock_module._HELD
+
+
 def test_a_process_that_has_only_the_number_of_the_holder_is_another(path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         began = psutil.Process(other.pid).create_time()
@@ -201,9 +220,10 @@ def test_processes_are_told_apart():
     assert not process_runs(ended_process())
 
 
-def test_who_holds_a_lock_is_told_with_whether_they_are_there(path):
+def test_who_holds_a_lock_is_told_with_whether_they_are_there(path, monkeypatch):
     assert read_occupant(path) is None
     put(path)
+    monkeypatch.setattr(lock_module, "_HELD", {"t"})
     found = read_occupant(path)
     assert (found.holder.user, found.is_here, found.is_own, found.is_gone) == ("ada", True, True, False)
     put(path, pid=ended_process())

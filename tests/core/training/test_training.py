@@ -339,6 +339,19 @@ def test_weights_of_another_run_are_set_aside_until_this_one_has_its_own(config)
     assert former.read_bytes() == before
 
 
+def test_weights_of_all_former_runs_are_kept_and_what_a_run_begins_with_stays(tmp_path):
+    best, initial = tmp_path / "best.safetensors", tmp_path / "former-best.safetensors"
+    told = []
+    for run in ("first", "second", "third"):
+        best.write_text(run)
+        told.append(checkpoint.set_aside(best, str(initial)))
+    names = ["former-best.safetensors", "former-best-2.safetensors", "former-best-3.safetensors"]
+    assert [sentence.split()[-2] for sentence in told] == names
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict(
+        zip(names, ("first", "second", "third"), strict=True)
+    )
+
+
 def test_batches_do_not_depend_on_threads(config):
     maker = BatchMaker(config, network_spec("nuclei", PARAMS))
     one = list(maker.batches(0, 3, workers=1))

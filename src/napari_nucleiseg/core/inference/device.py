@@ -285,7 +285,7 @@ class Forward:
         Returns
         -------
         dict of str to Tensor, shape (n, channels, y, x)
-            uint8 or float16, see `__call__`; and the sum of each head before that, float32, ``(heads,)``.
+            uint8 or float16, see `__call__`; and the sum of each head, float32, ``(heads,)``.
         """
         placed = self._placed
         n, height, width = pixels.shape[:3]
@@ -300,9 +300,10 @@ class Forward:
         sums: list[Tensor] = []
         for head in self.heads:
             value = _activated(raw[head.name], head)
-            # Before it becomes bytes, which are always numbers. It takes a ten-thousandth of the forward.
-            sums.append(value.sum())
-            maps[head.name] = _stored(value, head)
+            # Of what is kept (float16 ends at 65504), but before it becomes bytes, which are always numbers. Float16
+            # does not hold the sum; a CPU is faster at turning it into float32 first than at doing both at once.
+            sums.append(value.float().sum())
+            maps[head.name] = _as_bytes(value) if head.activation == "sigmoid" else value
         return {**maps, _SUMS: torch.stack(sums)}
 
     @torch.inference_mode()
@@ -331,17 +332,12 @@ def not_finite(name: str, heads: Sequence[str], device: torch.device) -> ModelEr
 
 
 def _activated(raw: Tensor, head: HeadSpec) -> Tensor:
-    value = raw.float()
-    return torch.sigmoid(value) if head.activation == "sigmoid" else value
-
-
-def _stored(value: Tensor, head: HeadSpec) -> Tensor:
-    """Shrink a head, on the device, to what is kept of it; its memory may be used for that."""
-    return _as_bytes(value) if head.activation == "sigmoid" else value.to(torch.float16)
+    """Return the probabilities of a head in float32, or what else it says as it is kept."""
+    return torch.sigmoid(raw.float()) if head.activation == "sigmoid" else raw.to(torch.float16)
 
 
 def _as_bytes(probability: Tensor) -> Tensor:
-    """Return probabilities times 255, rounded."""
+    """Return probabilities times 255, rounded; their memory may be used for that."""
     if probability.device.type != "cpu":
         return probability.mul_(255).round_().to(torch.uint8)
     # The same numbers in a seventh of the time.

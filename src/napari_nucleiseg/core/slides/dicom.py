@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import struct
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -27,6 +29,7 @@ from napari_nucleiseg.core.slides.dicomfiles import (
     series_files,
     stays_ycbcr,
 )
+from napari_nucleiseg.core.slides.fingerprint import note_given_before
 from napari_nucleiseg.core.slides.pixelsize import StatedPixelSize, stated_mpp, to_number
 from napari_nucleiseg.core.slides.pyramid import BACKGROUND, DamagedTile, Slide, UInt8Image
 from napari_nucleiseg.core.slides.tiled import TiledLevel, UnreadableTileError
@@ -87,6 +90,9 @@ def _slide(path: str, source: Any, files: Sequence[DicomFile], errors: tuple[typ
     arrays = tuple(_level(source, level, levels[0], damage, errors) for level in levels)
     _check_a_tile(path, arrays[0], damage)
     stated = _pixel_size(levels[0], errors)
+    fingerprint = fingerprint_of(base.own_uid)
+    # Former versions took the first by name of the files of the finest level.
+    note_given_before(fingerprint, {fingerprint_of(str(file.uids.instance)) for file in levels[0].datasets})
 
     def close() -> None:
         for array in arrays:
@@ -105,17 +111,18 @@ def _slide(path: str, source: Any, files: Sequence[DicomFile], errors: tuple[typ
         icc_profile=_optical_path(base, "ICCProfile"),
         properties=_properties(base, stated),
         notes=_notes(source, levels[0], base, errors),
-        fingerprint=fingerprint_of(base.own_uid),
+        fingerprint=fingerprint,
         damage=damage,
         on_close=close,
     )
 
 
 def _decoding_errors(library: ModuleType) -> tuple[type[Exception], ...]:
-    """Return all that wsidicom and its codecs raise; its own errors share no base but Exception."""
-    own = vars(importlib.import_module(f"{library.__name__}.errors")).values()
-    kinds = tuple(kind for kind in own if isinstance(kind, type) and issubclass(kind, Exception))
-    return (*kinds, OSError, ValueError, RuntimeError, KeyError, IndexError, AttributeError, TypeError, EOFError)
+    """Return all that wsidicom, pydicom and codecs raise; their own errors share no base but Exception."""
+    own = [vars(importlib.import_module(f"{name}.errors")).values() for name in (library.__name__, "pydicom")]
+    kinds = tuple(kind for kind in chain(*own) if isinstance(kind, type) and issubclass(kind, Exception))
+    plain = (OSError, ValueError, RuntimeError, KeyError, IndexError, AttributeError, TypeError, EOFError)
+    return (*kinds, *plain, struct.error)
 
 
 def _check_colour(path: str, base: DicomFile) -> None:

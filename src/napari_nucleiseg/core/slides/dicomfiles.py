@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ TAGS = (
     "TotalPixelMatrixColumns",
 )
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+_PICTURES = ("LABEL", "OVERVIEW", "THUMBNAIL")
 _IDENTITY_TAGS = ("SOPClassUID", "ConcatenationUID", "InConcatenationTotalNumber")
 _JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
 _MOST_LOOKED_AT = 24
@@ -52,13 +54,15 @@ class DicomFile:
     @property
     def is_whole_slide(self) -> bool:
         """Whether it is whole-slide microscopy: a level, label, macro or thumbnail."""
-        return _WHOLE_SLIDE in (self.header.file_meta.get("MediaStorageSOPClassUID"), self.header.get("SOPClassUID"))
+        return _WHOLE_SLIDE in (_class_uid(self.header), self.header.get("SOPClassUID"))
 
     @property
     def is_cut(self) -> bool:
         """Whether the header ends before it says what the file holds."""
-        says_what = "SOPClassUID" in self.header or "MediaStorageSOPClassUID" in self.header.file_meta
-        return not says_what or (self.is_whole_slide and (not self.kind or (self.kind == "VOLUME" and not self.pixels)))
+        said = [str(uid) for uid in (self.header.get("SOPClassUID"), _class_uid(self.header)) if uid]
+        if not self.is_whole_slide:
+            return all(_WHOLE_SLIDE.startswith(uid) for uid in said)
+        return self.kind not in _PICTURES and not self.pixels
 
     @property
     def series(self) -> str:
@@ -120,7 +124,7 @@ def slides_in(folder: Path) -> tuple[list[Path], list[Path]]:
     files, damaged = _look_at(folder)
     levels = [file for file in files if file.kind == "VOLUME"]
     finest = {file.series: file for file in sorted(levels, key=lambda file: file.order, reverse=True)}
-    return sorted(file.path for file in finest.values()), damaged
+    return sorted(file.path for file in finest.values()), [cut for cut, _ in damaged]
 
 
 def dicom_library(name: str) -> ModuleType:
@@ -156,7 +160,10 @@ def _may_be_dicom(suffix: str) -> bool:
 
 
 def series_files(path: str) -> tuple[list[DicomFile], list[Path]]:
-    """Return the files of the one series that `path` means, the finest level first, and damaged ones beside them."""
+    """Return the files of the one series that `path` means, the finest level first, and damaged ones beside them.
+
+    A damaged one that says that it is of another series is none of them.
+    """
     place = Path(path)
     found, damaged = _look_at(place if place.is_dir() else place.parent)
     if not place.is_dir():
@@ -182,17 +189,20 @@ def series_files(path: str) -> tuple[list[DicomFile], list[Path]]:
     # Label and macro may come as a series of their own.
     files = [file for file in found if file.series == slides[0] or file.kind != "VOLUME"]
     # wsidicom shows the first where there is a choice; it must not depend on names, or on the file that is opened.
-    return sorted(files, key=lambda file: file.order), damaged
+    return sorted(files, key=lambda file: file.order), [cut for cut, left in damaged if slides[0].startswith(left)]
 
 
-def _look_at(folder: Path) -> tuple[list[DicomFile], list[Path]]:
-    """Return the whole-slide files of a folder, and those that are DICOM, or named so, but empty or cut off."""
+def _look_at(folder: Path) -> tuple[list[DicomFile], list[tuple[Path, str]]]:
+    """Return the whole-slide files of a folder, and those that are DICOM, or named so, but empty or cut off.
+
+    With each of these comes what is left of the UID of its series.
+    """
     found, damaged = [], []
     for path in _candidates(folder):
         file = _read_header(path)
         if file is None or file.is_cut:
             if (file is not None or path.suffix.lower() in SUFFIXES) and not path.name.startswith("."):
-                damaged.append(path)
+                damaged.append((path, file.series if file else ""))
         elif file.is_whole_slide:
             found.append(file)
     return found, damaged
@@ -202,14 +212,20 @@ def _kinds(files: Sequence[DicomFile]) -> str:
     return ", ".join(sorted({file.kind.lower() for file in files if file.kind})) or "other DICOM files"
 
 
+def _class_uid(header: Dataset) -> object:
+    return header.file_meta.get("MediaStorageSOPClassUID")
+
+
 def _read_header(path: Path) -> DicomFile | None:
     """Return what a DICOM file says; None where it is something else or damaged."""
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=[*TAGS, *_IDENTITY_TAGS])
-    except (InvalidDicomError, OSError, ValueError, EOFError, KeyError) as error:
+        # Elements are read only when they are asked for: a number that is cut in half is found here.
+        logger.debug("%s says %d things", path, len((*header.file_meta, *header)))
+    except (InvalidDicomError, BytesLengthException, struct.error, OSError, ValueError, EOFError, KeyError) as error:
         logger.debug("%s is not read as DICOM: %s", path, error)
         return None
     return DicomFile(path, header)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable
@@ -24,8 +25,9 @@ _GOLDEN = 0.618033988749895
 _STRAYS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _STRAY_PREFIX = "._"
 _BESIDE_PICTURE = frozenset({"labels", "tables", "shapes", "points"})
-# What former versions, which took them for parts of the slide, gave for slides that were opened since.
-_WITH_ALL: dict[str, str] = {}
+# What former versions, which took them for parts of the slide, or another file for its first, gave for slides that were
+# opened since.
+_GIVEN_BEFORE: dict[str, frozenset[str]] = {}
 
 
 def fingerprint(path: str, opener: Opener | None = None) -> str:
@@ -51,7 +53,7 @@ def fingerprint(path: str, opener: Opener | None = None) -> str:
         files, is_all = _files(Path(path))
         found = _of_folder(Path(path), files)
         if not is_all:
-            _WITH_ALL[found] = _of_folder(Path(path), _files(Path(path), everything=True)[0])
+            note_given_before(found, [_of_folder(Path(path), _files(Path(path), everything=True)[0])])
         return found
     ends, middle = hashlib.sha256(), hashlib.sha256()
     with closing(ByteSource(path, opener)) as source:
@@ -70,9 +72,15 @@ def former(fingerprint: str) -> str:
     return fingerprint[-_LENGTH:] if len(fingerprint) == _MIDDLE_LENGTH + _LENGTH else fingerprint
 
 
+def note_given_before(fingerprint: str, others: Iterable[str]) -> None:
+    """Note what former versions gave for a slide that is open now, so that `is_same` knows it."""
+    _GIVEN_BEFORE[fingerprint] = frozenset(others)
+
+
 def is_same(one: str, other: str) -> bool:
     """Whether two fingerprints are known and those of one slide, also where a former version gave one of them."""
-    pairs = ((a, b) for a in {one, _WITH_ALL.get(one, one)} for b in {other, _WITH_ALL.get(other, other)})
+    ones, others = ({name, *_GIVEN_BEFORE.get(name, ())} for name in (one, other))
+    pairs = itertools.product(ones, others)
     return bool(one and other) and any(a == b or former(a) == b or a == former(b) for a, b in pairs)
 
 

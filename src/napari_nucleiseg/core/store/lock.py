@@ -23,6 +23,9 @@ SILENT_S = 600.0
 # When a process began is known to a second or so.
 BEGAN_AFTER_S = 5.0
 
+# Tokens of the locks that this process holds.
+_HELD: set[str] = set()
+
 _OUTSIDE = "pid:[4026531836]"  # the number that Linux gives the processes of the machine itself
 
 
@@ -81,7 +84,13 @@ class WriterLock:
         self.path = path
         now, token = time.time(), uuid.uuid4().hex
         self.holder = Holder(user_name(), platform.node(), os.getpid(), now, token, container_name())
-        self._acquire(take_over=take_over)
+        # Before the file is there: another thread must not think that a process left it that has ended.
+        _HELD.add(token)
+        try:
+            self._acquire(take_over=take_over)
+        except BaseException:
+            _HELD.discard(token)
+            raise
         self._released = threading.Event()
         # The file's age tells other machines that this one is alive; a thread, because an idle window writes nothing.
         threading.Thread(target=self._beat, name="project-lock", daemon=True).start()
@@ -108,6 +117,7 @@ class WriterLock:
         now = read_holder(self.path)
         if now is not None and now.token == self.holder.token:
             self.path.unlink(missing_ok=True)
+        _HELD.discard(self.holder.token)
 
     def _acquire(self, *, take_over: bool) -> None:
         for _ in range(3):
@@ -240,12 +250,13 @@ def read_occupant(path: Path) -> Occupant | None:
 def is_stale(path: Path, holder: Holder) -> bool:
     """Whether the holder is gone: its process ended (this machine) or it was silent for long (another machine).
 
-    A process that has only the number of one that ended is another. A container counts as another machine.
+    A process that has only the number of one that ended is another: this one knows which locks it holds itself. A
+    container counts as another machine.
     """
     if not holder.is_here:
         return age_s(path) > SILENT_S
     if holder.pid == os.getpid():
-        return holder.since < _BEGAN
+        return holder.token not in _HELD
     if not process_runs(holder.pid):
         return True
     # Who holds a lock shows it again and again, also after the clock was set.
@@ -259,9 +270,6 @@ def began(pid: int) -> float:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
         return 0.0
-
-
-_BEGAN = began(os.getpid())
 
 
 def container_name() -> str:

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def cut_log(path: Path, step: int) -> None:
 def set_aside(weights: Path, initial: str) -> str:
     """Give weights that another run left here another name, so that a file of theirs is one of this run; say so.
 
+    Nothing is replaced: each run's stay, under the first name that is free.
+
     Parameters
     ----------
     weights : Path
@@ -94,7 +97,9 @@ def set_aside(weights: Path, initial: str) -> str:
     """
     if not weights.exists() or (initial and Path(initial).resolve() == weights.resolve()):
         return ""
-    former = weights.with_name(f"{FORMER}{weights.name}")
+    endings = (f"-{number}" if number > 1 else "" for number in count(1))
+    names = (weights.with_name(f"{FORMER}{weights.stem}{ending}{weights.suffix}") for ending in endings)
+    former = next(name for name in names if not name.exists())
     weights.replace(former)
     return f"The weights that another run left in {weights.parent} are called {former.name} now."
 

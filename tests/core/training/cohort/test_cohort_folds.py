@@ -38,10 +38,34 @@ def test_the_seed_decides_and_the_order_of_slides_does_not():
     assert (folds != stratified_folds(strata, patients, 5, 4)).any()
 
 
-def test_a_patient_is_of_the_kind_of_most_of_its_slides():
+def test_a_patient_counts_for_the_kind_that_fewest_have():
     folds = stratified_folds(list("aabaabbb"), ["p", "p", "p", "q", "q", "r", "s", "s"], 2, 0)
     assert folds[0] != folds[3]
     assert folds[5] != folds[6]
+
+
+@pytest.mark.parametrize("kinds", ["ab", "aaab", "abbb"])
+def test_patients_with_slides_of_both_kinds_bring_each_into_every_fold(kinds):
+    patients = [f"p{number}" for number in range(20) for _ in kinds]
+    folds = stratified_folds(list(kinds) * 20, patients, 5, 0)
+    assert np.bincount(folds).tolist() == [4 * len(kinds)] * 5
+    assert len(set(zip(patients, folds.tolist(), strict=True))) == 20
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_of_two_kinds_is_in_every_fold_whatever_patients_have(seed):
+    rng = np.random.default_rng(seed)
+    of_patients = ["a"] * rng.integers(4) + ["b"] * rng.integers(4) + ["ab"] * rng.integers(5, 12)
+    slides = [(kind, f"p{number}") for number, kinds in enumerate(of_patients) for kind in kinds]
+    strata, patients = zip(*slides, strict=True)
+    folds = stratified_folds(strata, patients, 5, seed)
+    assert set(zip(strata, folds.tolist(), strict=True)) == {(kind, fold) for kind in "ab" for fold in range(5)}
+    assert len(set(zip(patients, folds.tolist(), strict=True))) == len(of_patients)
+
+
+def test_where_patients_have_one_kind_each_folds_stay_as_they_were():
+    folds = stratified_folds(list("babaabbabb"), list("0123456788"), 3, 7)
+    assert folds.tolist() == [1, 0, 2, 2, 1, 1, 0, 0, 2, 2]
 
 
 def test_too_few_patients_are_told():

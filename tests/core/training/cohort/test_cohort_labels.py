@@ -58,6 +58,12 @@ def test_only_some_classes_may_be_wanted(features, csv):
     assert cohort.notes == ("Slides with features but without a label are left out (1): b.svs.",)
 
 
+@pytest.mark.parametrize("wanted", [("q",), ("x", "q")])
+def test_a_class_that_no_slide_has_is_told_with_those_that_there_are(features, csv, wanted):
+    with pytest.raises(DataError, match="has no slide of the class q; choose from x, y"):
+        load_cohort(features, csv("slide,label\na,y\nb,x\nc,y\n"), "classes", wanted)
+
+
 def test_unknown_and_missing_slides_are_told_and_left_out(features, csv):
     cohort = load_cohort(features, csv("slide,label\na,x\nb,y\nc,\nd,x\n"), "classes")
     assert [case.slide for case in cohort.cases] == ["a", "b"]

@@ -79,3 +79,5 @@ def test_an_edge_belongs_to_the_later_interval():
 def test_events_that_cannot_be_parted_are_told(times):
     with pytest.raises(DataError, match="choose fewer intervals"):
         quantile_edges(np.array(times), np.ones(len(times), bool), 4)
+    with pytest.raises(DataError, match="2 intervals of time; give times in days"):  # there are no fewer
+        quantile_edges(np.ones(8), np.ones(8, bool), 2)

@@ -242,6 +242,14 @@ def test_other_labels_or_settings_are_learned_anew(tmp_path):
     assert len(ended(train_cohort(other, wanted))[0]) == 16
 
 
+def test_other_folds_are_judged_anew(tmp_path, monkeypatch):
+    cohort, wanted = cohort_of(tmp_path), config(tmp_path, aggregators=("mean",), epochs=1)
+    ended(train_cohort(cohort, wanted))
+    folds = deal(cohort, wanted)
+    monkeypatch.setattr("napari_nucleiseg.core.training.cohort.crossvalidation.deal", lambda *_: 1 - folds)
+    assert len(ended(train_cohort(cohort, wanted))[0]) == 16
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -268,6 +276,29 @@ def test_few_who_were_lost_from_sight_need_not_be_in_every_fold(tmp_path):
     cohort = load_cohort(find_bags([tmp_path]), labels, "survival")
     folds = deal(cohort, config(tmp_path, task="survival", folds=3))
     assert np.bincount(folds).tolist() == [4, 4, 4]
+
+
+def survival_of(folder, rows):
+    for slide, *_ in rows:
+        write_slide(folder, slide)
+    labels = write_labels(folder / "labels.csv", ("slide", "patient", "time", "event"), rows)
+    return load_cohort(find_bags([folder]), labels, "survival")
+
+
+def test_patients_with_an_event_in_some_of_their_slides_only_are_in_every_fold(tmp_path):
+    rows = [(f"s{number:03d}", f"p{number // 3}", number + 1, int(number % 3 > 0)) for number in range(18)]
+    folds = deal(survival_of(tmp_path, rows), config(tmp_path, task="survival", folds=3))
+    assert np.bincount(folds).tolist() == [6, 6, 6]
+    assert np.bincount(folds[::3]).tolist() == [2, 2, 2]
+
+
+def test_times_are_written_as_they_were_given(tmp_path):
+    times = ["51840123", "0.1", "12", "1234567.25", "0.30000000000000004", "1000000", "2", "3"]
+    rows = [(f"s{number}", f"p{number}", time, 1) for number, time in enumerate(times)]
+    cohort, wanted = survival_of(tmp_path, rows), config(tmp_path, task="survival", intervals=2, epochs=1)
+    ended(train_cohort(cohort, replace(wanted, aggregators=("mean",))))
+    with (tmp_path / "run" / "held_out.csv").open() as file:
+        assert [row["time"] for row in csv.DictReader(file)] == times
 
 
 def test_predictions_are_written_and_other_features_refused(tmp_path):

@@ -164,7 +164,8 @@ def train_cohort(
     if cohort.task != config.task:
         raise DataError(f"the labels are read for {cohort.task}, the run is for {config.task}; name the same task")
     folder, task, folds = Path(config.out), task_of(cohort, config), deal(cohort, config)
-    run = _Run(cohort, config, task, folds, Shelf(cohort.paths), Memory(_made(folder), cohort, config), cancelled)
+    memory = Memory(_made(folder), cohort, config, folds)
+    run = _Run(cohort, config, task, folds, Shelf(cohort.paths), memory, cancelled)
     rows, outputs, judged = list[Row](), dict[str, str](), list[_Judged]()
     for name in config.wanted:
         found = _Judged(name, folds, np.full((len(folds), _columns(task)), math.nan))
@@ -330,7 +331,8 @@ def _sheet(cohort: Cohort, judged: Sequence[_Judged]) -> str:
 
 
 def _truth(case: Case, survival: bool) -> tuple[object, ...]:
-    return (f"{case.time:g}", int(case.event)) if survival else (case.label,)
+    # All digits of the time: it reads back as it was given.
+    return (repr(case.time).removesuffix(".0"), int(case.event)) if survival else (case.label,)
 
 
 def _made(folder: Path) -> Path:

@@ -177,14 +177,14 @@ def load_cohort(
     Raises
     ------
     DataError
-        If labels or features cannot be read, they have no slide in common, all slides are of one class or nothing
-        happened to any, a label goes by a name that several slides have, or the features are of different encoders
-        or widths.
+        If labels or features cannot be read, they have no slide in common, no slide is of a class that is wanted, all
+        are of one class or nothing happened to any, a label goes by a name that several slides have, or the features
+        are of different encoders or widths.
     """
     cards = {path: read_bag_card(path) for path in features}
     cases = read_labels(labels, task)
     if classes and task == CLASSES:
-        cases = tuple(case for case in cases if case.label in classes)
+        cases = _of_classes(cases, classes, labels)
     by_name = _by_name(cards, labels, cases)
     joined = [
         Case(case.slide, case.patient, case.label, case.time, case.event, by_name[case.slide])
@@ -206,6 +206,13 @@ def load_cohort(
     _must_differ(cohort)
     _must_be_as_wide(cohort.paths)
     return cohort
+
+
+def _of_classes(cases: Sequence[Case], classes: Sequence[str], labels: str | os.PathLike[str]) -> tuple[Case, ...]:
+    there = sorted({case.label for case in cases})
+    if unknown := [name for name in classes if name not in there]:
+        raise DataError(f"{labels} has no slide of the class {unknown[0]}; choose from {', '.join(there)}")
+    return tuple(case for case in cases if case.label in classes)
 
 
 def _by_name(cards: Mapping[Path, BagCard], labels: str | os.PathLike[str], cases: Sequence[Case]) -> dict[str, Path]:

@@ -71,9 +71,10 @@ def quantile_edges(times: NDArray[np.float64], events: NDArray[np.bool_], interv
     edges = np.quantile(seen, np.arange(1, intervals) / intervals) if len(seen) else np.zeros(0)
     held = np.bincount(np.searchsorted(edges, seen, side="right"), minlength=intervals)
     if len(edges) < intervals - 1 or not held.all():
+        fewer = "choose fewer intervals, " if intervals > 2 else ""  # there are no fewer than two
         raise DataError(
             f"{len(seen)} events are too few, or too many at the same time, for {intervals} intervals of time; "
-            "choose fewer intervals, or label more slides with an event"
+            f"{fewer}give times in days rather than months or years, or label more slides with an event"
         )
     return tuple(map(float, edges))
 

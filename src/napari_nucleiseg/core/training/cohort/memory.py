@@ -49,6 +49,8 @@ class Memory:
         Slides, their labels and their features decide which lines count, and so do most settings.
     config : CohortConfig
         The settings.
+    folds : ndarray of int64, shape (n,)
+        Fold of each slide; other folds are judged anew.
 
     Raises
     ------
@@ -56,8 +58,8 @@ class Memory:
         If the file cannot be read.
     """
 
-    def __init__(self, folder: Path, cohort: Cohort, config: CohortConfig) -> None:
-        self._path, self.key = folder / NAME, key_of(cohort, config)
+    def __init__(self, folder: Path, cohort: Cohort, config: CohortConfig, folds: NDArray[np.int64]) -> None:
+        self._path, self.key = folder / NAME, key_of(cohort, config, folds)
         self._found: dict[tuple[str, int], FoldJudged] = {}
         try:
             text = self._path.read_text(encoding="utf-8", errors="replace") if self._path.exists() else ""
@@ -109,13 +111,13 @@ class Memory:
             return False
 
 
-def key_of(cohort: Cohort, config: CohortConfig) -> str:
-    """Return 16 digits that change with slides, labels, features and whatever setting decides what is learnt."""
+def key_of(cohort: Cohort, config: CohortConfig, folds: NDArray[np.int64]) -> str:
+    """Return 16 digits that change with slides, labels, features, folds and whatever setting decides what is learnt."""
     settings = {name: value for name, value in asdict(config).items() if name not in _NO_MATTER}
     slides = []
     for case in cohort.cases:
         time = None if math.isnan(case.time) else case.time
         card = asdict(read_bag_card(case.path)) if case.path is not None else {}
         slides.append([case.slide, case.patient, case.label, time, case.event, card])
-    text = json.dumps([settings, cohort.task, slides], sort_keys=True)
+    text = json.dumps([settings, cohort.task, slides, folds.tolist()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
