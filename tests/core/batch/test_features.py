@@ -1,5 +1,6 @@
 """Slides described by encoders: on one grid, tissue only, nothing done twice, broken slides told."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from napari_nucleiseg.core.slides.registry import open_slide
 from napari_nucleiseg.core.slides.synthetic import synthetic_slide
 from napari_nucleiseg.core.slides.tissue import TissueMask
 from napari_nucleiseg.core.training.cohort.bags import ENDING, read_bag, write_bag
+from slide_factory import write_ome_zarr
 
 SIDE = 32  # of a patch: small, so that a small scan holds regions
 TESTS = Path(__file__).parents[2]
@@ -177,6 +179,31 @@ def test_features_of_a_former_version_are_taken_and_told_from_those_of_other_pic
     assert output.read_bytes() != before
     assert once() == (True, output)
     assert output.read_bytes() == before
+
+
+def test_features_of_a_folder_in_which_strays_counted_in_former_versions_are_taken(tmp_path, encoders, picture):
+    folder = tmp_path / "scan.ome.zarr"
+    write_ome_zarr(folder, picture, mpp_um=0.5)
+    (folder / ".DS_Store").write_text("x")
+    ends = hashlib.sha256()
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for path in (Path(parent) / name for name in sorted(names)):
+            ends.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
+
+    def once():
+        (finished,) = of(run(folder, out=tmp_path / "out", encoders=encoders[:1]), FeaturesFinished)
+        return finished.from_before, Path(finished.output)
+
+    _, output = once()
+    bag = read_bag(output)
+    before = replace(bag.card, fingerprint=ends.hexdigest()[:32])
+    assert before != bag.card
+    write_bag(output, replace(bag, card=before))
+    assert once() == (True, output)
+    assert read_bag(output).card == bag.card
+    write_bag(output, replace(bag, card=replace(bag.card, fingerprint="0" * 32)))
+    assert once() == (False, output)
 
 
 def test_what_is_done_is_not_done_again_unless_encoder_settings_or_slide_change(scan, tmp_path, encoders, picture):

@@ -56,7 +56,15 @@ def test_two_slides_of_one_name_and_an_empty_folder_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "stem"), [("a.svs", "a"), ("a.ome.tif", "a"), ("a.b.tif", "a.b"), ("a.ome.zarr", "a"), ("a.zarr", "a")]
+    ("name", "stem"),
+    [
+        ("a.svs", "a"),
+        ("a.ome.tif", "a"),
+        ("a.b.tif", "a.b"),
+        ("a.ome.zarr", "a"),
+        ("a.zarr", "a"),
+        ("slide.1", "slide.1"),
+    ],
 )
 def test_results_are_named_by_the_stem(tmp_path, name, stem):
     assert stem_of(tmp_path / name) == stem
@@ -132,6 +140,17 @@ def test_a_dicom_file_hides_no_other_slide_of_its_folder(dicom):
 def test_a_folder_of_two_dicom_slides_is_one_file_of_each(dicom):
     add_series(dicom, "2.5")
     assert stems(dicom) == ["2.5.dcm", "level-0.dcm"]
+
+
+def test_series_that_are_named_by_their_uids_alone_have_names_of_their_own(dicom):
+    folder = dicom.parent / "uids"
+    for uid in ("1.2.840.1", "1.2.840.2"):
+        add_series(folder, uid)
+        (folder / f"{uid}.dcm").rename(folder / uid)
+    assert [(Path(entry.path).name, entry.stem) for entry in find_inputs([folder])] == [
+        ("1.2.840.1", "1.2.840.1"),
+        ("1.2.840.2", "1.2.840.2"),
+    ]
 
 
 def test_without_pydicom_other_slides_are_found_and_the_folder_says_what_to_install(dicom, monkeypatch):

@@ -1,5 +1,6 @@
 """The run's memory: what counts as done, also after a crash and after other settings."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, replace
@@ -8,6 +9,7 @@ import pytest
 
 from napari_nucleiseg.core.batch.record import NAME, Entry, Record, recorded_names
 from napari_nucleiseg.core.errors import StoreError
+from napari_nucleiseg.core.slides.fingerprint import fingerprint
 
 
 def entry(settings="s", outputs=("a.tif",)):
@@ -40,6 +42,35 @@ def test_what_a_former_version_has_done_is_found_and_told_from_other_pictures_fr
     for known in (record, Record(tmp_path)):
         assert known.find("a", twin, "s") is None
         assert known.find("a", full, "s") == replace(entry(), fingerprint=full)
+
+
+def test_a_folder_in_which_strays_counted_in_former_versions_is_found(tmp_path):
+    image = tmp_path / "a.zarr"
+    image.mkdir()
+    (image / "zarr.json").write_text("{}")
+    (image / ".DS_Store").write_text("x")
+    before = hashlib.sha256(b".DS_Store 1\nxzarr.json 2\n{}").hexdigest()[:32]
+    add(tmp_path / "out", replace(entry(), fingerprint=before))
+    now = fingerprint(str(image))
+    assert now != before
+    for _ in range(2):
+        assert Record(tmp_path / "out").find("a", now, "s") == replace(entry(), fingerprint=now)
+    assert Record(tmp_path / "out").find("a", "0" * 32, "s") is None
+
+
+@pytest.mark.parametrize("name", ["zarr.json", ".zattrs", ".zgroup"])
+def test_a_store_that_somebody_looked_into_counts_one_that_was_written_anew_does_not(tmp_path, name):
+    store = tmp_path / "a.labels.zarr"
+    store.mkdir()
+    (store / name).write_text("{}")
+    Record(tmp_path).add(entry(outputs=[store.name]))
+    when = Record(tmp_path).find("a", "f", "s").written
+    (store / ".DS_Store").write_text("x")
+    for path in (store, store / ".DS_Store"):
+        os.utime(path, (when + 9, when + 9))
+    assert Record(tmp_path).find("a", "f", "s") == entry(outputs=[store.name])
+    os.utime(store / name, (when + 9, when + 9))
+    assert Record(tmp_path).find("a", "f", "s") is None
 
 
 def test_a_result_that_is_gone_or_overwritten_does_not_count(tmp_path):

@@ -20,8 +20,10 @@ from napari_nucleiseg.core.batch.job import (
     SlideNoted,
     SlideStarted,
 )
+from napari_nucleiseg.core.batch.record import Record
 from napari_nucleiseg.core.batch.segmentation import segment_slides
 from napari_nucleiseg.core.errors import ModelError, StoreError
+from napari_nucleiseg.core.exchange.annotated_table import FACTS
 from napari_nucleiseg.core.exchange.formats import FORMATS
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.core.store.project import Project
@@ -311,6 +313,27 @@ def test_label_images_of_earlier_versions_are_known_by_the_record(pictures, tmp_
     labels = tifffile.imread(tmp_path / "out" / "a.tif")
     tifffile.imwrite(tmp_path / "out" / "a.tif", labels, software="")
     assert of(run(pictures / "a.png", out=tmp_path / "out", threshold=0.7), SlideFinished)
+
+
+@pytest.mark.parametrize(("form", "file"), [("zarr", "zarr.json"), ("zarr-0.4", ".zattrs")])
+def test_stores_of_earlier_versions_are_known_by_the_record(pictures, tmp_path, form, file):
+    run(pictures / "a.png", out=tmp_path / "out", formats=(form,))
+    path = tmp_path / "out" / f"a{FORMATS[form].ending}" / file
+    said = json.loads(path.read_text(encoding="utf-8"))
+    del said.get("attributes", said)["software"]
+    path.write_text(json.dumps(said), encoding="utf-8")
+    assert of(run(pictures / "a.png", out=tmp_path / "out", formats=(form,), threshold=0.7), SlideFinished)
+    assert "software" in path.read_text(encoding="utf-8")
+
+
+def test_a_store_to_which_somebody_added_is_told_before_work_begins(pictures, tmp_path, network):
+    store = tmp_path / "out" / f"a{FORMATS['spatialdata'].ending}"
+    zarr.create_group(str(store), attributes={FACTS: {}}).create_group("tables/clusters")
+    Record(tmp_path / "out").begin([store.name])
+    (failed,) = of(run(pictures / "a.png", out=tmp_path / "out", formats=("spatialdata",)), SlideFailed)
+    assert "is no unchanged export of this kind, so it is not replaced" in failed.reason
+    assert network.log.tiles == 0
+    assert (store / "tables" / "clusters").is_dir()
 
 
 def test_results_of_a_run_that_was_cut_off_are_replaced_by_the_next(pictures, tmp_path, monkeypatch):

@@ -85,6 +85,29 @@ def test_images_and_labels_that_are_no_export_are_not_replaced(project, tmp_path
     assert steps == []
 
 
+@pytest.mark.parametrize(("form", "file"), [("zarr", "zarr.json"), ("zarr-0.4", ".zattrs")])
+def test_labels_without_a_mark_are_replaced_only_where_they_are_known_for_earlier_ones(project, tmp_path, form, file):
+    store = tmp_path / "a.zarr"
+    export(source_of_project(project), store, form)
+    marked = contents(store)
+    said = json.loads((store / file).read_text(encoding="utf-8"))
+    del said.get("attributes", said)["software"]
+    (store / file).write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(ExportError, match="no unchanged export of this kind"):
+        export(source_of_project(project), store, form)
+    export(source_of_project(project), store, form, is_earlier=True)
+    assert contents(store) == marked
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_picture_under_the_name_of_earlier_labels_is_not_replaced(project, tmp_path, version):
+    write_ome_zarr(tmp_path / "a.zarr", tissue_picture(64, 64), version=version)
+    before = contents(tmp_path)
+    with pytest.raises(ExportError, match="exists already"):
+        export(source_of_project(project), tmp_path / "a.zarr", "zarr", is_earlier=True)
+    assert contents(tmp_path) == before
+
+
 def test_a_nucleus_lies_at_one_place_in_tables_and_outlines(fresh_project, tmp_path):
     project = fresh_project()
     image = np.zeros((30, 40), np.uint32)

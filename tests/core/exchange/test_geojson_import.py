@@ -333,6 +333,21 @@ def test_former_exports_of_such_a_slide_count_from_its_corner(scanned, tmp_path)
     assert np.count_nonzero(image_of(project)[120:130, 230:240]) == 100
 
 
+@pytest.mark.parametrize("kind", ["annotation", "detection"])
+def test_an_export_that_counts_from_a_corner_that_nobody_says_is_refused(scanned, tmp_path, kind):
+    project, unknown = scanned("a"), scanned("b", None)
+    image = drawn(project)
+    write_geojson(source_of_project(project), tmp_path / "a.geojson")
+    ours = [one for one in features_of(tmp_path / "a.geojson") if one["properties"]["objectType"] == kind]
+    assert ours
+    with pytest.raises(ImportFileError, match=r"neither the file nor the project says .* Name the slide, not its proj"):
+        import_geojson(unknown, written(tmp_path, [square(20, 30), *ours], "q.geojson"))
+    assert not image_of(unknown).any()
+    assert not read_regions(unknown.ledger.reader)
+    import_geojson(unknown, tmp_path / "a.geojson")  # it says so itself
+    assert (image_of(unknown) == image).all()
+
+
 @pytest.mark.parametrize("said", [5, {"origin": 5}, {"origin": ["a", 1]}, {"origin": [1e300, 0]}, {"origin": [1]}])
 def test_an_origin_that_is_no_place_is_not_listened_to(scanned, tmp_path, said):
     project = scanned("a")

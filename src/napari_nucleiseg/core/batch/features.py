@@ -25,7 +25,7 @@ from napari_nucleiseg.core.inference.predict import read_tile
 from napari_nucleiseg.core.models.encoders import PATCH, REGION, LoadedEncoder, load_encoder
 from napari_nucleiseg.core.models.files import sweep
 from napari_nucleiseg.core.models.hardware import choose_device
-from napari_nucleiseg.core.slides.fingerprint import former
+from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.slides.pixelsize import given_mpp
 from napari_nucleiseg.core.slides.pyramid import Slide
 from napari_nucleiseg.core.slides.registry import open_slide
@@ -185,7 +185,8 @@ def _describe(entry: Input, run: _Run) -> Iterator[FeatureEvent]:
         card = run.card(slide, grid)
         with suppress(DataError):  # there is none yet, or a damaged one
             before = read_bag(output)
-            if before.card in (card, replace(card, fingerprint=former(card.fingerprint))):
+            known = before.card.fingerprint
+            if before.card == (replace(card, fingerprint=known) if is_same(known, card.fingerprint) else card):
                 if before.card != card:
                     write_bag(output, replace(before, card=card))
                 yield FeaturesFinished(entry.path, str(output), len(before.boxes), run.level, from_before=True)

@@ -106,9 +106,13 @@ def _named(paths: list[str]) -> tuple[Input, ...]:
 
 
 def stem_of(path: str | os.PathLike[str]) -> str:
-    """Return the name of a slide without its ending (``a.ome.tif`` and ``a.ome.zarr`` are ``a``)."""
+    """Return the name of a slide without its ending (``a.ome.tif`` and ``a.ome.zarr`` are ``a``).
+
+    A number is none: scanners name DICOM files by UIDs such as ``1.2.840.7``, and the last part tells them apart.
+    """
     name = Path(os.path.abspath(path))  # noqa: PTH100  # a link has a name of its own: its target's may be another's
-    return (name.name if name.is_dir() and name.suffix != ".zarr" else name.stem).removesuffix(".ome")
+    is_whole = name.suffix[1:].isdecimal() or (name.is_dir() and name.suffix != ".zarr")
+    return (name.name if is_whole else name.stem).removesuffix(".ome")
 
 
 def is_picture(slide: Slide) -> bool:

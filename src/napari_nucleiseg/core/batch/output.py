@@ -10,7 +10,7 @@ from napari_nucleiseg.core.batch.earlier import EarlierResults
 from napari_nucleiseg.core.batch.inputs import Input
 from napari_nucleiseg.core.batch.job import SlideAdvanced
 from napari_nucleiseg.core.errors import ExportError
-from napari_nucleiseg.core.exchange.formats import FORMATS, export
+from napari_nucleiseg.core.exchange.formats import FORMATS, export, require_replaceable
 from napari_nucleiseg.core.exchange.source import LabelSource
 
 
@@ -53,6 +53,8 @@ def require_own(entry: Input, folder: Path, names: Iterable[str], earlier: Earli
                 f"{path} is there already and is no result of an earlier run, so it is not replaced by results of "
                 f"{entry.path}; choose another folder for the results (--out), or move that file away."
             )
+        if name.endswith(FORMATS["spatialdata"].ending):
+            require_replaceable(path, "spatialdata")  # what others compute is added to such a store
 
 
 def _require_other(entry: Input, path: Path) -> None:

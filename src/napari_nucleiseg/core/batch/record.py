@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_nucleiseg.core.errors import StoreError
-from napari_nucleiseg.core.slides.fingerprint import former
+from napari_nucleiseg.core.slides.fingerprint import is_same
 from napari_nucleiseg.core.store.finding import last_written
 
 NAME = "segmented.jsonl"
 _WRITES = "writes"
+# What a Zarr store, version 3 or 2, says of itself.
+_OF_STORES = ("zarr.json", ".zattrs", ".zgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / NAME
-        self._entries: dict[tuple[str, str, str], Entry] = {}
+        # By name of the results and settings, then by fingerprint.
+        self._entries: dict[tuple[str, str], dict[str, Entry]] = {}
         self._writers: dict[str, Entry] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -85,8 +88,10 @@ class Record:
 
     def _remember(self, entry: Entry) -> None:
         # What a former version noted is not found any more: one that tells more of the slide takes its place.
-        self._entries.pop((entry.stem, former(entry.fingerprint), entry.settings), None)
-        self._entries[entry.stem, entry.fingerprint, entry.settings] = entry
+        known = self._entries.setdefault((entry.stem, entry.settings), {})
+        for fingerprint in [one for one in known if is_same(one, entry.fingerprint)]:
+            del known[fingerprint]
+        known[entry.fingerprint] = entry
         self._writers.update(dict.fromkeys(entry.outputs, entry))
 
     def find(self, stem: str, fingerprint: str, settings: str) -> Entry | None:
@@ -101,8 +106,9 @@ class Record:
         StoreError
             If the line cannot be written.
         """
-        keys = ((stem, known, settings) for known in (fingerprint, former(fingerprint)))
-        entry = next((self._entries[key] for key in keys if key in self._entries), None)
+        known = self._entries.get((stem, settings), {})
+        same = (known[one] for one in known if is_same(one, fingerprint))
+        entry = known.get(fingerprint) or next(same, None)
         if entry is None:
             return None
         if not all(self._writers[name] is entry and (self._folder / name).exists() for name in entry.outputs):
@@ -165,9 +171,11 @@ def recorded_names(folder: Path) -> frozenset[str]:
 
 
 def _written(result: Path) -> float:
-    """Return when a result was written; who only looks at a project touches its folder, but not what is in it."""
+    """Return when a result was written; who only looks at a project or store touches its folder, but not its files."""
+    stores = [result / name for name in _OF_STORES]
     try:
-        return last_written(result) or result.stat().st_mtime
+        of_store = max((path.stat().st_mtime for path in stores if path.is_file()), default=0.0)
+        return last_written(result) or of_store or result.stat().st_mtime
     except OSError:
         return 0.0  # gone, and so no result any more
 

@@ -151,4 +151,7 @@ def export(
         require_replaceable(path, format_name)
     form = FORMATS[format_name]
     write = getattr(importlib.import_module(f"{_PACKAGE}.{form.module}"), form.function)
-    write(source, path, **form.settings, **({} if on_progress is None else {"on_progress": on_progress}))
+    told: dict[str, Any] = {} if on_progress is None else {"on_progress": on_progress}
+    if form.module == "ome_zarr":
+        told["is_earlier"] = is_earlier
+    write(source, path, **form.settings, **told)

@@ -35,6 +35,8 @@ OBJECT_TYPES = ("detection", "annotation")
 LABEL, AREA, SCORE, APPROVED = "Label", "Area µm^2", "Score", "Approved"
 # The member of a collection that says of which level-0 pixel ``[x, y]`` the corner is its origin.
 STATED, ORIGIN = "napari-nucleiseg", "origin"
+# What identities are made of behind the slide where coordinates count from the corner of the part that holds pixels.
+PART = "/part"
 _NAMESPACE = uuid.UUID("4f0c7c0e-3d52-5f0b-9c53-6a4a2f0d9e11")
 _ID_DIGITS = 8
 
@@ -74,7 +76,7 @@ def identity_of(slide: str, corner: YX) -> str:
     corner : YX
         Of that part, level-0 pixels.
     """
-    return slide if corner == NO_CORNER else f"{slide}/part"
+    return slide if corner == NO_CORNER else f"{slide}{PART}"
 
 
 def region_identity(slide: str, number: int) -> str:

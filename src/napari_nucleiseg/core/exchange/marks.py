@@ -21,6 +21,13 @@ def is_our_store(store: Path) -> bool:
     return MARK.items() <= _attributes(store).items()
 
 
+def holds_labels(store: Path) -> bool:
+    """Whether a folder is a Zarr group that says of itself that it is a label image, whoever wrote it."""
+    said = _attributes(store)
+    found = said.get("ome", said)
+    return isinstance(found, dict) and "image-label" in found
+
+
 def is_our_tiff(path: Path) -> bool:
     """Whether a file is a label TIFF that an export of ours wrote."""
     return first_page(path) == (SOFTWARE, True)

@@ -11,7 +11,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from napari_nucleiseg.core.errors import ExportError
-from napari_nucleiseg.core.exchange.marks import is_our_store
+from napari_nucleiseg.core.exchange.marks import holds_labels, is_our_store
 from napari_nucleiseg.core.exchange.source import MARK, LabelArray, LabelSource, Progress, block_regions, no_progress
 from napari_nucleiseg.core.exchange.whole_file import whole_folder
 from napari_nucleiseg.core.geometry import Region
@@ -26,6 +26,7 @@ def write_ome_zarr(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    is_earlier: bool = False,
     version: str = "0.5",
     on_progress: Progress = no_progress,
 ) -> None:
@@ -39,6 +40,8 @@ def write_ome_zarr(
         Folder to make.
     overwrite : bool
         Whether to replace an earlier export that is there already; anything else is never replaced.
+    is_earlier : bool
+        Whether labels that are there are known for an earlier export, also if they do not say so of themselves.
     version : {"0.5", "0.4"}
         Of OME-Zarr; 0.4 (Zarr 2) is what older programs read.
     on_progress : callable
@@ -51,7 +54,11 @@ def write_ome_zarr(
     """
     if version not in VERSIONS:
         raise ExportError(f"OME-Zarr {version} is not written; choose one of {', '.join(VERSIONS)}")
-    with whole_folder(path, lambda target: overwrite and is_our_store(target)) as partial:
+
+    def may_replace(target: Path) -> bool:
+        return overwrite and (is_our_store(target) or (is_earlier and holds_labels(target)))
+
+    with whole_folder(path, may_replace) as partial:
         _write(source, partial, version, on_progress)
 
 

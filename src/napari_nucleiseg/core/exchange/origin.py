@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_nucleiseg.core.exchange.geojson import ORIGIN, STATED, identities_of, region_identity
+from napari_nucleiseg.core.errors import ImportFileError
+from napari_nucleiseg.core.exchange.geojson import ORIGIN, PART, STATED, identities_of, region_identity
 from napari_nucleiseg.core.exchange.rasterise import Rings
 from napari_nucleiseg.core.exchange.rings import near
 from napari_nucleiseg.core.geometry import YX
@@ -54,33 +55,51 @@ class Origin:
             self._stated = YX(origin[1], origin[0])
 
     def of(self, feature: Mapping[str, Any]) -> YX:
-        """Return the level-0 pixel ``(y, x)`` at whose corner the coordinates of a feature begin."""
+        """Return the level-0 pixel ``(y, x)`` at whose corner the coordinates of a feature begin.
+
+        Raises
+        ------
+        ImportFileError
+            If the feature is an export of ours that counts from a corner which neither file nor project says.
+        """
         if self._stated is not None:
             return self._stated
-        if self._corner == NO_CORNER or self._is_former(feature.get("id")):
-            return NO_CORNER
-        return self._corner
+        identity = feature.get("id")
+        if self._corner == NO_CORNER and identity in self._of_part:
+            raise ImportFileError(
+                "The outlines of the file count from the corner of the part of the slide that holds pixels, and "
+                "neither the file nor the project says where that lies. Name the slide, not its project folder."
+            )
+        return NO_CORNER if self._corner == NO_CORNER or identity in self._of_whole else self._corner
 
     def placed(self, rings: Rings, features: Sequence[Mapping[str, Any]]) -> Rings:
-        """Return the rings of features, whose numbers are the owners, in level-0 pixels of the slide."""
+        """Return the rings of features, whose numbers are the owners, in level-0 pixels of the slide; see `of`."""
         rings = replace(rings, points=near(rings.points))
-        if self._stated is None and self._corner == NO_CORNER:
-            return rings
         corners = np.array([self.of(feature) for feature in features], np.float64)[:, ::-1]
+        if not corners.any():
+            return rings
         shifts: NDArray[np.float64] = np.repeat(corners[rings.owners], np.diff(rings.starts), axis=0)
         return replace(rings, points=rings.points + shifts)
 
-    def _is_former(self, identity: Any) -> bool:
-        return isinstance(identity, str) and (identity[:-_ID_DIGITS] in self._nuclei or identity in self._regions)
+    @cached_property
+    def _of_whole(self) -> _Identities:
+        return _Identities(self._slides)
 
     @cached_property
-    def _nuclei(self) -> frozenset[str]:
-        return frozenset(identities_of(f"{slide}{side}") for slide in self._slides for side in _SIDES)
+    def _of_part(self) -> _Identities:
+        return _Identities(self._slides, PART)
 
-    @cached_property
-    def _regions(self) -> frozenset[str]:
+
+class _Identities:
+    """What exports of ours called the objects of a slide; `part` is `PART` if they counted from that part's corner."""
+
+    def __init__(self, slides: Iterable[str], part: str = "") -> None:
         numbers = range(1, _MOST_REGIONS + 1)
-        return frozenset(region_identity(slide, number) for slide in self._slides for number in numbers)
+        self._nuclei = frozenset(identities_of(f"{slide}{side}{part}") for slide in slides for side in _SIDES)
+        self._regions = frozenset(region_identity(f"{slide}{part}", number) for slide in slides for number in numbers)
+
+    def __contains__(self, identity: object) -> bool:
+        return isinstance(identity, str) and (identity[:-_ID_DIGITS] in self._nuclei or identity in self._regions)
 
 
 def _is_place(value: Any) -> bool:
