@@ -1,5 +1,6 @@
 """The label map of clusters as a layer, and the fit as a job, with no window."""
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from psygnal import Signal
 
-from napari_nucleiseg.core.errors import DataError
+from napari_nucleiseg.core.errors import DataError, MissingPixelSizeError
 from napari_nucleiseg.core.geometry import YX, Region
 from napari_nucleiseg.core.slides.sample import tissue_slide
 from napari_nucleiseg.core.training.clustering.config import ClusterConfig
@@ -132,6 +133,31 @@ def test_another_slide_or_pixel_size_takes_it_away(viewer, clustering, pump, mon
     clustering._controller.slide_changed.emit(None)
     assert clustering.found is None
     assert len(viewer.layers) == 1
+
+
+def test_what_fails_after_it_was_stopped_is_said_and_leaves_the_next_run_alone(clustering, pump, monkeypatch):
+    looked_at(monkeypatch, Region(100, 150, 64, 80))
+    begun, gate, real, runs = threading.Event(), threading.Event(), clustering.engine.read, []
+
+    def fails(*_anything):
+        begun.set()
+        gate.wait(30)
+        raise MissingPixelSizeError("s1.tif cannot be read")
+
+    monkeypatch.setattr(clustering.engine, "read", fails)
+    clustering.running_changed.connect(runs.append)
+    clustering.view(TINY)
+    assert begun.wait(30)
+    clustering.drop()
+    monkeypatch.setattr(clustering.engine, "read", real)
+    clustering.view(TINY)
+    gate.set()
+    pump.run_until(lambda: "s1.tif cannot be read." in clustering.sentences, 30)
+    assert clustering.is_running
+    pump.run_until(lambda: not clustering.is_running, 30)
+    assert clustering.found is not None
+    assert clustering._controller.asked == []
+    assert runs == [True, False, True, False]
 
 
 def test_what_cannot_be_seen_cannot_be_clustered(clustering, monkeypatch):

@@ -141,6 +141,51 @@ def test_stopped_nothing_is_kept_and_another_lesson_can_begin(taught):
     assert taught.wishes.encoder == "tiny-2"
 
 
+def test_stopped_while_it_is_judged_nothing_is_kept(taught):
+    begun, gate = threading.Event(), threading.Event()
+
+    class Judged(Lesson):
+        def __call__(self, name, **options):
+            for step in super().__call__(name, **options):
+                if step.outcome is not None:
+                    begun.set()
+                    gate.wait(30)
+                yield step
+
+    taught.engine.lesson = Judged(adopted=True)
+    taught.teaching.teach()
+    assert begun.wait(30)
+    taught.teaching.stop()
+    gate.set()
+    taught.settle()
+    assert "tiny-2" not in encoder_files()
+
+
+def test_what_fails_after_it_was_stopped_leaves_the_next_lesson_alone(taught):
+    begun, gate, next_lesson = threading.Event(), threading.Event(), Lesson(adopted=True)
+    next_lesson.gate = threading.Event()
+
+    def fails(_name, **_options):
+        yield HeadStep("", 0, 1)
+        begun.set()
+        gate.wait(30)
+        raise TeachingError("too little is painted")
+
+    taught.engine.lesson = fails
+    taught.teaching.teach()
+    assert begun.wait(30)
+    taught.teaching.stop()
+    taught.engine.lesson = next_lesson
+    taught.teaching.teach()
+    gate.set()
+    taught.pump.run_until(lambda: "Too little is painted." in taught.said)
+    assert taught.runs == [True, False, True]
+    next_lesson.gate.set()
+    taught.settle()
+    assert taught.runs == [True, False, True, False]
+    assert [one is None for one in taught.ends] == [True, False]
+
+
 def test_what_fails_is_said_and_nothing_runs_any_more(taught):
     def fails(_name, **_options):
         yield HeadStep("", 0, 1)

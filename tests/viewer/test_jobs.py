@@ -129,6 +129,30 @@ def test_an_error_of_a_superseded_job_is_not_lost(pump):
     assert said == ["the disk is full", "end"]
 
 
+@pytest.mark.parametrize("is_superseded", [False, True])
+def test_an_error_of_a_job_that_is_stopped_or_superseded_is_told_apart(pump, is_superseded):
+    begun, gate, said = threading.Event(), threading.Event(), []
+
+    def work(_cancelled):
+        begun.set()
+        gate.wait(30)
+        raise OSError("the disk is full")
+        yield
+
+    pump.jobs.start("lane", work, on_error=lambda _error: said.append("own"), on_late_error=said.append)
+    assert begun.wait(30)
+    if is_superseded:
+        pump.jobs.start("lane", counting(1))
+    else:
+        pump.jobs.cancel("lane")
+    gate.set()
+    pump.run_until(lambda: said)
+    assert [str(one) for one in said] == ["the disk is full"]
+    pump.jobs.start("lane", broken, on_error=lambda _error: said.append("own"), on_late_error=said.append)
+    pump.run_until(lambda: len(said) == 2)
+    assert said[1] == "own"
+
+
 def test_nothing_arrives_after_closing_and_threads_end(pump):
     gate, said = threading.Event(), []
     pump.jobs.start("lane", counting(1000, gate), on_value=said.append, on_end=lambda: said.append("end"))

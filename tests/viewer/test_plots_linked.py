@@ -215,6 +215,63 @@ def test_all_goes_with_the_slide(ready):
     assert ready.shown() == {}
 
 
+@pytest.fixture
+def on_another(ready, tmp_path):
+    """The same, but another slide, whose nuclei have the same ids, is in hand and plotted; and both layers."""
+    first = ready.controller.display.shelf.now.layer
+    tile = {"tile": (256, 256), "resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "another.tif", np.roll(disc_picture((HEIGHT, WIDTH)), 8, axis=1), **tile)
+    ready.open(tmp_path / "another.tif")
+    ready.segment()
+    ready.wishes.source = WHOLE_SLIDE
+    ready.settle()
+    cloud = ready.plots.cloud
+    assert np.intersect1d(cloud.ids, truth(ready).ids).tolist() == cloud.ids.tolist() != []
+    return ready, first, ready.controller.display.shelf.now.layer
+
+
+def test_nothing_of_the_former_slide_is_plotted_not_even_where_this_one_cannot_be_measured(on_another):
+    ready, first, _ = on_another
+    ready.engine.failure = DataError("This is not the slide.")
+    ready.viewer.layers.selection.active = first
+    assert len(ready.plots.cloud) == 0
+    ready.plots.select_all()
+    ready.settle()
+    assert ready.said[-1] == "This is not the slide."
+    assert len(ready.plots.cloud) == len(ready.plots.selected) == 0
+    ready.engine.failure = None
+    ready.plots.refresh()
+    ready.settle()
+    assert ready.plots.cloud.centroids.tolist() == truth(ready).centroids.tolist()
+
+
+def test_nothing_of_the_former_slide_is_plotted_when_plots_are_seen_again(on_another):
+    ready, first, _ = on_another
+    ready.plots.close()
+    ready.viewer.layers.selection.active = first
+    ready.engine.gate.clear()
+    sizes = []
+    ready.plots.measured.connect(lambda: sizes.append((len(ready.plots.cloud), ready.plots.is_measuring)))
+    ready.plots.open()
+    assert sizes == [(0, True)]
+    ready.engine.gate.set()
+    ready.settle()
+    assert len(ready.plots.cloud) == ALL
+
+
+def test_a_fence_drawn_before_a_switch_selects_nothing_of_the_next_slide(on_another):
+    ready, first, _ = on_another
+    box = np.array([(-1.0, -1.0), (1e4, -1.0), (1e4, 1e4), (-1.0, 1e4)])
+    ready.plots.fence("area_um2", "score", box)
+    ready.viewer.layers.selection.active = first
+    ready.settle()
+    assert len(ready.plots.cloud) == ALL
+    assert len(ready.plots.selected) == 0
+    ready.plots.fence("area_um2", "score", box)
+    ready.settle()
+    assert len(ready.plots.selected) == ALL
+
+
 # ---------------------------------------------------------------------- selecting
 
 

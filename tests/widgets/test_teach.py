@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from dark_model import CARD, SPEC, DarkEngine, disc_picture
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
-from napari_nucleiseg.core.errors import DoubtfulLabelsError, TeachingError
+from napari_nucleiseg.core.errors import DoubtfulLabelsError, TeachingError, WeightsError
 from napari_nucleiseg.core.models.weights import LoadedModel
 from napari_nucleiseg.core.store.regions import AnnotatedRegion
 from napari_nucleiseg.core.teaching.agreement import Agreement, Gain
@@ -167,6 +167,19 @@ def test_one_click_goes_back(panel, teach, engine, qtbot):
     qtbot.waitUntil(lambda: panel.session.model == "nuclei", timeout=WAIT_MS)
     until_idle(qtbot, panel)
     assert engine.taken == ["nuclei-2", "nuclei"]
+    # What is said and what can be done follow.
+    assert "The new model is not in use" in teach.verdict.text()
+    assert not teach.back_button.isVisible()
+    assert (teach.take_button.isVisible(), teach.take_button.text()) == (True, "Use it")
+    click(qtbot, teach.take_button)
+    qtbot.waitUntil(lambda: panel.session.model == "nuclei-2", timeout=WAIT_MS)
+    assert "The new model is in use" in teach.verdict.text()
+    assert teach.back_button.isVisible()
+    assert not teach.take_button.isVisible()
+    panel.session.model = "nuclei"  # chosen in the panel
+    assert "The new model is not in use" in teach.verdict.text()
+    assert teach.take_button.isVisible()
+    until_idle(qtbot, panel)
 
 
 def test_refused_the_former_model_stays_and_the_reason_is_said(panel, teach, engine, qtbot):
@@ -176,9 +189,31 @@ def test_refused_the_former_model_stays_and_the_reason_is_said(panel, teach, eng
     assert "Only 12 nuclei in two regions" in teach.verdict.text()
     assert panel.session.model == "nuclei"
     assert engine.taken == []
+    assert teach.take_button.text() == "Use it anyway"
+    assert not teach.back_button.isVisible()
     click(qtbot, teach.take_button)
     qtbot.waitUntil(lambda: panel.session.model == "nuclei-2", timeout=WAIT_MS)
     until_idle(qtbot, panel)
+    assert "The new model is in use" in teach.verdict.text()
+    assert teach.back_button.isVisible()
+    assert not teach.take_button.isVisible()
+    # Its file has been moved: it is not one that was refused any more.
+    assert panel.controller.teaching.last.version.kind == TAUGHT
+
+
+def test_a_model_that_cannot_be_used_anyway_is_not_said_to_be_in_use(panel, teach, engine, qtbot, monkeypatch):
+    def gone(_version):
+        raise WeightsError("nuclei-2.safetensors is not there any more")
+
+    engine.adopted = False
+    taught(qtbot, panel, teach)
+    monkeypatch.setattr(engine, "take", gone)
+    click(qtbot, teach.take_button)
+    until_idle(qtbot, panel)
+    assert "not there any more" in teach.advice.text()
+    assert "The former model stays" in teach.verdict.text()
+    assert teach.take_button.isVisible()
+    assert not teach.back_button.isVisible()
 
 
 def test_a_model_that_does_not_see_brown_is_taught_without_it(panel, teach, engine, qtbot):
@@ -220,6 +255,59 @@ def test_stopped_within_a_step_and_nothing_has_changed(panel, teach, engine, qtb
     assert panel.session.model == "nuclei"
     assert teach.teach_button.isVisible()
     assert teach.verdict.text() == ""
+
+
+def test_stopped_while_it_is_judged_no_version_is_kept(panel, teach, engine, qtbot, monkeypatch):
+    judging, gate, kept = threading.Event(), threading.Event(), []
+    real = engine.finetune
+
+    def judged(*what, **options):
+        for step in real(*what, **options):
+            if step.outcome is not None:
+                judging.set()
+                assert gate.wait(60)
+            yield step
+
+    monkeypatch.setattr(engine, "finetune", judged)
+    monkeypatch.setattr(engine, "keep", kept.append)
+    click(qtbot, teach.teach_button)
+    qtbot.waitUntil(judging.is_set, timeout=WAIT_MS)
+    click(qtbot, teach.stop_button)
+    gate.set()
+    until_idle(qtbot, panel)
+    assert kept == []
+    assert teach.verdict.text() == ""
+
+
+def test_what_fails_after_it_was_stopped_is_said_and_leaves_the_next_fine_tune_alone(
+    panel, teach, engine, qtbot, monkeypatch
+):
+    begun, gate, real, said = threading.Event(), threading.Event(), engine.finetune, []
+    panel.controller.teaching.said.connect(lambda hint: said.append(hint.text))
+
+    def doubtful(*_what, **_options):
+        begun.set()
+        assert gate.wait(60)
+        raise DoubtfulLabelsError("Region 1 of discs seems to be shifted.")
+        yield
+
+    monkeypatch.setattr(engine, "finetune", doubtful)
+    click(qtbot, teach.teach_button)
+    qtbot.waitUntil(begun.is_set, timeout=WAIT_MS)
+    click(qtbot, teach.stop_button)
+    monkeypatch.setattr(engine, "finetune", real)
+    engine.adopted = False
+    engine.gate.clear()
+    click(qtbot, teach.teach_button)
+    gate.set()
+    qtbot.waitUntil(lambda: "Region 1 of discs seems to be shifted." in said, timeout=WAIT_MS)
+    assert panel.controller.teaching.is_running
+    assert teach.stop_button.isVisible()
+    assert not teach.teach_button.isVisible()
+    assert not teach.trust_button.isVisible()
+    engine.gate.set()
+    until_idle(qtbot, panel)
+    assert "The former model stays" in teach.verdict.text()
 
 
 def test_the_curve_shows_what_was_measured(panel, teach, qtbot):

@@ -206,6 +206,24 @@ def test_a_title_is_changed_in_place_and_an_empty_one_is_refused(panel, qtbot):
     qtbot.waitUntil(lambda: row(made, "base-2").text(TITLE) == "Liver, second try", timeout=WAIT_MS)
 
 
+def test_a_title_half_typed_is_given_to_its_version_though_the_list_changes(panel, qtbot):
+    keep(seed=1)
+    made = opened(panel, qtbot)
+    choose(made, "base-2")
+    click(qtbot, made.rename_button)
+    made.tree.findChild(QLineEdit).setText("Liver, sec")
+    panel.session.model = "base-2"
+    keep(seed=2)
+    panel.controller.teaching.ended.emit(None)
+    qtbot.waitUntil(lambda: "base-3" in names(made), timeout=WAIT_MS)
+    editor = made.tree.itemWidget(row(made, "base-2"), TITLE)
+    assert editor.text() == "Liver, sec"
+    qtbot.keyClicks(editor, "ond")
+    qtbot.keyClick(editor, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: versions.find_version("base-2").title == "Liver, second", timeout=WAIT_MS)
+    assert versions.find_version("base-3").title != "Liver, second"
+
+
 def test_export_copies_and_never_overwrites(panel, qtbot, tmp_path, monkeypatch):
     version = keep()
     made = opened(panel, qtbot)

@@ -251,6 +251,7 @@ class ByText:
             on_value=self._on_value,
             on_end=lambda: self.progress_changed.emit(None),
             on_error=lambda error: self._on_failed(error, again),
+            on_late_error=lambda error: self._warn(sentence_of(error)),
         )
 
     def _on_value(self, value: Progress | Scored) -> None:

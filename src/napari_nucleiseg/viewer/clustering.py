@@ -219,6 +219,7 @@ class Clustering:
             on_value=self._on_value,
             on_end=self._on_ended,
             on_error=lambda error: self._on_failed(error, again),
+            on_late_error=lambda error: self._warn(sentence_of(error)),
         )
         self.said.emit(Hint())
         self.running_changed.emit(True)

@@ -203,6 +203,7 @@ class Heads:
             on_value=self._on_value,
             on_end=self._on_ended,
             on_error=lambda error: self.on_failed(error, lambda: self._begin(opened, region)),
+            on_late_error=lambda error: self._warn(sentence_of(error)),
         )
         self.progress_changed.emit(Progress("Looking"))
 

@@ -91,10 +91,10 @@ class HeadsTeaching:
             for one in opened:
                 open_project(one, engine, results, create=False)
             for step in heads.engine.teach(opened, name, layer=layer, head=head, device=device):
+                if cancelled():
+                    return
                 if step.outcome is not None:
                     yield HeadTaught(step.outcome, heads.engine.keep_head(step.outcome))
-                elif cancelled():
-                    return
                 else:
                     yield step
 
@@ -106,6 +106,7 @@ class HeadsTeaching:
             on_value=self._on_step,
             on_end=self._end,
             on_error=self._on_failed,
+            on_late_error=self._on_version_failed,
         )
         self.running_changed.emit(True)
         self.progress_changed.emit(Progress("Reading what is painted"))

@@ -70,6 +70,7 @@ class Job:
     on_value: Callable[[Any], None]
     on_end: Call
     on_error: Callable[[BaseException], None]
+    on_late_error: Callable[[BaseException], None]
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -100,6 +101,7 @@ class Jobs:
         on_value: Callable[[Any], None] = lambda _value: None,
         on_end: Call = lambda: None,
         on_error: Callable[[BaseException], None] | None = None,
+        on_late_error: Callable[[BaseException], None] | None = None,
     ) -> Job | None:
         """Supersede what runs in `lane` with `work`; it begins once that has stopped.
 
@@ -113,8 +115,10 @@ class Jobs:
             For people.
         on_value, on_end, on_error : callable
             Called on the main thread, each value in turn and then one of the others, unless the job was
-            superseded or cancelled meanwhile: then nothing is called any more, except `on_error`'s default,
-            which raises on the main thread so that no failure is lost.
+            superseded or cancelled meanwhile. `on_error`'s default raises on the main thread.
+        on_late_error : callable
+            Called in place of `on_error` if the job was superseded or cancelled meanwhile, so that no failure is
+            lost: it is to say it, and to leave alone what runs now. Default `on_error`.
 
         Returns
         -------
@@ -125,7 +129,7 @@ class Jobs:
             return None
         self.cancel(lane)
         self._count += 1
-        job = Job(lane, self._count, title, on_value, on_end, on_error or _raise)
+        job = Job(lane, self._count, title, on_value, on_end, on_error or _raise, on_late_error or on_error or _raise)
         self._current[lane] = job
         pool = self._pool(lane)
         future = pool.submit(self._drain, job, work)
@@ -225,7 +229,7 @@ class Jobs:
             logger.error("%s failed after its window was closed", job.title or job.lane, exc_info=error)
         elif error is not None:
             # Also of a superseded job: a full disk matters even if the view has moved on.
-            job.on_error(error)
+            (job.on_error if current else job.on_late_error)(error)
         elif current:
             job.on_end()
 

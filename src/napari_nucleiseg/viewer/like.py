@@ -210,7 +210,14 @@ class Like:
             if not cancelled():
                 yield engine.find(look, candidates, here, known, options)
 
-        self._jobs.start(lanes.FIND, work, title=TITLE, on_value=self._on_value, on_error=self.view.on_failed)
+        self._jobs.start(
+            lanes.FIND,
+            work,
+            title=TITLE,
+            on_value=self._on_value,
+            on_error=self.view.on_failed,
+            on_late_error=self.view.on_late_error,
+        )
 
     def _on_value(self, value: Any) -> None:
         if isinstance(value, Found):

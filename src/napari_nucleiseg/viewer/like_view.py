@@ -144,7 +144,13 @@ class LikeView:
                 yield look, self.engine.candidates(wish, look)
 
         self._jobs.start(
-            lanes.LOOK, work, title=TITLE, on_value=self._on_value, on_end=self._on_ended, on_error=self.on_failed
+            lanes.LOOK,
+            work,
+            title=TITLE,
+            on_value=self._on_value,
+            on_end=self._on_ended,
+            on_error=self.on_failed,
+            on_late_error=self.on_late_error,
         )
 
     def _on_value(self, value: Any) -> None:
@@ -175,6 +181,10 @@ class LikeView:
             card = self.engine.card(self._wishes.source, self._session.model)
             if card is not None:
                 self._controller.ask(LicenceQuestion(card), self.refresh)
+        self._warn(sentence_of(error))
+
+    def on_late_error(self, error: BaseException) -> None:
+        """Say what went wrong with what nobody waits for any more; what runs now goes on."""
         self._warn(sentence_of(error))
 
     def _warn(self, sentence: str) -> None:

@@ -142,6 +142,7 @@ class NextRegion:
             on_value=self._on_value,
             on_end=lambda: self.running_changed.emit(False),
             on_error=self._on_failed,
+            on_late_error=lambda error: self.said.emit(failure(error)),
         )
         self.said.emit(Hint())
         self.running_changed.emit(True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_nucleiseg.core.errors import NucleiSegError
 from napari_nucleiseg.core.geometry import Region
 from napari_nucleiseg.state import IN_VIEW, WHOLE_SLIDE, PlotWishes
 from napari_nucleiseg.viewer.connections import Connections
@@ -36,7 +35,6 @@ from napari_nucleiseg.viewer.plot_data import (
 )
 from napari_nucleiseg.viewer.plot_lanes import MEASURING, SELECTING
 from napari_nucleiseg.viewer.plots_engine import PlotsEngine
-from napari_nucleiseg.viewer.project_view import class_list
 from napari_nucleiseg.viewer.regions import Regions
 from napari_nucleiseg.viewer.sentences import sentence_of
 from napari_nucleiseg.viewer.visible import camera_place, visible_region
@@ -154,10 +152,6 @@ class Plots:
         """Whether nuclei are being measured."""
         return self.jobs.is_running(MEASURING)
 
-    def classes(self) -> list[tuple[int, str, str]]:
-        """Return number, name and colour of each class."""
-        return class_list(self.project)
-
     # ------------------------------------------------------------------ measuring
 
     def refresh(self) -> None:
@@ -174,6 +168,7 @@ class Plots:
             self._show(Cloud())
             return
         slide, is_new = opened.slide, self._measured_of != (project, place)
+        is_other = self._measured_of is None or self._measured_of[0] is not project
         self._measured_of, self._told = (project, place), self._anew.now
         self.long_work.begin("Measuring nuclei", after_s=LONG_S)
 
@@ -196,6 +191,9 @@ class Plots:
         self.jobs.start(
             MEASURING, work, on_value=self._on_part, on_end=self._on_measured, on_error=self._on_measuring_failed
         )
+        if is_other:
+            # Nuclei of this project have the same ids as those that were plotted.
+            self._show(Cloud())
 
     def stop(self) -> None:
         """Measure no further; what is measured so far is plotted."""
@@ -228,8 +226,6 @@ class Plots:
 
     def on_failed(self, error: BaseException) -> None:
         """Say what is a sentence for people; anything else is an error of the program."""
-        if not isinstance(error, NucleiSegError):
-            raise error
         self.said.emit(Hint(sentence_of(error), is_warning=True))
 
     def _show(self, cloud: Cloud) -> None:
@@ -266,15 +262,15 @@ class Plots:
         how : str
             As for `select`.
         """
-        cloud = self.cloud
+        cloud, project = self.cloud, self.project
 
         def found() -> Rows:
             points = np.stack([cloud.of(across), cloud.of(up)], axis=1).astype(np.float64)
             return np.flatnonzero(inside_fence(points, corners))
 
         def on_value(rows: Rows) -> None:
-            is_plotted = cloud is self.cloud
-            self.select_rows(rows, how) if is_plotted else self.fence(across, up, corners, how)
+            if project is self.project:
+                self.select_rows(rows, how) if cloud is self.cloud else self.fence(across, up, corners, how)
 
         self.jobs.enqueue(SELECTING, found, on_value=on_value)
 
@@ -366,6 +362,8 @@ class Plots:
         self.marker.hide()
         self._put(NO_IDS)
         self._flown = None
+        if self._measured_of is not None and self._measured_of[0] is not self.project:
+            self._show(Cloud())
         if not any(str(region.number) == self.wishes.source for region in self.regions.regions):
             self.wishes.source = WHOLE_SLIDE if self.wishes.source == WHOLE_SLIDE else IN_VIEW
         self.jobs.later(MEASURING, AT_ONCE_S, self.refresh)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from napari_nucleiseg.core.errors import DoubtfulLabelsError, NucleiSegError
 from napari_nucleiseg.viewer import heads_lanes
+from napari_nucleiseg.viewer.connections import Connections
 from napari_nucleiseg.viewer.display import Display
 from napari_nucleiseg.viewer.engine import Engine
 from napari_nucleiseg.viewer.jobs import Cancelled
@@ -68,6 +69,8 @@ class Teaching:
     """Regions look wrong; the sentence says which. `teach` with ``trust=True`` goes on."""
     adopted = Signal(object)
     """The `Version` that is to be used from now on."""
+    used_changed = Signal()
+    """Another model is in use; `is_in_use` and `can_go_back` may have changed."""
     said = Signal(Hint)
 
     def __init__(self, engine: Engine, editing: Editing, display: Display) -> None:
@@ -76,19 +79,28 @@ class Teaching:
         self.former = ""
         """Name of the model that was in use before the last one was adopted."""
         self.last: Taught | None = None
-        self._watched = False
-        editing.edited.connect(self._on_edited)
+        self._connections = Connections(
+            (editing.edited, self._on_changed),
+            (self._shelf.switched, self._on_changed),
+            (self._shelf.removed, self._on_changed),
+            # Opened results of an earlier session come as a layer.
+            (display.viewer.layers.events.inserted, self._on_changed),
+            (self._session.events.model, self._on_changed),
+        )
+        self._session.events.model.connect(self._on_model_changed)
 
     # ------------------------------------------------------------------ advice
 
     def watch(self, *, on: bool) -> None:
         """Keep the advice up to date as long as somebody reads it."""
-        self._watched = on
         if on:
+            self._connections.open()
             self.advise()
+        else:
+            self._connections.close()
 
-    def _on_edited(self) -> None:
-        if self._watched and not self.is_running:
+    def _on_changed(self, _what: Any = None) -> None:
+        if not self.is_running:
             self._jobs.later(ADVICE, EDITED_S, self.advise)
 
     def advise(self) -> None:
@@ -101,13 +113,15 @@ class Teaching:
         def work(_cancelled: Cancelled) -> Iterator[Advice]:
             yield self.engine.advise(self._lesson(slides, self.engine.load(name)), slides)
 
-        # A licence that is not accepted yet, a slide whose drive is gone: said when one teaches.
         self._jobs.start(ADVICE, work, on_value=self.advised.emit, on_error=self._on_advice_failed)
 
     def _on_advice_failed(self, error: BaseException) -> None:
         if not isinstance(error, NucleiSegError):
             raise error
+        # A licence that is not accepted yet, a slide whose drive is gone.
         self.advised.emit(None)
+        if not self.is_running:
+            self.said.emit(failure(error))
 
     def _slides(self) -> list[OpenedSlide]:
         """Return the open slides that have results, the one in hand first."""
@@ -151,10 +165,10 @@ class Teaching:
             model = yield from self.engine.levels.model_for_all(model, teachers, level)
             steps = self.engine.finetune(model, lesson, device=device, trust=trust, ignore_brown=ignore_brown)
             for step in steps:
+                if cancelled():
+                    return
                 if step.outcome is not None:
                     yield Taught(step.outcome, self.engine.keep(step.outcome))
-                elif cancelled():
-                    return
                 else:
                     yield step
 
@@ -167,6 +181,7 @@ class Teaching:
             on_value=self._on_step,
             on_end=lambda: self._end(None),
             on_error=self._on_failed,
+            on_late_error=self._on_version_failed,
         )
         self.running_changed.emit(True)
         self.progress_changed.emit(Progress("Looking at your regions"))
@@ -204,6 +219,19 @@ class Teaching:
 
     # ------------------------------------------------------------------ versions
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether what was taught last is the model in use."""
+        return self.last is not None and self.last.version.card.name == self._session.model
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether another model was in use before."""
+        return self.former not in ("", self._session.model)
+
+    def _on_model_changed(self, _name: str) -> None:
+        self.used_changed.emit()
+
     def take(self, version: Version) -> None:
         """Use a version from now on; one that was refused is taken all the same."""
 
@@ -213,6 +241,8 @@ class Teaching:
         def on_taken(taken: Version) -> None:
             if taken.card.name != self._session.model:
                 self.former = self._session.model
+            if self.last is not None and taken.card.sha256 == self.last.version.card.sha256:
+                self.last = replace(self.last, version=taken)  # one that was refused lies elsewhere now
             self.adopted.emit(taken)
 
         self._jobs.start(VERSIONS, work, on_value=on_taken, on_error=self._on_version_failed)

@@ -25,6 +25,7 @@ from napari_nucleiseg.viewer.plot_acts import PlotActs
 from napari_nucleiseg.viewer.plot_data import NEW, summary_of
 from napari_nucleiseg.viewer.plot_layers import PlotLayers
 from napari_nucleiseg.viewer.plots import Plots
+from napari_nucleiseg.viewer.project_view import class_list
 from napari_nucleiseg.widgets.correct import swatch
 from napari_nucleiseg.widgets.parts import tipped_button
 from napari_nucleiseg.widgets.plot_canvas import PlotCanvas
@@ -180,7 +181,7 @@ class PlotsPanel(QWidget):
     def _on_measured(self) -> None:
         """Draw what there is, in the plot that is seen."""
         plots, wishes = self.plots, self.plots.wishes
-        classes = {number: (name, colour) for number, name, colour in plots.classes()}
+        classes = {number: (name, colour) for number, name, colour in class_list(plots.project)}
         across = self._titles[wishes.across]
         canvas, names = self.canvas, [wishes.across]
         if canvas is self.scatter:
@@ -299,7 +300,7 @@ class PlotsPanel(QWidget):
 
     def _on_class_menu_opened(self) -> None:
         self.class_menu.clear()
-        for number, name, colour in [*self.plots.classes(), (0, "No class", "transparent")]:
+        for number, name, colour in [*class_list(self.plots.project), (0, "No class", "transparent")]:
             action = self.class_menu.addAction(swatch(colour), f"{name}\t{number}" if number < 10 else name)
             action.triggered.connect(lambda _on=False, number=number: self.acts.classify(number))
 

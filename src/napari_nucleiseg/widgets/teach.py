@@ -157,6 +157,7 @@ class TeachPanel(QWidget):
         teaching.running_changed.connect(self._show_running)
         teaching.progress_changed.connect(self._on_progress)
         teaching.ended.connect(self._on_ended)
+        teaching.used_changed.connect(self._show_verdict)
         teaching.doubted.connect(self._on_doubted)
         teaching.said.connect(self._on_said)
         self.teach_button.clicked.connect(self._on_teach_clicked)
@@ -164,7 +165,7 @@ class TeachPanel(QWidget):
         self.stop_button.clicked.connect(teaching.cancel)
         self.take_button.clicked.connect(self._on_take_clicked)
         self.compare_button.clicked.connect(self._on_compare_clicked)
-        self.back_button.clicked.connect(self._on_back_clicked)
+        self.back_button.clicked.connect(teaching.go_back)
 
     # ------------------------------------------------------------------ what is said
 
@@ -214,13 +215,22 @@ class TeachPanel(QWidget):
     def _on_ended(self, taught: Taught | None) -> None:
         if taught is None:
             return
-        outcome = taught.outcome
-        title = "The new model is in use" if outcome.adopted else "The former model stays"
-        self.verdict.setText(f"<b>{title}</b><br>{outcome.reason}<br><br>{outcome.told}")
+        self._show_verdict()
         self.compare_button.show()
-        self.take_button.setVisible(not outcome.adopted)
-        self.back_button.setVisible(outcome.adopted)
         self.teaching.advise()
+
+    def _show_verdict(self) -> None:
+        """Say what came of it, and whether it is in use now."""
+        taught, is_used = self.teaching.last, self.teaching.is_in_use
+        if taught is None or self.teaching.is_running:
+            return
+        outcome = taught.outcome
+        unused = "The new model is not in use" if outcome.adopted else "The former model stays"
+        title = "The new model is in use" if is_used else unused
+        self.verdict.setText(f"<b>{title}</b><br>{outcome.reason}<br><br>{outcome.told}")
+        self.take_button.setText("Use it" if outcome.adopted else "Use it anyway")
+        self.take_button.setVisible(not is_used)
+        self.back_button.setVisible(is_used and self.teaching.can_go_back)
 
     def _on_teach_clicked(self) -> None:
         self.teaching.teach()
@@ -232,12 +242,6 @@ class TeachPanel(QWidget):
     def _on_take_clicked(self) -> None:
         if self.teaching.last is not None:
             self.teaching.take(self.teaching.last.version)
-            self.take_button.hide()
-            self.back_button.show()
-
-    def _on_back_clicked(self) -> None:
-        self.teaching.go_back()
-        self.back_button.hide()
 
     # ------------------------------------------------------------------ Qt
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -168,9 +169,26 @@ class VersionList(QWidget):
         found = (branch.version for branch in self.versions.branches if str(branch.version.path) == path)
         return next(found, None)
 
+    def _typed(self) -> dict[str, str]:
+        """Return the title that is being typed, by the path of its version."""
+        every = Qt.MatchFlag.MatchContains | Qt.MatchFlag.MatchRecursive
+        editors = [(item, self.tree.itemWidget(item, TITLE)) for item in self.tree.findItems("", every, TITLE)]
+        return {
+            item.data(TITLE, Qt.ItemDataRole.UserRole): editor.text()
+            for item, editor in editors
+            if isinstance(editor, QLineEdit)
+        }
+
+    def _type_on(self, item: QTreeWidgetItem, text: str) -> None:
+        self.tree.editItem(item, TITLE)
+        editor = self.tree.itemWidget(item, TITLE)
+        if isinstance(editor, QLineEdit):
+            editor.setText(text)
+
     def _on_listed(self) -> None:
-        """Show the tree anew; the same version stays selected, at first the one in use."""
-        before = self.selected or self.versions.in_use
+        """Show the tree anew; the same version stays selected, at first the one in use, and goes on to be renamed."""
+        before, typed = self.selected or self.versions.in_use, self._typed()
+        renamed: list[tuple[QTreeWidgetItem, str]] = []
         above: list[QTreeWidgetItem] = []
         with signals_blocked(self.tree):
             self.tree.clear()
@@ -182,6 +200,9 @@ class VersionList(QWidget):
                 else:
                     self.tree.addTopLevelItem(item)
                 above.append(item)
+                path = str(branch.version.path)
+                if path in typed:
+                    renamed.append((item, typed[path]))
                 if before is not None and branch.version.card.version == before.card.version:
                     item.setSelected(True)
                     self.tree.setCurrentItem(item)
@@ -189,6 +210,8 @@ class VersionList(QWidget):
         taught = any(branch.version.card.parent for branch in self.versions.branches)
         self.nothing.setVisible(self.versions.was_read and not taught)
         self._on_selection_changed()
+        for item, text in renamed:
+            self._type_on(item, text)
 
     def _item(self, version: Version, missing: str) -> QTreeWidgetItem:
         card, in_use = version.card, self.versions.is_in_use(version)
