@@ -55,6 +55,28 @@ def test_late_answers_of_a_superseded_job_are_dropped(pump):
     assert said == [("new", 0), ("new", 1), "end"]
 
 
+@pytest.mark.parametrize("is_superseded", [False, True], ids=["stopped", "superseded"])
+def test_what_was_done_as_a_job_was_stopped_is_told_to_who_asks_for_it(pump, is_superseded):
+    began, gate, said = threading.Event(), threading.Event(), []
+
+    def work(_cancelled):
+        yield "delivered too late"
+        began.set()
+        assert gate.wait(30)
+        yield "done as it was stopped"
+        yield "never done"
+
+    pump.jobs.start("lane", work, on_value=lambda value: said.append(("in time", value)), on_late_value=said.append)
+    assert began.wait(30)
+    if is_superseded:
+        pump.jobs.start("lane", counting(1), on_value=said.append)
+    else:
+        pump.jobs.cancel("lane")
+    gate.set()
+    pump.run_until(lambda: not pump.jobs.busy)
+    assert said == ["delivered too late", "done as it was stopped", *([0] if is_superseded else [])]
+
+
 def test_a_superseded_job_stops_before_its_successor_begins(pump):
     gate, seen, said = threading.Event(), [], []
     pump.jobs.start("lane", counting(1000, gate, seen))

@@ -1,5 +1,6 @@
 """A person at the panel: buttons, sliders, camera and keys in a real window, on the real engine and store."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from qtpy.QtWidgets import QApplication
 from dark_model import disc_centres
 from gui_parts import WAIT_MS, click, open_and_settle, until_idle
 from napari_nucleiseg.core.geometry import Region
+from napari_nucleiseg.core.store.project import Project
 from napari_nucleiseg.viewer.messages import Hint
 from napari_nucleiseg.viewer.visible import visible_region
 
@@ -207,6 +209,27 @@ def test_whole_slide_goes_on_where_it_stopped(opened, engine, qtbot):
     until_idle(qtbot, opened)
     assert count_shown(opened) == 24 * 32
     assert 12 <= engine.log.tiles <= 16  # what was forwarded but not written yet when it stopped is done again
+
+
+def test_a_tile_that_is_written_as_the_run_is_stopped_is_told_like_any_other(opened, qtbot, monkeypatch):
+    written, gate, told = threading.Event(), threading.Event(), []
+    write = Project.write_tile
+
+    def write_and_wait(*args):
+        write(*args)
+        written.set()
+        assert gate.wait(30)
+
+    monkeypatch.setattr(Project, "write_tile", write_and_wait)
+    opened.controller.display.tile_done.connect(told.append)
+    opened.controller.segment_view()
+    assert written.wait(30)
+    opened.controller.cancel()
+    gate.set()
+    qtbot.waitUntil(lambda: len(told) > 0, timeout=WAIT_MS)
+    until_idle(qtbot, opened)
+    assert len(told) == 1
+    assert opened.controller.display.shelf.now.project.count_in(told[0]) > 0
 
 
 def test_keys_do_what_buttons_do(viewer, opened, engine, qtbot):

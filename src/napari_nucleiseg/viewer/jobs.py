@@ -71,6 +71,7 @@ class Job:
     on_end: Call
     on_error: Callable[[BaseException], None]
     on_late_error: Callable[[BaseException], None]
+    on_late_value: Callable[[Any], None] | None
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -102,6 +103,7 @@ class Jobs:
         on_end: Call = lambda: None,
         on_error: Callable[[BaseException], None] | None = None,
         on_late_error: Callable[[BaseException], None] | None = None,
+        on_late_value: Callable[[Any], None] | None = None,
     ) -> Job | None:
         """Supersede what runs in `lane` with `work`; it begins once that has stopped.
 
@@ -119,6 +121,9 @@ class Jobs:
         on_late_error : callable
             Called in place of `on_error` if the job was superseded or cancelled meanwhile, so that no failure is
             lost: it is to say it, and to leave alone what runs now. Default `on_error`.
+        on_late_value : callable, optional
+            Called in place of `on_value` with what was yielded before the job had noticed that it was superseded or
+            cancelled: for values that tell of what is done and cannot be taken back.
 
         Returns
         -------
@@ -129,7 +134,8 @@ class Jobs:
             return None
         self.cancel(lane)
         self._count += 1
-        job = Job(lane, self._count, title, on_value, on_end, on_error or _raise, on_late_error or on_error or _raise)
+        on_error = on_error or _raise
+        job = Job(lane, self._count, title, on_value, on_end, on_error, on_late_error or on_error, on_late_value)
         self._current[lane] = job
         pool = self._pool(lane)
         future = pool.submit(self._drain, job, work)
@@ -211,13 +217,17 @@ class Jobs:
             return
         with closing(_Closable(work(job.stop.is_set))) as values:
             for value in values:
-                if job.stop.is_set():
+                is_late = job.stop.is_set()
+                if not is_late or job.on_late_value is not None:
+                    self._post(lambda value=value: self._deliver(job, value))  # type: ignore[misc]
+                if is_late:
                     return
-                self._post(lambda value=value: self._deliver(job, value))  # type: ignore[misc]
 
     def _deliver(self, job: Job, value: Any) -> None:
         if self._is_current(job):
             job.on_value(value)
+        elif job.on_late_value is not None and not self._closed:
+            job.on_late_value(value)
 
     def _finish(self, job: Job, future: Future[None]) -> None:
         self._futures.discard(future)

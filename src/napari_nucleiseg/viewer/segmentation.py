@@ -203,9 +203,9 @@ def run(wish: Wish, engine: Engine, cancelled: Callable[[], bool]) -> Iterator[A
         cancelled=cancelled,
         on_message=told.append,
     ):
+        yield tile
         while told:
             yield Told(told.pop(0))
-        yield tile
 
 
 def _model(wish: Wish, loaded: LoadedModel, engine: Engine) -> Generator[Progress, None, tuple[LoadedModel, str]]:

@@ -104,6 +104,7 @@ class Segmenter:
             on_value=lambda step: self._on_step(wish, step),
             on_end=lambda: self._on_ended(wish),
             on_error=lambda error: self._on_failed(wish, error),
+            on_late_value=lambda step: self._on_late_step(wish, step),
         )
 
     def _show_preparing(self, wish: Wish) -> None:
@@ -141,6 +142,11 @@ class Segmenter:
                 self._damage.append(step.reason)
             self._first_tile = self._first_tile or (time.monotonic(), step.done)
             self._jobs.soon("progress", PROGRESS_S, lambda: self._show_progress(wish, step.done, step.total))
+            self._display.tile_finished(step.region)
+
+    def _on_late_step(self, wish: Wish, step: Any) -> None:
+        """Tell of a tile that was written as the run was stopped: nobody writes it again."""
+        if not isinstance(step, Planned | Progress | Told) and wish.opened is self._display.shelf.now:
             self._display.tile_finished(step.region)
 
     def _on_planned(self, wish: Wish, planned: Planned) -> None:

@@ -83,6 +83,7 @@ def test_nuclei_with_large_ids_are_the_same_as_with_small_ones(data_set, first, 
 def test_what_a_person_drew_and_we_exported_is_learned_from(data_set, tmp_path):
     data = data_set(touching(1, 2))
     drawn = touching(PERSONS, PERSONS + 1)
+    (tmp_path / "labels" / "a.tif").unlink()  # of another program, which no export replaces
     export(source_of_labels(drawn, YX(0.5, 0.5)), tmp_path / "labels" / "a.tif", "tif")
     assert np.unique(tifffile.imread(tmp_path / "labels" / "a.tif")).tolist() == [0, PERSONS, PERSONS + 1]
     (found,) = load_data_set(data, 0.0, 1.0)
