@@ -38,7 +38,7 @@ STATED, ORIGIN = "napari-nucleiseg", "origin"
 # What identities are made of behind the slide where coordinates count from the corner of the part that holds pixels.
 PART = "/part"
 _NAMESPACE = uuid.UUID("4f0c7c0e-3d52-5f0b-9c53-6a4a2f0d9e11")
-_ID_DIGITS = 8
+ID_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def identities_of(slide: str) -> str:
     slide : str
         The slide's fingerprint or name.
     """
-    return str(uuid.uuid5(_NAMESPACE, slide))[:-_ID_DIGITS]
+    return str(uuid.uuid5(_NAMESPACE, slide))[:-ID_DIGITS]
 
 
 def identity_of(slide: str, corner: YX) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_nucleiseg.core.errors import ImportFileError
-from napari_nucleiseg.core.exchange.geojson import ORIGIN, PART, STATED, identities_of, region_identity
+from napari_nucleiseg.core.exchange.geojson import ID_DIGITS, ORIGIN, PART, STATED, identities_of, region_identity
 from napari_nucleiseg.core.exchange.rasterise import Rings
 from napari_nucleiseg.core.exchange.rings import near
 from napari_nucleiseg.core.geometry import YX
@@ -26,7 +26,6 @@ _FARTHEST_PX = 1 << 31
 _MOST_REGIONS = 5000
 # What the identities of nuclei of one slide were made of by former exports, behind the slide.
 _SIDES = ("", "/reference", "/found")
-_ID_DIGITS = 8
 
 
 class Origin:
@@ -99,7 +98,7 @@ class _Identities:
         self._regions = frozenset(region_identity(f"{slide}{part}", number) for slide in slides for number in numbers)
 
     def __contains__(self, identity: object) -> bool:
-        return isinstance(identity, str) and (identity[:-_ID_DIGITS] in self._nuclei or identity in self._regions)
+        return isinstance(identity, str) and (identity[:-ID_DIGITS] in self._nuclei or identity in self._regions)
 
 
 def _is_place(value: Any) -> bool:
