@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from napari_nucleiseg.core.exchange.digits import Digits
-from napari_nucleiseg.core.exchange.geojson import APPROVED, LABEL, SCORE
+from napari_nucleiseg.core.exchange.geojson import APPROVED, ID_DIGITS, LABEL, SCORE
 from napari_nucleiseg.core.exchange.rings import Outline, RingLists
 from napari_nucleiseg.core.exchange.source import NamedClass
 
@@ -131,7 +131,7 @@ def _id_of(identity: Any, measured: Mapping[str, Any]) -> int:
     """Return the nucleus' id that an export of ours put into the UUID; a copied object has the label but not that."""
     if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
         return 0
-    number = int(identity[-8:], 16)
+    number = int(identity[-ID_DIGITS:], 16)
     return number if measured.get(LABEL) == number else 0
 
 
